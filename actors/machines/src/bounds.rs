@@ -1,0 +1,95 @@
+//! The limits of what can be asked, and the one error that says which limit was passed. It
+//! deliberately holds no configuration: these bounds are part of the contract and the same in
+//! every store.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// Most bytes of a SKU, a user or a location.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Most bytes of a payment provider's name and of its event id.
+pub const PROVIDER_BYTES_MAX: usize = 255;
+/// Most bytes of a payment provider's event id.
+pub const EVENT_ID_BYTES_MAX: usize = 255;
+/// Most bytes of the reason of a stock movement.
+pub const REASON_BYTES_MAX: usize = 200;
+/// Most lines of one order, before lines of the same SKU and location are summed.
+pub const LINES_MAX: usize = 256;
+/// Most units of one line, and of the sum of the lines of the same SKU and location.
+pub const QUANTITY_MAX: u64 = 1_000_000;
+/// Largest amount in minor units: the largest whole number that JSON readers keep exactly.
+pub const AMOUNT_MINOR_MAX: u64 = 9_007_199_254_740_991;
+/// Largest single stock movement, in units, in either direction.
+pub const DELTA_UNITS_MAX: u64 = 1_000_000_000_000;
+/// Most units on hand at one location.
+pub const ON_HAND_UNITS_MAX: u64 = 1_000_000_000_000_000;
+/// Shortest time to live of a hold, in milliseconds.
+pub const HOLD_MS_MIN: u64 = 1;
+/// Longest time to live of a hold, in milliseconds: 30 days.
+pub const HOLD_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// Shortest time that an idempotency key is remembered, in milliseconds: 24 hours.
+pub const IDEMPOTENCY_RETENTION_MS_MIN: u64 = 24 * 60 * 60 * 1_000;
+/// Most payments, fulfilments and returns (of each) of one order.
+pub const ORDER_ENTRIES_MAX: usize = 1_000;
+/// Most holds or orders that one passing of time expires; the rest follow at once.
+pub const EXPIRIES_PER_EVENT_MAX: usize = 1_000;
+/// How long forgettable keys are gathered before an event forgets them, in milliseconds.
+pub const FORGET_EVERY_MS: u64 = 1_000;
+
+/// A value that is outside its bounds: which field, what is allowed, what was given.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field} must be {bound}; got {given}")]
+pub struct OutOfBounds {
+    /// The field, as the caller named it.
+    pub field: &'static str,
+    /// What is allowed, in words.
+    pub bound: String,
+    /// What was given, cut to a readable length.
+    pub given: String,
+}
+
+impl OutOfBounds {
+    /// Names the field, what is allowed and what was given.
+    pub fn new(field: &'static str, bound: impl fmt::Display, given: impl fmt::Display) -> Self {
+        const SHOWN_CHARS_MAX: usize = 80;
+        let given: String = given.to_string().chars().take(SHOWN_CHARS_MAX).collect();
+        Self {
+            field,
+            bound: bound.to_string(),
+            given,
+        }
+    }
+}
+
+/// Checks that `value` lies in `min..=max`.
+pub(crate) fn check_range(
+    field: &'static str,
+    value: u64,
+    min: u64,
+    max: u64,
+) -> Result<u64, OutOfBounds> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(OutOfBounds::new(
+        field,
+        format_args!("{min} to {max}"),
+        value,
+    ))
+}
+
+/// Checks an amount in minor units.
+pub(crate) fn check_amount(field: &'static str, amount_minor: u64) -> Result<u64, OutOfBounds> {
+    check_range(field, amount_minor, 0, AMOUNT_MINOR_MAX)
+}
+
+/// Checks the time to live of a hold.
+pub(crate) fn check_hold_ms(field: &'static str, ms: u64) -> Result<u64, OutOfBounds> {
+    check_range(field, ms, HOLD_MS_MIN, HOLD_MS_MAX)
+}
+
+/// Checks the quantity of a line.
+pub(crate) fn check_quantity(quantity: u64) -> Result<u64, OutOfBounds> {
+    check_range("quantity", quantity, 1, QUANTITY_MAX)
+}

@@ -1,0 +1,127 @@
+//! What must hold of one order shard. It deliberately knows no stock shard.
+
+use std::collections::BTreeSet;
+
+use super::{Invariant, Violation, require};
+use crate::{LegState, Order, OrderState, Orders, PaymentKind, Rereserve, StockLine};
+
+/// Checks an order shard by itself.
+///
+/// # Errors
+/// The first violation found.
+pub fn check_orders(orders: &Orders) -> Result<(), Violation> {
+    let mut listed = BTreeSet::new();
+    for order in orders.iter() {
+        check_order(order)?;
+        for op in &order.open_ops {
+            let mine = orders
+                .outbox
+                .get(*op)
+                .is_some_and(|ask| ask.order == order.id);
+            require(Invariant::OpsHaveOrders, mine && listed.insert(*op), || {
+                format!("order {}: operation {}", order.id, op.0)
+            })?;
+        }
+    }
+    require(
+        Invariant::OpsHaveOrders,
+        listed.len() == orders.outbox.len(),
+        || {
+            format!(
+                "{} operations of orders, {} open",
+                listed.len(),
+                orders.outbox.len()
+            )
+        },
+    )?;
+    let bounded = orders.memory.len() <= orders.config.idempotency_keys_max;
+    require(Invariant::MemoryBounded, bounded, || {
+        format!("{} keys", orders.memory.len())
+    })
+}
+
+/// Checks an order by itself, in memory or archived.
+///
+/// # Errors
+/// The first violation found.
+pub(super) fn check_order(order: &Order) -> Result<(), Violation> {
+    let fail = |what: &'static str| move || format!("order {}: {what}", order.id);
+    let amounts: Option<u64> = order.lines.iter().map(|line| line.amount_minor).sum();
+    let unpriced = matches!(
+        order.state,
+        OrderState::Queued | OrderState::Rejected | OrderState::Cancelled
+    );
+    let total = amounts == Some(order.total_minor) || unpriced;
+    require(Invariant::TotalIsLines, total, fail("total"))?;
+    let paid = |kind: PaymentKind| {
+        let mine = order
+            .payments
+            .iter()
+            .filter(move |payment| payment.kind == kind);
+        mine.map(|payment| payment.amount_minor).sum::<u64>()
+    };
+    let captured = paid(PaymentKind::Captured) == order.captured_minor;
+    let refunded = paid(PaymentKind::Refunded) == order.refunded_minor;
+    require(
+        Invariant::MoneyIsPayments,
+        captured && refunded,
+        fail("sums"),
+    )?;
+    let undecided = matches!(
+        order.state,
+        OrderState::Queued | OrderState::AwaitingPayment
+    ) || order.rereserve == Rereserve::Trying;
+    let sold = matches!(order.state, OrderState::Confirmed | OrderState::Completed);
+    let kept = if sold {
+        order.total_minor.saturating_sub(order.returned_minor())
+    } else {
+        0
+    };
+    let accounted = order.refunded_minor.saturating_add(kept) + order.refund_due_minor();
+    let safe = undecided || order.captured_minor <= accounted;
+    require(
+        Invariant::NoLostMoney,
+        safe,
+        fail("captured money is unaccounted for"),
+    )?;
+    check_units(order)?;
+    check_legs(order)
+}
+
+fn check_units(order: &Order) -> Result<(), Violation> {
+    for line in &order.lines {
+        let here = |l: &&StockLine| l.sku == line.sku && l.location == line.location;
+        let shipped = order.fulfilments.iter().flat_map(|entry| &entry.lines);
+        let shipped: u64 = shipped.filter(here).map(|l| l.quantity).sum();
+        let returned = order.returns.iter().flat_map(|entry| &entry.lines);
+        let returned: u64 = returned.filter(here).map(|l| l.quantity).sum();
+        let right = line.shipped == shipped
+            && line.returned == returned
+            && returned <= shipped
+            && shipped <= line.quantity;
+        require(Invariant::UnitsAreEntries, right, || {
+            format!("order {}: sku {} at {}", order.id, line.sku, line.location)
+        })?;
+    }
+    Ok(())
+}
+
+fn check_legs(order: &Order) -> Result<(), Violation> {
+    use LegState::{Allocated, Allocating, Asked, Deallocating, Free, Held, Releasing};
+    let trying = order.rereserve == Rereserve::Trying;
+    let allowed: &[LegState] = match order.state {
+        OrderState::Queued => &[Asked, Held],
+        OrderState::AwaitingPayment => &[Held],
+        OrderState::Confirmed | OrderState::Completed => &[Allocating, Allocated],
+        OrderState::Expired if trying => &[Asked, Held],
+        OrderState::Rejected | OrderState::Expired => &[Asked, Releasing, Free],
+        OrderState::Cancelled => &[Asked, Releasing, Deallocating, Free],
+    };
+    let settled = |leg: &LegState| matches!(leg, Held | Allocated | Free);
+    let fits = order.legs.iter().all(|leg| {
+        allowed.contains(&leg.state) && (!order.open_ops.is_empty() || settled(&leg.state))
+    });
+    require(Invariant::LegsFitState, fits, || {
+        format!("order {} is {}: {:?}", order.id, order.state, order.legs)
+    })
+}

@@ -1,0 +1,397 @@
+//! How an order changes, and what it then wants of stock shards: the saga. Deciding and applying
+//! both go through here, so they cannot disagree. It deliberately knows no other order.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Fulfilment, Leg, LegState, Order, OrderEvent, OrderLine, OrderState, Payment, PaymentKind,
+    Placed, Rereserve, Return,
+};
+use crate::bounds::AMOUNT_MINOR_MAX;
+use crate::{KeyHash, OpAction, OpId, OpOutcome, OrderId, Refusal, StockLine, Timestamp};
+
+/// What an order wants of a stock shard, before it has a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    pub(crate) order: OrderId,
+    pub(crate) to: u16,
+    pub(crate) action: OpAction,
+    // The key to free if the ask is refused.
+    pub(super) key: Option<KeyHash>,
+}
+
+impl Order {
+    /// The order that was placed, and its reserves.
+    pub(super) fn place(placed: &Placed) -> (Self, Vec<Ask>) {
+        let mut legs: Vec<Leg> = Vec::new();
+        for (_, shard) in &placed.lines {
+            if legs.iter().all(|leg| leg.shard != *shard) {
+                legs.push(Leg {
+                    shard: *shard,
+                    state: LegState::Free,
+                });
+            }
+        }
+        let lines = placed.lines.iter().map(|(line, shard)| OrderLine {
+            sku: line.sku.clone(),
+            location: line.location.clone(),
+            shard: *shard,
+            quantity: line.quantity,
+            amount_minor: line.amount_minor,
+            shipped: 0,
+            returned: 0,
+        });
+        let lines: Vec<_> = lines.collect();
+        let mut order = Self {
+            id: placed.order,
+            version: 1,
+            user: placed.user.clone(),
+            placed_at: placed.at,
+            changed_at: placed.at,
+            expires_at: None,
+            hold_ms: placed.hold_ms,
+            state: OrderState::Queued,
+            rejection: None,
+            total_minor: lines.iter().filter_map(|line| line.amount_minor).sum(),
+            lines,
+            payments: Vec::new(),
+            captured_minor: 0,
+            refunded_minor: 0,
+            fulfilments: Vec::new(),
+            returns: Vec::new(),
+            rereserve: Rereserve::No,
+            legs,
+            open_ops: Vec::new(),
+            key: placed.key,
+            respond_async: placed.respond_async,
+            placing: true,
+            ship_refusal: None,
+        };
+        let asks = order.reserve();
+        (order, asks)
+    }
+
+    /// Changes the order by an event that is about it, and gives what it then asks for. `closed` is
+    /// the ask that an answer closes.
+    pub(super) fn advance(&mut self, event: &OrderEvent, closed: Option<(OpId, &Ask)>) -> Vec<Ask> {
+        self.version = self.version.saturating_add(1);
+        match event {
+            OrderEvent::Answered { at, outcome, .. } => {
+                self.changed_at = *at;
+                closed
+                    .map(|(op, ask)| self.answered(*at, op, ask, outcome))
+                    .unwrap_or_default()
+            }
+            OrderEvent::Paid { payment, .. } => {
+                self.changed_at = payment.at;
+                self.paid(payment)
+            }
+            OrderEvent::Cancelled { at, .. } => {
+                self.changed_at = *at;
+                self.cancel()
+            }
+            OrderEvent::Fulfilled { at, key, lines, .. } => {
+                self.changed_at = *at;
+                self.fulfil(*at, *key, lines)
+            }
+            OrderEvent::Returned {
+                at, lines, restock, ..
+            } => {
+                self.changed_at = *at;
+                self.take_back(*at, lines, *restock)
+            }
+            OrderEvent::Ticked { at, .. } => {
+                self.changed_at = *at;
+                self.state = OrderState::Expired;
+                self.release()
+            }
+            OrderEvent::Placed(_) | OrderEvent::Forgotten { .. } | OrderEvent::Revived { .. } => {
+                Vec::new()
+            }
+        }
+    }
+
+    fn answered(&mut self, at: Timestamp, op: OpId, ask: &Ask, outcome: &OpOutcome) -> Vec<Ask> {
+        self.open_ops.retain(|open| *open != op);
+        let mut asks = Vec::new();
+        match (&ask.action, outcome) {
+            (OpAction::Reserve { .. }, OpOutcome::Refused(refusal)) => {
+                self.set_leg(ask.to, LegState::Asked, LegState::Free);
+                if self.wants_stock() {
+                    asks = self.give_up(refusal.clone());
+                }
+            }
+            (OpAction::Reserve { .. }, OpOutcome::Held { unit_prices }) => {
+                self.set_leg(ask.to, LegState::Asked, LegState::Held);
+                asks = self.held(at, ask.to, unit_prices);
+            }
+            (OpAction::Reserve { .. }, OpOutcome::Done) => {
+                self.set_leg(ask.to, LegState::Asked, LegState::Held);
+                asks = self.held(at, ask.to, &[]);
+            }
+            (OpAction::Release, _) => self.set_leg(ask.to, LegState::Releasing, LegState::Free),
+            (OpAction::Allocate, _) => {
+                self.set_leg(ask.to, LegState::Allocating, LegState::Allocated);
+            }
+            (OpAction::Deallocate { .. }, _) => {
+                self.set_leg(ask.to, LegState::Deallocating, LegState::Free);
+            }
+            (OpAction::Ship { lines }, OpOutcome::Refused(refusal)) => {
+                self.unship(lines);
+                self.ship_refusal.get_or_insert_with(|| refusal.clone());
+            }
+            (OpAction::Ship { .. } | OpAction::Return { .. }, _) => {}
+        }
+        if self.open_ops.is_empty() && asks.is_empty() {
+            self.placing = false;
+            self.ship_refusal = None;
+            let shipped = self.lines.iter().all(|line| line.shipped == line.quantity);
+            if shipped && self.state == OrderState::Confirmed {
+                self.state = OrderState::Completed;
+            }
+        }
+        asks
+    }
+
+    // Whether stock that is held now is still of use.
+    fn wants_stock(&self) -> bool {
+        self.state == OrderState::Queued || self.rereserve == Rereserve::Trying
+    }
+
+    fn held(&mut self, at: Timestamp, shard: u16, unit_prices: &[Option<u64>]) -> Vec<Ask> {
+        if !self.wants_stock() {
+            return self.release();
+        }
+        let lines = self.lines.iter_mut().filter(|line| line.shard == shard);
+        for (number, line) in lines.enumerate() {
+            if line.amount_minor.is_some() {
+                continue;
+            }
+            let unit = unit_prices.get(number).copied().flatten().unwrap_or(0);
+            let amount = unit
+                .checked_mul(line.quantity)
+                .filter(|a| *a <= AMOUNT_MINOR_MAX);
+            let Some(amount) = amount else {
+                let refusal = Refusal::AmountOverflow {
+                    sku: line.sku.clone(),
+                };
+                return self.give_up(refusal);
+            };
+            line.amount_minor = Some(amount);
+        }
+        if self.legs.iter().any(|leg| leg.state != LegState::Held) {
+            return Vec::new();
+        }
+        self.accept(at)
+    }
+
+    fn accept(&mut self, at: Timestamp) -> Vec<Ask> {
+        if self.rereserve == Rereserve::Trying {
+            self.rereserve = Rereserve::Done;
+            return self.confirm();
+        }
+        self.total_minor = 0;
+        for line in &self.lines {
+            self.total_minor += line.amount_minor.unwrap_or(0);
+            if self.total_minor > AMOUNT_MINOR_MAX {
+                let refusal = Refusal::AmountOverflow {
+                    sku: line.sku.clone(),
+                };
+                self.total_minor = 0;
+                return self.give_up(refusal);
+            }
+        }
+        self.state = OrderState::AwaitingPayment;
+        self.expires_at = Some(at.plus_ms(self.hold_ms));
+        if self.covered() {
+            self.confirm()
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn give_up(&mut self, refusal: Refusal) -> Vec<Ask> {
+        self.rejection = Some(refusal);
+        if self.rereserve == Rereserve::Trying {
+            self.rereserve = Rereserve::Done;
+        } else {
+            self.state = OrderState::Rejected;
+        }
+        self.release()
+    }
+
+    fn paid(&mut self, payment: &Payment) -> Vec<Ask> {
+        self.payments.push(payment.clone());
+        match payment.kind {
+            PaymentKind::Captured => self.captured_minor += payment.amount_minor,
+            PaymentKind::Refunded => self.refunded_minor += payment.amount_minor,
+            PaymentKind::Authorized | PaymentKind::Failed => return Vec::new(),
+        }
+        if !self.covered() {
+            return Vec::new();
+        }
+        match self.state {
+            OrderState::AwaitingPayment => self.confirm(),
+            OrderState::Expired if self.rereserve == Rereserve::No => {
+                self.rereserve = Rereserve::Trying;
+                self.reserve()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn confirm(&mut self) -> Vec<Ask> {
+        self.state = OrderState::Confirmed;
+        self.move_legs(&[LegState::Held], LegState::Allocating)
+    }
+
+    fn release(&mut self) -> Vec<Ask> {
+        self.move_legs(&[LegState::Held], LegState::Releasing)
+    }
+
+    fn reserve(&mut self) -> Vec<Ask> {
+        // A release may still be under way; it is numbered lower, so the reserve comes after it.
+        self.move_legs(&[LegState::Free, LegState::Releasing], LegState::Asked)
+    }
+
+    fn cancel(&mut self) -> Vec<Ask> {
+        self.state = OrderState::Cancelled;
+        let mut asks = self.release();
+        let sold = [LegState::Allocating, LegState::Allocated];
+        asks.extend(self.move_legs(&sold, LegState::Deallocating));
+        asks
+    }
+
+    fn fulfil(&mut self, at: Timestamp, key: KeyHash, lines: &[StockLine]) -> Vec<Ask> {
+        self.each_line(lines, |line, units| line.shipped += units);
+        self.fulfilments.push(Fulfilment {
+            at,
+            lines: lines.to_vec(),
+        });
+        self.by_shard(lines, Some(key), |lines| OpAction::Ship { lines })
+    }
+
+    // Takes a refused shipment out of the record: what its other legs shipped stays.
+    fn unship(&mut self, refused: &[StockLine]) {
+        self.each_line(refused, |line, units| {
+            line.shipped = line.shipped.saturating_sub(units)
+        });
+        let all_in = |f: &&mut Fulfilment| refused.iter().all(|line| f.lines.contains(line));
+        if let Some(fulfilment) = self.fulfilments.iter_mut().rev().find(all_in) {
+            fulfilment.lines.retain(|line| !refused.contains(line));
+        }
+        self.fulfilments
+            .retain(|fulfilment| !fulfilment.lines.is_empty());
+    }
+
+    fn take_back(&mut self, at: Timestamp, lines: &[StockLine], restock: bool) -> Vec<Ask> {
+        let before_minor = self.returned_minor();
+        self.each_line(lines, |line, units| line.returned += units);
+        let refund_minor = self.returned_minor().saturating_sub(before_minor);
+        self.returns.push(Return {
+            at,
+            lines: lines.to_vec(),
+            restock,
+            refund_minor,
+        });
+        let user = self.user.clone();
+        self.by_shard(lines, None, |lines| OpAction::Return {
+            user: user.clone(),
+            lines,
+            restock,
+        })
+    }
+
+    fn each_line(&mut self, lines: &[StockLine], change: impl Fn(&mut OrderLine, u64)) {
+        for StockLine {
+            sku,
+            location,
+            quantity,
+        } in lines
+        {
+            let mine = |line: &&mut OrderLine| line.sku == *sku && line.location == *location;
+            if let Some(line) = self.lines.iter_mut().find(mine) {
+                change(line, *quantity);
+            }
+        }
+    }
+
+    // One ask for each stock shard that has some of `lines`.
+    fn by_shard(
+        &self,
+        lines: &[StockLine],
+        key: Option<KeyHash>,
+        action: impl Fn(Vec<StockLine>) -> OpAction,
+    ) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        for leg in &self.legs {
+            let here = |l: &&StockLine| {
+                self.line(&l.sku, &l.location)
+                    .is_some_and(|line| line.shard == leg.shard)
+            };
+            let lines: Vec<_> = lines.iter().filter(here).cloned().collect();
+            if !lines.is_empty() {
+                asks.push(Ask {
+                    order: self.id,
+                    to: leg.shard,
+                    action: action(lines),
+                    key,
+                });
+            }
+        }
+        asks
+    }
+
+    fn set_leg(&mut self, shard: u16, from: LegState, to: LegState) {
+        // A leg that has moved on meanwhile is left alone: a later ask is under way.
+        for leg in self
+            .legs
+            .iter_mut()
+            .filter(|leg| leg.shard == shard && leg.state == from)
+        {
+            leg.state = to;
+        }
+    }
+
+    // Moves the legs in one of `from` to `to`, with the ask that brings it about.
+    fn move_legs(&mut self, from: &[LegState], to: LegState) -> Vec<Ask> {
+        let mut asks = Vec::with_capacity(self.legs.len());
+        for number in 0..self.legs.len() {
+            let Leg { shard, state } = self.legs[number];
+            if !from.contains(&state) {
+                continue;
+            }
+            self.legs[number].state = to;
+            let action = match to {
+                LegState::Asked => OpAction::Reserve {
+                    user: self.user.clone(),
+                    lines: self.lines_at(shard),
+                },
+                LegState::Allocating => OpAction::Allocate,
+                LegState::Deallocating => OpAction::Deallocate {
+                    user: self.user.clone(),
+                    lines: self.lines_at(shard),
+                },
+                _ => OpAction::Release,
+            };
+            asks.push(Ask {
+                order: self.id,
+                to: shard,
+                action,
+                key: None,
+            });
+        }
+        asks
+    }
+
+    /// All that the order has at one stock shard.
+    pub(crate) fn lines_at(&self, shard: u16) -> Vec<StockLine> {
+        let here = self.lines.iter().filter(|line| line.shard == shard);
+        here.map(|line| StockLine {
+            sku: line.sku.clone(),
+            location: line.location.clone(),
+            quantity: line.quantity,
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,260 @@
+//! One shard of orders: a machine. It deliberately keeps only orders that live; those at rest are
+//! in the archive, and memory follows live work.
+
+mod advance;
+mod apply;
+mod command;
+mod decide;
+mod event;
+mod image;
+mod payment;
+mod place;
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use advance::Ask;
+pub use command::{
+    NewLine, OrderCommand, OrderEffect, OrderRejection, OrderReply, PlaceOrder, Receipt,
+};
+pub use event::{OrderEvent, Placed};
+pub use payment::{Payment, PaymentKind, PaymentStatus};
+pub use record::{
+    Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
+};
+
+use crate::bounds::FORGET_EVERY_MS;
+use crate::{
+    Decision, Idempotency, Machine, OpId, OrderId, OrderOp, OutOfBounds, Outbox, Timestamp, UserId,
+};
+
+/// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until an order is placed.
+pub const PLACE: u8 = 1;
+/// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until a change of an order is
+/// done.
+pub const CHANGE: u8 = 2;
+
+/// What an order shard is told about itself. Used to decide only, so all but the shards may change
+/// between runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrdersConfig {
+    /// Which order shard it is.
+    pub shard: u16,
+    /// How many stock shards there are; at least 1.
+    pub stock_shards: u16,
+    /// How long idempotency keys are remembered, in milliseconds.
+    pub idempotency_retention_ms: u64,
+    /// Most idempotency keys remembered.
+    pub idempotency_keys_max: usize,
+}
+
+impl OrdersConfig {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// If there is no stock shard, or keys would be remembered for less than 24 hours.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        if self.stock_shards == 0 {
+            return Err(OutOfBounds::new("stock_shards", "at least 1", 0));
+        }
+        crate::stock::check_retention(self.idempotency_retention_ms)
+    }
+}
+
+/// One shard of orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orders {
+    pub(crate) config: OrdersConfig,
+    next_order: u64,
+    orders: BTreeMap<OrderId, Box<Order>>,
+    pub(crate) outbox: Outbox<Ask>,
+    pub(crate) memory: Idempotency<OrderId>,
+    // Both follow from the orders and are not written.
+    by_user: HashMap<UserId, BTreeSet<OrderId>>,
+    deadlines: BTreeSet<(Timestamp, OrderId)>,
+}
+
+impl Orders {
+    /// An empty shard.
+    #[must_use]
+    pub fn new(config: OrdersConfig) -> Self {
+        Self {
+            config,
+            next_order: 1,
+            orders: BTreeMap::new(),
+            outbox: Outbox::default(),
+            memory: Idempotency::default(),
+            by_user: HashMap::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    /// What it was told about itself.
+    #[must_use]
+    pub fn config(&self) -> &OrdersConfig {
+        &self.config
+    }
+
+    /// Puts another configuration on a shard that was read from a snapshot.
+    pub fn configure(&mut self, config: OrdersConfig) {
+        self.config = config;
+    }
+
+    /// Which order shard it is.
+    #[must_use]
+    pub fn shard(&self) -> u16 {
+        self.config.shard
+    }
+
+    /// An order that is in memory.
+    #[must_use]
+    pub fn order(&self, order: OrderId) -> Option<&Order> {
+        self.orders.get(&order).map(Box::as_ref)
+    }
+
+    /// The orders that are in memory, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Order> {
+        self.orders.values().map(Box::as_ref)
+    }
+
+    /// How many orders are in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// Whether no order is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.orders.is_empty()
+    }
+
+    /// How many operations no stock shard has answered yet.
+    #[must_use]
+    pub fn open_ops(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// The order that `command` needs in memory and that is not there, though its number was given
+    /// out: the shell loads it from the archive, sends `Revive`, and then the command again.
+    #[must_use]
+    pub fn missing(&self, command: &OrderCommand) -> Option<OrderId> {
+        match command {
+            OrderCommand::Pay { order, .. }
+            | OrderCommand::Cancel { order, .. }
+            | OrderCommand::Fulfil { order, .. }
+            | OrderCommand::Return { order, .. } => self.is_away(*order).then_some(*order),
+            _ => None,
+        }
+    }
+
+    fn is_away(&self, order: OrderId) -> bool {
+        let sequence = order.sequence();
+        let given_out = order.shard() == self.config.shard && sequence < self.next_order;
+        given_out && sequence > 0 && !self.orders.contains_key(&order)
+    }
+
+    fn op_effect(&self, op: OpId, ask: &Ask) -> OrderEffect {
+        let op = OrderOp {
+            op,
+            from: self.config.shard,
+            acked_below: self.outbox.acked_below(),
+            order: ask.order,
+            action: ask.action.clone(),
+        };
+        OrderEffect::Op { to: ask.to, op }
+    }
+
+    // The time before which keys may be forgotten, if that is worth an event.
+    fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
+        let oldest = self.memory.oldest()?;
+        let full = self
+            .memory
+            .check_room(self.config.idempotency_keys_max)
+            .is_err();
+        let slack_ms = if full { 0 } else { FORGET_EVERY_MS };
+        let cutoff = Timestamp(now.0.saturating_sub(self.config.idempotency_retention_ms));
+        (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
+    }
+}
+
+impl Machine for Orders {
+    type Command = OrderCommand;
+    type Event = OrderEvent;
+    type Reply = OrderReply;
+    type Rejection = OrderRejection;
+    type Effect = OrderEffect;
+
+    fn decide(
+        &self,
+        command: &OrderCommand,
+        now: Timestamp,
+    ) -> Result<Decision<Self>, OrderRejection> {
+        match command {
+            OrderCommand::Place(place) => self.decide_place(place, now),
+            OrderCommand::Outcome { op, order, outcome } => {
+                Ok(self.decide_outcome(*op, *order, outcome, now))
+            }
+            OrderCommand::Pay {
+                order,
+                provider,
+                event_id,
+                kind,
+                amount_minor,
+            } => {
+                let payment = Payment {
+                    provider: provider.clone(),
+                    event_id: event_id.clone(),
+                    kind: *kind,
+                    amount_minor: *amount_minor,
+                    at: now,
+                };
+                self.decide_pay(*order, payment)
+            }
+            OrderCommand::Cancel {
+                order,
+                key,
+                fingerprint,
+            } => self.decide_cancel(*order, *key, *fingerprint, now),
+            OrderCommand::Fulfil {
+                order,
+                key,
+                fingerprint,
+                lines,
+            } => self.decide_fulfil(*order, *key, *fingerprint, lines.as_deref(), now),
+            OrderCommand::Return { .. } => self.decide_return(command, now),
+            OrderCommand::Get { order } => self.decide_get(*order),
+            OrderCommand::ListByUser { user } => {
+                let ids = self.by_user.get(user).into_iter().flatten().rev();
+                let orders = ids.filter_map(|id| self.order(*id)).cloned().collect();
+                Ok(Decision::reply(OrderReply::Orders(orders)))
+            }
+            OrderCommand::Tick => Ok(self.decide_tick(now)),
+            OrderCommand::Forget { orders } => Ok(self.decide_forget(orders)),
+            OrderCommand::Revive { order } => Ok(self.decide_revive(order)),
+        }
+    }
+
+    fn apply(&mut self, event: &OrderEvent) {
+        self.apply_event(event);
+    }
+
+    /// Open operations in the order of their numbers, then the orders at rest that the projector
+    /// may not have.
+    fn outstanding(&self) -> Vec<OrderEffect> {
+        let ops = self.outbox.iter().map(|(op, ask)| self.op_effect(op, ask));
+        let at_rest = self.iter().filter(|order| order.at_rest());
+        let archive = at_rest.map(|order| OrderEffect::Archive {
+            order: order.id,
+            version: order.version,
+        });
+        ops.chain(archive).collect()
+    }
+
+    fn due(&self, now: Timestamp) -> Option<OrderCommand> {
+        let expiry = self.deadlines.first().is_some_and(|(at, _)| *at <= now);
+        (expiry || self.forget_before(now).is_some()).then_some(OrderCommand::Tick)
+    }
+}

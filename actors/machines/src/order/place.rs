@@ -1,0 +1,126 @@
+//! How an order shard answers a new order. It deliberately does not look at stock: the stock shards
+//! do, and until they have, the order is only queued.
+
+use std::collections::BTreeMap;
+
+use super::{
+    NewLine, Order, OrderEvent, OrderRejection, OrderReply, OrderState, Orders, PLACE, PlaceOrder,
+    Placed,
+};
+use crate::bounds::{self, LINES_MAX};
+use crate::{Answer, Decision, OrderId, OutOfBounds, Ticket, Timestamp, shard_of};
+
+impl Orders {
+    pub(super) fn decide_place(
+        &self,
+        place: &PlaceOrder,
+        now: Timestamp,
+    ) -> Result<Decision<Self>, OrderRejection> {
+        if let Some(order) = self.memory.look_up(place.key, place.fingerprint)? {
+            return self.placed_before(*order, place.respond_async);
+        }
+        let lines = check_lines(&place.lines)?;
+        bounds::check_hold_ms("hold_ms", place.hold_ms)?;
+        if let Some(hint) = &place.hint {
+            return Err(hint.clone().into());
+        }
+        self.memory.check_room(self.config.idempotency_keys_max)?;
+        let with_shard = |line: NewLine| {
+            let shard = shard_of(line.sku.as_str().as_bytes(), self.config.stock_shards);
+            (line, shard)
+        };
+        let placed = Placed {
+            at: now,
+            order: OrderId::new(self.config.shard, self.next_order)?,
+            key: place.key,
+            fingerprint: place.fingerprint,
+            user: place.user.clone(),
+            lines: lines.into_iter().map(with_shard).collect(),
+            hold_ms: place.hold_ms,
+            respond_async: place.respond_async,
+        };
+        let (order, asks) = Order::place(&placed);
+        let effects: Vec<_> = self
+            .number(&asks)
+            .map(|(op, ask)| self.op_effect(op, ask))
+            .collect();
+        let answer = if place.respond_async {
+            Answer::Now(OrderReply::Placed(order.receipt()))
+        } else {
+            Answer::Later(ticket(order.id))
+        };
+        Ok(Decision::event(OrderEvent::Placed(placed))
+            .answered(answer)
+            .with_effects(effects))
+    }
+
+    // The same key and the same request: the same order, as it is now.
+    fn placed_before(
+        &self,
+        id: OrderId,
+        respond_async: bool,
+    ) -> Result<Decision<Self>, OrderRejection> {
+        let Some(order) = self.order(id) else {
+            return Ok(Decision::reply(OrderReply::AtRest { order: id }));
+        };
+        if respond_async {
+            return Ok(Decision::reply(OrderReply::Placed(order.receipt())));
+        }
+        if order.placing {
+            return Ok(Decision::later(ticket(id)));
+        }
+        placed_reply(order).map(Decision::reply)
+    }
+}
+
+/// What those who placed an order are told once it is decided.
+pub(super) fn placed_reply(order: &Order) -> Result<OrderReply, OrderRejection> {
+    match &order.rejection {
+        Some(refusal) if order.state == OrderState::Rejected => Err(refusal.clone().into()),
+        _ => Ok(OrderReply::Placed(order.receipt())),
+    }
+}
+
+pub(super) fn ticket(order: OrderId) -> Ticket {
+    Ticket {
+        subject: order.0,
+        purpose: PLACE,
+    }
+}
+
+// Checks each line, sums those of the same SKU and location at the place of the first, and checks
+// the sums.
+fn check_lines(lines: &[NewLine]) -> Result<Vec<NewLine>, OrderRejection> {
+    if lines.is_empty() || lines.len() > LINES_MAX {
+        let bound = format_args!("1 to {LINES_MAX} lines");
+        return Err(OutOfBounds::new("lines", bound, lines.len()).into());
+    }
+    let mut summed: Vec<NewLine> = Vec::with_capacity(lines.len());
+    let mut places = BTreeMap::new();
+    for line in lines {
+        bounds::check_quantity(line.quantity)?;
+        if let Some(amount_minor) = line.amount_minor {
+            bounds::check_amount("amount_minor", amount_minor)?;
+        }
+        let place = *places
+            .entry((&line.sku, &line.location))
+            .or_insert(summed.len());
+        let Some(sum) = summed.get_mut(place) else {
+            summed.push(line.clone());
+            continue;
+        };
+        // Neither sum can overflow: at most 256 lines, each within its bound, far below u64.
+        sum.quantity = bounds::check_quantity(sum.quantity + line.quantity)?;
+        sum.amount_minor = match (sum.amount_minor, line.amount_minor) {
+            (None, None) => None,
+            (Some(one), Some(other)) => Some(bounds::check_amount("amount_minor", one + other)?),
+            _ => {
+                let (sku, location) = (line.sku.clone(), line.location.clone());
+                return Err(OrderRejection::MixedAmounts { sku, location });
+            }
+        };
+    }
+    let total_minor = summed.iter().filter_map(|line| line.amount_minor).sum();
+    bounds::check_amount("total_minor", total_minor)?;
+    Ok(summed)
+}

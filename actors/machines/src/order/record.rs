@@ -1,0 +1,274 @@
+//! The order itself: what is in memory while it lives, what is archived at rest, and what callers
+//! see. It deliberately does not change itself; `advance` does.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Payment, PaymentKind, Receipt};
+use crate::{KeyHash, Location, OpId, OrderId, Refusal, Sku, StockLine, Timestamp, UserId};
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its number.
+    pub id: OrderId,
+    /// Counts its changes, from 1.
+    pub version: u32,
+    /// Who buys.
+    pub user: UserId,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+    /// When it last changed.
+    pub changed_at: Timestamp,
+    /// When it expires, or would have expired, unless paid; `None` before its stock is held.
+    pub expires_at: Option<Timestamp>,
+    /// How long its stock is held for payment, in milliseconds.
+    pub hold_ms: u64,
+    /// Where it is in its life.
+    pub state: OrderState,
+    /// Why it was rejected, or why its late payment came to nothing.
+    pub rejection: Option<Refusal>,
+    /// What is bought, one line for each SKU and location.
+    pub lines: Vec<OrderLine>,
+    /// The sum of the lines' amounts in minor units.
+    pub total_minor: u64,
+    /// Payment events in the order they were told.
+    pub payments: Vec<Payment>,
+    /// What has come in, in minor units.
+    pub captured_minor: u64,
+    /// What has gone back, in minor units.
+    pub refunded_minor: u64,
+    /// What was shipped.
+    pub fulfilments: Vec<Fulfilment>,
+    /// What came back.
+    pub returns: Vec<Return>,
+    /// Whether a late payment has brought a second try to reserve.
+    pub rereserve: Rereserve,
+    /// What is known of each stock shard involved.
+    pub legs: Vec<Leg>,
+    /// Operations that no stock shard has answered yet.
+    pub open_ops: Vec<OpId>,
+    /// The key it was placed with.
+    pub key: KeyHash,
+    /// Whether it was answered when it was queued.
+    pub respond_async: bool,
+    /// Whether those who wait for it to be placed still wait.
+    pub placing: bool,
+    /// Why the shipment under way is refused, until those who wait for it are told.
+    pub ship_refusal: Option<Refusal>,
+}
+
+/// Where an order is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OrderState {
+    /// Placed; its stock is being reserved.
+    Queued,
+    /// Its stock is held until it expires.
+    AwaitingPayment,
+    /// Paid; its stock is sold.
+    Confirmed,
+    /// All is shipped.
+    Completed,
+    /// Refused: nothing was held in the end.
+    Rejected,
+    /// Cancelled before anything was shipped.
+    Cancelled,
+    /// Not paid in time.
+    Expired,
+}
+
+impl fmt::Display for OrderState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queued => "queued",
+            Self::AwaitingPayment => "awaiting_payment",
+            Self::Confirmed => "confirmed",
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        })
+    }
+}
+
+/// A line of an order: all of one SKU from one location.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLine {
+    /// The SKU.
+    pub sku: Sku,
+    /// Where it is sold from.
+    pub location: Location,
+    /// The stock shard that has it.
+    pub shard: u16,
+    /// Units.
+    pub quantity: u64,
+    /// Amount of the whole line in minor units; `None` until the stock shard has given the price.
+    pub amount_minor: Option<u64>,
+    /// Units shipped.
+    pub shipped: u64,
+    /// Units that came back.
+    pub returned: u64,
+}
+
+impl OrderLine {
+    /// The value of the units that came back: the same share of the amount, rounded down over all
+    /// returns together, so that returning everything in parts gives exactly the amount.
+    #[must_use]
+    pub fn returned_minor(&self) -> u64 {
+        let amount = u128::from(self.amount_minor.unwrap_or(0));
+        let share = amount * u128::from(self.returned) / u128::from(self.quantity.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX)
+    }
+}
+
+/// Units that left together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fulfilment {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub lines: Vec<StockLine>,
+}
+
+/// Units that came back together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Return {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub lines: Vec<StockLine>,
+    /// Whether it went back on the shelf.
+    pub restock: bool,
+    /// By how much it raised the value of what came back, in minor units.
+    pub refund_minor: u64,
+}
+
+/// Whether a late payment has brought a second try to reserve. There is only one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rereserve {
+    /// There was none.
+    No,
+    /// It is under way.
+    Trying,
+    /// There was one.
+    Done,
+}
+
+/// What an order knows of one stock shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// The stock shard.
+    pub shard: u16,
+    /// What the order has there.
+    pub state: LegState,
+}
+
+/// What an order has at one stock shard. `Releasing` and the like last until it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LegState {
+    /// A reserve is under way.
+    Asked,
+    /// Its lines are held.
+    Held,
+    /// A release is under way.
+    Releasing,
+    /// Nothing.
+    Free,
+    /// An allocation is under way.
+    Allocating,
+    /// Its lines are sold.
+    Allocated,
+    /// The sale is being undone.
+    Deallocating,
+}
+
+/// How much of an order was shipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FulfilmentStatus {
+    /// Nothing.
+    Unfulfilled,
+    /// Some.
+    Partial,
+    /// All.
+    Fulfilled,
+    /// Some of what was shipped came back.
+    PartiallyReturned,
+    /// All of what was shipped came back.
+    Returned,
+}
+
+impl fmt::Display for FulfilmentStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unfulfilled => "unfulfilled",
+            Self::Partial => "partial",
+            Self::Fulfilled => "fulfilled",
+            Self::PartiallyReturned => "partially_returned",
+            Self::Returned => "returned",
+        })
+    }
+}
+
+impl Order {
+    /// Whether nothing is open: the order changes only if somebody asks for it.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        let waits = matches!(self.state, OrderState::Queued | OrderState::AwaitingPayment);
+        !waits && self.open_ops.is_empty()
+    }
+
+    /// The answer to whoever placed it.
+    #[must_use]
+    pub fn receipt(&self) -> Receipt {
+        Receipt {
+            id: self.id,
+            state: self.state,
+            total_minor: self.total_minor,
+            placed_at: self.placed_at,
+            expires_at: self.expires_at,
+        }
+    }
+
+    /// How much was shipped.
+    #[must_use]
+    pub fn fulfilment_status(&self) -> FulfilmentStatus {
+        let sum = |units: fn(&OrderLine) -> u64| self.lines.iter().map(units).sum::<u64>();
+        let (shipped, returned) = (sum(|line| line.shipped), sum(|line| line.returned));
+        if shipped == 0 {
+            FulfilmentStatus::Unfulfilled
+        } else if returned == shipped {
+            FulfilmentStatus::Returned
+        } else if returned > 0 {
+            FulfilmentStatus::PartiallyReturned
+        } else if shipped < sum(|line| line.quantity) {
+            FulfilmentStatus::Partial
+        } else {
+            FulfilmentStatus::Fulfilled
+        }
+    }
+
+    /// The line of `sku` at `location`.
+    #[must_use]
+    pub fn line(&self, sku: &Sku, location: &Location) -> Option<&OrderLine> {
+        self.lines
+            .iter()
+            .find(|line| line.sku == *sku && line.location == *location)
+    }
+
+    /// Whether enough has come in to confirm: an order of total 0 still waits for its payment.
+    pub(crate) fn covered(&self) -> bool {
+        // What has gone back does not pay for anything, whichever was told first.
+        self.captured_minor.saturating_sub(self.refunded_minor) >= self.total_minor
+            && self
+                .payments
+                .iter()
+                .any(|payment| payment.kind == PaymentKind::Captured)
+    }
+
+    /// Whether the order came to nothing and nobody needs to find it: its caller gets the refusal.
+    pub(crate) fn vanishes(&self) -> bool {
+        let refused = self.state == OrderState::Rejected && self.open_ops.is_empty();
+        refused && !self.respond_async && self.payments.is_empty()
+    }
+}

@@ -1,0 +1,89 @@
+//! The bound in front of the mailboxes: a command enters only with a credit, and gives it back when
+//! it has been answered. It never queues: no credit means an error at once. (An actix mailbox has
+//! no bound of its own.)
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+/// Credits of one shard.
+pub(crate) struct Admission {
+    in_flight: AtomicUsize,
+    in_flight_max: usize,
+    closed: AtomicBool,
+}
+
+/// Why there was no credit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    Full,
+    Closed,
+}
+
+/// One credit; comes back when dropped.
+pub(crate) struct Permit(Arc<Admission>);
+
+impl Admission {
+    pub(crate) fn new(in_flight_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            in_flight: AtomicUsize::new(0),
+            in_flight_max,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Denied> {
+        // Counted before the check, so that `close` and then `in_flight() == 0` means: nobody is in,
+        // and nobody will be.
+        let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let permit = Permit(Arc::clone(self));
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Denied::Closed);
+        }
+        if before >= self.in_flight_max {
+            return Err(Denied::Full);
+        }
+        Ok(permit)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn in_flight_max(&self) -> usize {
+        self.in_flight_max
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_is_exact_and_credits_come_back() {
+        let admission = Admission::new(2);
+        let first = admission.enter().ok();
+        let second = admission.enter().ok();
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(admission.enter().err(), Some(Denied::Full));
+        drop(first);
+        let third = admission.enter().ok();
+        assert!(third.is_some());
+        assert_eq!(admission.in_flight(), 2);
+        admission.close();
+        drop((second, third));
+        assert_eq!(admission.enter().err(), Some(Denied::Closed));
+        assert_eq!(admission.in_flight(), 0);
+    }
+}

@@ -1,0 +1,94 @@
+//! Bytes of what is stored: events in the journal, machines in snapshots, rows in the state.
+//! Every payload begins with its version. It checks form only; checksums are storage's work.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The only version so far. A later one is a new number, and this one stays readable.
+const V1: u8 = 1;
+
+/// No event or row is larger, so a damaged length can't ask for more memory.
+const DECODE_BYTES_MAX: usize = 64 << 20;
+
+/// Snapshots hold whole machines.
+const SNAPSHOT_BYTES_MAX: usize = 16 << 30;
+
+/// Why stored bytes can't be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Written by a newer Tidegate.
+    #[error("payload version {found} is newer than this program, which knows {V1}; use the newer program")]
+    Newer {
+        /// The version found.
+        found: u8,
+    },
+    /// Not what this version writes.
+    #[error("payload can't be decoded: {0}")]
+    Malformed(String),
+}
+
+/// Appends `value` to `out`.
+///
+/// # Errors
+/// The value can't be expressed (which no type of Tidegate's own does).
+pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    out.push(V1);
+    bincode::serde::encode_into_std_write(value, out, bincode::config::standard())
+        .map(|_| ())
+        .map_err(|error| CodecError::Malformed(error.to_string()))
+}
+
+/// Reads an event or a row, all of `bytes`.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    decode_limited::<T, DECODE_BYTES_MAX>(bytes)
+}
+
+/// Reads a snapshot, all of `bytes`.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    decode_limited::<T, SNAPSHOT_BYTES_MAX>(bytes)
+}
+
+fn decode_limited<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, CodecError> {
+    let malformed = |what: &str| CodecError::Malformed(what.to_owned());
+    let (&version, payload) = bytes.split_first().ok_or_else(|| malformed("it is empty"))?;
+    match version {
+        V1 => {}
+        0 => return Err(malformed("it has version 0")),
+        found => return Err(CodecError::Newer { found }),
+    }
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    let (value, used) = bincode::serde::decode_from_slice(payload, config)
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    if used != payload.len() {
+        return Err(malformed("bytes are left over"));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut bytes = Vec::new();
+        encode(&("a", 300u64, Some(true)), &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 1, b'a', 251, 44, 1, 1, 1], "the format on disk has changed");
+        assert_eq!(decode::<(String, u64, Option<bool>)>(&bytes), Ok(("a".into(), 300, Some(true))));
+    }
+
+    #[test]
+    fn bad_bytes_are_named() {
+        assert!(matches!(decode::<u64>(&[]), Err(CodecError::Malformed(_))));
+        assert!(matches!(decode::<u64>(&[0, 1]), Err(CodecError::Malformed(_))));
+        assert_eq!(decode::<u64>(&[2, 1]), Err(CodecError::Newer { found: 2 }));
+        assert!(matches!(decode::<u64>(&[1, 1, 1]), Err(CodecError::Malformed(_))));
+        let huge = [1, 253, 255, 255, 255, 255, 255, 255, 255, 127];
+        assert!(matches!(decode::<Vec<u8>>(&huge), Err(CodecError::Malformed(_))));
+    }
+}

@@ -1,0 +1,131 @@
+//! The default machines as durable actors: their numbers in the journal, and how orders and stock
+//! reach each other. What they decide is in `machines`.
+
+use tidegate_machines::{
+    OpAction, OpOutcome, OrderCommand, OrderEffect, OrderOp, Orders, Refusal, Stock, StockCommand,
+    StockEffect,
+};
+use tidegate_storage::State;
+
+use crate::{
+    archive,
+    durable::{Deliver, Durable, Kind, RecallError},
+    group::Group,
+    projector::ProjectorHandle,
+};
+
+impl Durable for Stock {
+    const KIND: Kind = Kind(1);
+    const NAME: &'static str = "stock";
+
+    fn reconfigure(&mut self, fresh: &Self) {
+        self.configure(fresh.config().clone());
+    }
+
+    fn fault(command: &StockCommand) -> Option<StockEffect> {
+        match command {
+            StockCommand::Op(OrderOp { op, from, order, action: OpAction::Reserve { .. }, .. }) => {
+                let outcome = OpOutcome::Refused(Refusal::ShardDown);
+                Some(StockEffect::Outcome { to: *from, op: *op, order: *order, outcome })
+            }
+            // Anything else stays open in its order shard, and is sent again after a recovery.
+            _ => None,
+        }
+    }
+}
+
+impl Durable for Orders {
+    const KIND: Kind = Kind(2);
+    const NAME: &'static str = "orders";
+
+    fn reconfigure(&mut self, fresh: &Self) {
+        self.configure(fresh.config().clone());
+    }
+
+    fn recall(
+        &self,
+        command: &OrderCommand,
+        state: &dyn State,
+    ) -> Result<Option<OrderCommand>, RecallError> {
+        let Some(order) = self.missing(command) else { return Ok(None) };
+        let order = archive::read(state, order)?;
+        Ok(order.map(|order| OrderCommand::Revive { order: Box::new(order) }))
+    }
+
+    fn leaves_store(effect: &OrderEffect) -> bool {
+        matches!(effect, OrderEffect::Archive { .. })
+    }
+}
+
+/// Commands on their way to each shard of a group, sent as one batch each.
+struct Batches<M: Durable> {
+    group: Group<M>,
+    batches: Vec<Vec<M::Command>>,
+}
+
+impl<M: Durable> Batches<M> {
+    fn new(group: Group<M>) -> Self {
+        let batches = (0..group.len()).map(|_| Vec::new()).collect();
+        Self { group, batches }
+    }
+
+    fn add(&mut self, to: u16, command: M::Command) {
+        self.batches[usize::from(to)].push(command);
+    }
+
+    fn send(&mut self) {
+        for (to, batch) in (0..).zip(&mut self.batches) {
+            if !batch.is_empty() {
+                self.group.tell(to, std::mem::take(batch));
+            }
+        }
+    }
+}
+
+/// Carries what orders want to stock shards and the projector.
+pub struct FromOrders {
+    stock: Batches<Stock>,
+    projector: ProjectorHandle,
+}
+
+impl FromOrders {
+    /// To the shards of `stock`, and to `projector`.
+    #[must_use]
+    pub fn new(stock: Group<Stock>, projector: ProjectorHandle) -> Self {
+        Self { stock: Batches::new(stock), projector }
+    }
+}
+
+impl Deliver<Orders> for FromOrders {
+    fn deliver(&mut self, effects: &mut Vec<OrderEffect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                OrderEffect::Op { to, op } => self.stock.add(to, StockCommand::Op(op)),
+                OrderEffect::Archive { order, version } => self.projector.archive(order, version),
+            }
+        }
+        self.stock.send();
+    }
+}
+
+/// Carries outcomes back to order shards.
+pub struct FromStock {
+    orders: Batches<Orders>,
+}
+
+impl FromStock {
+    /// To the shards of `orders`.
+    #[must_use]
+    pub fn new(orders: Group<Orders>) -> Self {
+        Self { orders: Batches::new(orders) }
+    }
+}
+
+impl Deliver<Stock> for FromStock {
+    fn deliver(&mut self, effects: &mut Vec<StockEffect>) {
+        for StockEffect::Outcome { to, op, order, outcome } in effects.drain(..) {
+            self.orders.add(to, OrderCommand::Outcome { op, order, outcome });
+        }
+        self.orders.send();
+    }
+}

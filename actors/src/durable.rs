@@ -1,0 +1,91 @@
+//! What a machine needs beside its rules to be kept by a shard: a name in the journal, and words
+//! for the few moments when the shell must ask. It decides nothing itself.
+
+use serde::{Serialize, de::DeserializeOwned};
+use tidegate_machines::Machine;
+use tidegate_storage::{State, StreamId};
+
+/// Why [`Durable::recall`] failed, in words.
+pub type RecallError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The number of a kind of machine in the journal. Chosen once, never changed, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(pub u16);
+
+impl Kind {
+    /// Kinds below this number are Tidegate's own.
+    pub const FIRST_FREE: Self = Self(256);
+
+    /// The journal stream of shard `index` of this kind.
+    #[must_use]
+    pub fn stream(self, index: u16) -> StreamId {
+        StreamId(u32::from(self.0) << 16 | u32::from(index))
+    }
+}
+
+/// A [`Machine`] that a supervised shard can own, journal, snapshot and rebuild.
+///
+/// Events and state are stored with bincode. So the order of enum variants and of fields is the
+/// format on disk: append variants, never reorder, and avoid `#[serde(flatten, skip, tag, untagged)]`.
+pub trait Durable:
+    Machine<
+        Command: Send + 'static,
+        Event: Serialize + DeserializeOwned + Send + 'static,
+        Reply: Clone + Send + 'static,
+        Rejection: Clone + Send + 'static,
+        Effect: Send + 'static,
+    > + Clone
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + 'static
+{
+    /// Its number in the journal; [`Kind::FIRST_FREE`] or above for machines that are not Tidegate's.
+    const KIND: Kind;
+
+    /// Its name in logs, metrics and errors.
+    const NAME: &'static str;
+
+    /// Takes over the configuration of `fresh`, for a machine that was read from a snapshot and has
+    /// its configuration in it.
+    fn reconfigure(&mut self, _fresh: &Self) {}
+
+    /// The command to decide before `command`, for a machine that keeps resting entities in the
+    /// state instead of in memory: it brings the entity back. Runs on the shard's thread.
+    ///
+    /// # Errors
+    /// The entity can't be read; `command` is then answered as unavailable.
+    fn recall(
+        &self,
+        _command: &Self::Command,
+        _state: &dyn State,
+    ) -> Result<Option<Self::Command>, RecallError> {
+        Ok(None)
+    }
+
+    /// Whether `effect` goes to something outside the journal's order (the projector, the world).
+    /// Such an effect waits until its cause is durable; others leave at once.
+    fn leaves_store(_effect: &Self::Effect) -> bool {
+        false
+    }
+
+    /// What to tell the shard that sent `command`, when deciding it panicked or this shard is dead.
+    fn fault(_command: &Self::Command) -> Option<Self::Effect> {
+        None
+    }
+}
+
+/// Carries the effects of a machine to where they go. Each shard has its own.
+pub trait Deliver<M: Machine>: Send + 'static {
+    /// Sends `effects` on, in order, and leaves the vector empty. Must not block.
+    fn deliver(&mut self, effects: &mut Vec<M::Effect>);
+}
+
+/// For machines that have no effects.
+pub struct NoEffects;
+
+impl<M: Machine> Deliver<M> for NoEffects {
+    fn deliver(&mut self, effects: &mut Vec<M::Effect>) {
+        effects.clear();
+    }
+}

@@ -1,0 +1,282 @@
+//! The router: all shards of one kind of machine, as one thing to ask. It knows which shard sits
+//! where; *which* shard a command belongs to is the caller's word (see `machines`).
+
+use std::{
+    any::Any,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
+
+use actix::{Addr, Supervisor};
+use tidegate_storage::Position;
+use tokio::sync::oneshot;
+
+use crate::{
+    admission::{Admission, Denied},
+    durable::{Deliver, Durable},
+    error::{AskError, RestoreError},
+    front::{Front, FrontHandle},
+    observe::{ShardGauges, ShardReport},
+    shard::{Commands, Envelope, Inspect, Kit, ReplySlot, Restore, Shard},
+    snapshotter::Snapshottable,
+};
+
+/// What a question to a shard of `M` comes to.
+pub type Outcome<M> = Result<
+    <M as tidegate_machines::Machine>::Reply,
+    AskError<<M as tidegate_machines::Machine>::Rejection>,
+>;
+
+/// A group of shards, whatever they own: what opening and closing a store need of it.
+pub trait Shards: Snapshottable + Any {
+    /// See [`Group::restore`].
+    fn restore(&self) -> Pin<Box<dyn Future<Output = Result<(), RestoreError>> + Send + '_>>;
+
+    /// See [`Group::close_admission`].
+    fn close_admission(&self);
+
+    /// See [`Group::in_flight`].
+    fn in_flight(&self) -> usize;
+
+    /// See [`Group::report`].
+    fn report(&self) -> Vec<ShardReport>;
+
+    /// Resolves when every shard has worked off what was in its mailbox at the call.
+    fn pass(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl<M: Durable> Shards for Group<M> {
+    fn restore(&self) -> Pin<Box<dyn Future<Output = Result<(), RestoreError>> + Send + '_>> {
+        Box::pin(self.restore())
+    }
+
+    fn close_admission(&self) {
+        self.close_admission();
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight()
+    }
+
+    fn report(&self) -> Vec<ShardReport> {
+        self.report()
+    }
+
+    fn pass(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            for index in 0..self.len() {
+                self.inspect(index, |_, _| ()).await;
+            }
+        })
+    }
+}
+
+/// All shards of one kind. Cheap to clone; `Send + Sync`; usable from any thread and any runtime.
+pub struct Group<M: Durable> {
+    inner: Arc<Inner<M>>,
+}
+
+impl<M: Durable> Clone for Group<M> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<M: Durable> {
+    kit: Arc<Kit<M>>,
+    doors: Vec<Door>,
+    wired: OnceLock<Wired<M>>,
+}
+
+/// What a shard shows outside its thread.
+struct Door {
+    admission: Arc<Admission>,
+    gauges: Arc<ShardGauges>,
+}
+
+struct Wired<M: Durable> {
+    shards: Arc<[Addr<Shard<M>>]>,
+    fronts: Vec<FrontHandle<M>>,
+}
+
+impl<M: Durable> Group<M> {
+    /// A group of `shards` shards that does not run yet, so that groups can be wired to each other.
+    pub fn new(shards: u16, kit: Kit<M>) -> Self {
+        let doors = (0..shards.max(1))
+            .map(|_| Door {
+                admission: Admission::new(kit.options.in_flight_max),
+                gauges: ShardGauges::new(),
+            })
+            .collect();
+        Self { inner: Arc::new(Inner { kit: Arc::new(kit), doors, wired: OnceLock::new() }) }
+    }
+
+    /// Starts the actors, spread over `arbiters`: shard *i* and the front that serves it live on
+    /// arbiter *i* mod n, so a batch reaches its shard without changing threads. They take commands
+    /// only after [`Group::restore`].
+    pub fn start(
+        &self,
+        arbiters: &[actix_rt::ArbiterHandle],
+        mut post: impl FnMut(u16) -> Box<dyn Deliver<M>>,
+    ) {
+        let shards: Arc<[_]> = (0u16..)
+            .zip(&self.inner.doors)
+            .map(|(index, door)| {
+                let shard = Shard::new(
+                    index,
+                    Arc::clone(&self.inner.kit),
+                    Arc::clone(&door.gauges),
+                    post(index),
+                );
+                let arbiter = &arbiters[usize::from(index) % arbiters.len()];
+                Supervisor::start_in_arbiter(arbiter, |_| shard)
+            })
+            .collect();
+        let fronts = arbiters.iter().map(|arbiter| Front::start(arbiter, Arc::clone(&shards)));
+        let wired = Wired { fronts: fronts.collect(), shards };
+        if self.inner.wired.set(wired).is_err() {
+            tracing::error!(shards = M::NAME, "started twice; the second start is ignored");
+        }
+    }
+
+    /// Rebuilds every shard from what is stored, all in parallel, then drives their open effects
+    /// again. Waits until they are ready.
+    ///
+    /// # Errors
+    /// The first shard that can't be rebuilt.
+    pub async fn restore(&self) -> Result<(), RestoreError> {
+        let waits: Vec<_> = self
+            .shards()
+            .iter()
+            .map(|shard| {
+                let (ready, wait) = oneshot::channel();
+                shard.do_send(Restore { ready });
+                wait
+            })
+            .collect();
+        for wait in waits {
+            let gone = tidegate_storage::StorageError::Closed;
+            wait.await.unwrap_or(Err(RestoreError::Storage(gone)))?;
+        }
+        Ok(())
+    }
+
+    /// Asks shard `index`. Resolves when the answer is safe: everything it was derived from is on
+    /// disk. Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    /// [`AskError`]; only [`AskError::Unavailable`] leaves the outcome open.
+    pub fn ask(&self, index: u16, command: M::Command) -> impl Future<Output = Outcome<M>> + use<M> {
+        let sent = self.submit(index, command);
+        async move {
+            sent?.await.unwrap_or_else(|_| {
+                Err(AskError::Unavailable { why: "the shard went away".to_owned() })
+            })
+        }
+    }
+
+    fn submit(
+        &self,
+        index: u16,
+        command: M::Command,
+    ) -> Result<oneshot::Receiver<Outcome<M>>, AskError<M::Rejection>> {
+        let door = &self.inner.doors[usize::from(index)];
+        let permit = door.admission.enter().map_err(|denied| match denied {
+            Denied::Closed => AskError::Closing,
+            Denied::Full => AskError::Overloaded {
+                shards: M::NAME,
+                index,
+                in_flight_max: door.admission.in_flight_max(),
+            },
+        })?;
+        let (sender, receiver) = oneshot::channel();
+        let Some(wired) = self.inner.wired.get() else { return Err(AskError::Closing) };
+        let front = &wired.fronts[usize::from(index) % wired.fronts.len()];
+        let reply = Some(ReplySlot::new(sender, permit));
+        front.submit(index, Envelope { command, reply });
+        Ok(receiver)
+    }
+
+    /// Sends commands from inside the store (effects of other shards, the projector) to shard
+    /// `index`, in order, with no reply and past admission: their number is bounded by the
+    /// commands that caused them.
+    pub fn tell(&self, index: u16, commands: Vec<M::Command>) {
+        let envelopes =
+            commands.into_iter().map(|command| Envelope { command, reply: None }).collect();
+        self.shards()[usize::from(index)].do_send(Commands(envelopes));
+    }
+
+    /// Runs `look` on shard `index`'s thread with its machine and a position: the machine holds
+    /// everything that its stream has in the journal up to there (which may not be durable yet).
+    /// `None` while the shard is down.
+    pub async fn inspect<T: Send + 'static>(
+        &self,
+        index: u16,
+        look: impl FnOnce(&M, Position) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.look(index, move |machine, position| {
+            // The asker may have gone: nothing is lost with an answer nobody wants.
+            let _ = sender.send(look(machine, position));
+        });
+        receiver.await.ok()
+    }
+
+    /// [`Group::inspect`] for threads: `look` gets its result out by itself, and is dropped unrun
+    /// while the shard is down.
+    pub fn look(&self, index: u16, look: impl FnOnce(&M, Position) + Send + 'static) {
+        self.shards()[usize::from(index)].do_send(Inspect(Box::new(look)));
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn len(&self) -> u16 {
+        self.inner.doors.len() as u16
+    }
+
+    /// Never: a group has at least one shard.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Takes no more commands from callers.
+    pub fn close_admission(&self) {
+        self.inner.doors.iter().for_each(|door| door.admission.close());
+    }
+
+    /// Commands from callers that have no answer yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner.doors.iter().map(|door| door.admission.in_flight()).sum()
+    }
+
+    /// The figures of every shard.
+    #[must_use]
+    pub fn report(&self) -> Vec<ShardReport> {
+        (0u16..)
+            .zip(&self.inner.doors)
+            .map(|(index, Door { admission, gauges })| ShardReport {
+                name: M::NAME,
+                index,
+                phase: gauges.phase(),
+                in_flight: admission.in_flight(),
+                commands: gauges.commands.get(),
+                events: gauges.events.get(),
+                rejections: gauges.rejections.get(),
+                batches: gauges.batches.get(),
+                held: gauges.held.get(),
+                waiting: gauges.waiting.get(),
+                restarts: gauges.restarts.get(),
+            })
+            .collect()
+    }
+
+    pub(crate) fn kit(&self) -> &Kit<M> {
+        &self.inner.kit
+    }
+
+    fn shards(&self) -> &[Addr<Shard<M>>] {
+        self.inner.wired.get().map_or(&[], |wired| &wired.shards)
+    }
+}

@@ -1,0 +1,34 @@
+//! Who does it: the actors of Tidegate, from a caller's command to a durable answer.
+//!
+//! The path of a command, top to bottom: [`Group::ask`] takes a credit (`admission`), a `front`
+//! gathers commands into batches, a [`shard`](Shard) decides and journals them and releases the
+//! answers, and the [`Projector`] moves what has come to rest from memory to the state. This crate
+//! knows storage by its traits only, and nothing of HTTP or configuration files.
+
+mod admission;
+pub mod archive;
+mod clock;
+pub mod codec;
+mod commerce;
+mod durable;
+mod error;
+mod front;
+mod group;
+mod keys;
+mod observe;
+mod projector;
+mod shard;
+mod snapshotter;
+mod threads;
+
+pub use clock::{Clock, ManualTime, SystemTimeSource, TimeSource};
+pub use commerce::{FromOrders, FromStock};
+pub use durable::{Deliver, Durable, Kind, NoEffects, RecallError};
+pub use error::{AskError, RestoreError};
+pub use group::{Group, Outcome, Shards};
+pub use keys::{IDEMPOTENCY_KEY_BYTES_MAX, Keyring};
+pub use observe::{Phase, ProjectorReport, ShardReport};
+pub use projector::{Projector, ProjectorHandle};
+pub use shard::{Kit, Rebuilt, Shard, ShardOptions, rebuild, rebuild_from};
+pub use snapshotter::{Snapshottable, Snapshotter, snapshot_all};
+pub use threads::Threads;

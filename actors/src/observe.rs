@@ -1,0 +1,112 @@
+//! What each actor lets be seen of itself: plain figures, read at any time by tests, metrics and
+//! operators alike, without asking the actor. Nothing here steers anything.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicU64, Ordering},
+};
+
+/// Where a shard is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Rebuilding its state; commands wait.
+    Restoring = 0,
+    /// Deciding commands.
+    Running = 1,
+    /// Storage has failed; everything is answered as unavailable until the store is reopened.
+    Poisoned = 2,
+    /// It failed too often; everything is refused until the store is reopened.
+    Dead = 3,
+}
+
+/// The live figures of one shard.
+#[derive(Default)]
+pub(crate) struct ShardGauges {
+    phase: AtomicU8,
+    pub(crate) commands: Counter,
+    pub(crate) events: Counter,
+    pub(crate) rejections: Counter,
+    pub(crate) batches: Counter,
+    pub(crate) restarts: Counter,
+    pub(crate) held: Counter,
+    pub(crate) waiting: Counter,
+}
+
+/// A figure with one writer.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        // One writer, so no read-modify-write is needed.
+        self.set(self.get() + n);
+    }
+
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl ShardGauges {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Restoring,
+            1 => Phase::Running,
+            2 => Phase::Poisoned,
+            _ => Phase::Dead,
+        }
+    }
+}
+
+/// The figures of one shard at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardReport {
+    /// The kind of machine.
+    pub name: &'static str,
+    /// Which shard of it.
+    pub index: u16,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Commands from callers that have no answer yet.
+    pub in_flight: usize,
+    /// Commands decided, those from other shards and from time included.
+    pub commands: u64,
+    /// Events applied.
+    pub events: u64,
+    /// Commands refused.
+    pub rejections: u64,
+    /// Batches given to the journal.
+    pub batches: u64,
+    /// Replies decided whose events are not durable yet.
+    pub held: u64,
+    /// Callers who wait for other shards.
+    pub waiting: u64,
+    /// How often it was rebuilt after a panic.
+    pub restarts: u64,
+}
+
+/// The figures of the projector at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProjectorReport {
+    /// Orders that have come to rest and still wait to be written.
+    pub backlog: u64,
+    /// Rows written since the store was opened.
+    pub rows: u64,
+    /// Flushes of the state since the store was opened.
+    pub flushes: u64,
+    /// Whether it has stopped because the state can't be written.
+    pub failed: bool,
+}

@@ -1,0 +1,224 @@
+//! Moves orders at rest from memory to the state: writes their rows, makes them durable, and only
+//! then tells the shard that it may forget them. It runs on a thread of its own, pulls what it can
+//! carry, and never holds a shard up.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tidegate_machines::{Order, OrderCommand, OrderId, Orders};
+use tidegate_storage::State;
+use tokio::sync::oneshot;
+
+use crate::{
+    archive::{self, ArchiveError},
+    group::Group,
+    observe::ProjectorReport,
+};
+
+/// Orders fetched from the shards at a time: bounds the copies in memory.
+const FETCH_ORDERS_MAX: usize = 1_024;
+
+/// Rows written before they are made durable and forgotten in memory.
+const FLUSH_ROWS_MAX: usize = 16_384;
+
+/// How long written rows wait for company before the flush.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// How long a shard may take to hand over copies, before it is taken for down.
+const FETCH_WAIT: Duration = Duration::from_secs(10);
+
+enum Message {
+    Archive(OrderId, u32),
+    /// Write and flush everything told before, then answer.
+    Drain(oneshot::Sender<()>),
+}
+
+#[derive(Default)]
+struct Gauges {
+    told: AtomicU64,
+    taken: AtomicU64,
+    rows: AtomicU64,
+    flushes: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Where orders at rest are reported.
+#[derive(Clone)]
+pub struct ProjectorHandle {
+    messages: Sender<Message>,
+    gauges: Arc<Gauges>,
+}
+
+impl ProjectorHandle {
+    pub(crate) fn archive(&self, order: OrderId, version: u32) {
+        self.gauges.told.fetch_add(1, Ordering::Relaxed);
+        // If the projector has gone, the order stays in memory and is reported again at the next open.
+        let _ = self.messages.send(Message::Archive(order, version));
+    }
+}
+
+/// The projector's thread. Ends when dropped, after what it is just writing.
+pub struct Projector {
+    handle: ProjectorHandle,
+    start: Mutex<Option<Receiver<Message>>>,
+    state: Arc<dyn State>,
+}
+
+impl Projector {
+    /// A projector that doesn't run yet, so that it can be wired to the shards.
+    #[must_use]
+    pub fn new(state: Arc<dyn State>) -> Self {
+        let (messages, receiver) = mpsc::channel();
+        let handle = ProjectorHandle { messages, gauges: Arc::default() };
+        Self { handle, start: Mutex::new(Some(receiver)), state }
+    }
+
+    /// Where to report.
+    #[must_use]
+    pub fn handle(&self) -> ProjectorHandle {
+        self.handle.clone()
+    }
+
+    /// Begins to work for the shards of `orders`. The thread ends when every handle is gone.
+    ///
+    /// # Errors
+    /// The system can't start a thread, or it was started before.
+    pub fn start(&self, orders: Group<Orders>) -> io::Result<()> {
+        let messages = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let messages = messages.ok_or_else(|| io::Error::other("started before"))?;
+        let (state, gauges) = (Arc::clone(&self.state), Arc::clone(&self.handle.gauges));
+        let work = Work { orders, state, gauges, written: BTreeMap::new(), rows: 0, since: None };
+        let thread = thread::Builder::new().name("tidegate-projector".into());
+        thread.spawn(move || work.run(&messages)).map(drop)
+    }
+
+    /// Waits until every order at rest that was reported before is in the state, durably.
+    pub async fn drain(&self) {
+        let (sender, done) = oneshot::channel();
+        if self.handle.messages.send(Message::Drain(sender)).is_ok() {
+            // An error means that it has failed, which it has logged.
+            let _ = done.await;
+        }
+    }
+
+    /// Its figures.
+    #[must_use]
+    pub fn report(&self) -> ProjectorReport {
+        let Gauges { told, taken, rows, flushes, failed } = &*self.handle.gauges;
+        let get = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+        ProjectorReport {
+            backlog: get(told).saturating_sub(get(taken)),
+            rows: get(rows),
+            flushes: get(flushes),
+            failed: get(failed) > 0,
+        }
+    }
+}
+
+struct Work {
+    orders: Group<Orders>,
+    state: Arc<dyn State>,
+    gauges: Arc<Gauges>,
+    /// Written and not yet durable, by shard.
+    written: BTreeMap<u16, Vec<(OrderId, u32)>>,
+    rows: usize,
+    /// When the oldest of them was written.
+    since: Option<Instant>,
+}
+
+impl Work {
+    fn run(mut self, messages: &Receiver<Message>) {
+        if let Err(error) = self.work(messages) {
+            // Nothing is lost: the orders stay in memory and in the journal.
+            tracing::error!(%error, "projector stopped; orders at rest stay in memory until the store is reopened");
+            self.gauges.failed.store(1, Ordering::Relaxed);
+        }
+    }
+
+    fn work(&mut self, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
+        loop {
+            let wait = self.since.map_or(Duration::MAX, |since| LINGER.saturating_sub(since.elapsed()));
+            match messages.recv_timeout(wait) {
+                Ok(first) => self.take(first, messages)?,
+                Err(RecvTimeoutError::Timeout) => self.flush()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if self.rows >= FLUSH_ROWS_MAX || self.since.is_some_and(|since| since.elapsed() >= LINGER) {
+                self.flush()?;
+            }
+        }
+    }
+
+    /// Takes what is there, up to a bound, and writes it.
+    fn take(&mut self, first: Message, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
+        let mut wanted: BTreeMap<u16, Vec<(OrderId, u32)>> = BTreeMap::new();
+        let more = std::iter::from_fn(|| messages.try_recv().ok());
+        let mut drained = None;
+        for message in std::iter::once(first).chain(more.take(FETCH_ORDERS_MAX)) {
+            match message {
+                Message::Archive(order, version) => {
+                    wanted.entry(order.shard()).or_default().push((order, version));
+                }
+                Message::Drain(done) => {
+                    drained = Some(done);
+                    break;
+                }
+            }
+        }
+        for (shard, orders) in wanted {
+            let count = orders.len() as u64;
+            for order in self.fetch(shard, orders) {
+                archive::write(&*self.state, &order)?;
+                self.written.entry(shard).or_default().push((order.id, order.version));
+                self.rows += 1;
+                self.since.get_or_insert_with(Instant::now);
+                self.gauges.rows.fetch_add(1, Ordering::Relaxed);
+            }
+            self.gauges.taken.fetch_add(count, Ordering::Relaxed);
+        }
+        if let Some(done) = drained {
+            self.flush()?;
+            // Whoever waited may have gone.
+            let _ = done.send(());
+        }
+        Ok(())
+    }
+
+    /// Copies of those orders that still are in the reported version. One that has changed since
+    /// will be reported again when it comes to rest. The reported version is durable, so is the copy.
+    fn fetch(&self, shard: u16, wanted: Vec<(OrderId, u32)>) -> Vec<Order> {
+        let (sender, copies) = mpsc::channel();
+        self.orders.look(shard, move |machine, _| {
+            let same = wanted.into_iter().filter_map(|(id, version)| {
+                machine.order(id).filter(|order| order.version == version).cloned()
+            });
+            // The projector waits, unless it has given this shard up.
+            let _ = sender.send(same.collect());
+        });
+        copies.recv_timeout(FETCH_WAIT).unwrap_or_default()
+    }
+
+    /// Makes what was written durable, then lets the shards forget it.
+    fn flush(&mut self) -> Result<(), ArchiveError> {
+        self.since = None;
+        if self.rows == 0 {
+            return Ok(());
+        }
+        self.state.flush()?;
+        self.gauges.flushes.fetch_add(1, Ordering::Relaxed);
+        self.rows = 0;
+        for (shard, orders) in std::mem::take(&mut self.written) {
+            self.orders.tell(shard, vec![OrderCommand::Forget { orders }]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! What arrives in a shard's mailbox. Messages carry; they do nothing themselves.
+
+use actix::Message;
+use tidegate_machines::Machine;
+use tidegate_storage::{Position, StorageError};
+use tokio::sync::oneshot;
+
+use crate::{
+    admission::Permit,
+    error::{AskError, RestoreError},
+    group::Outcome,
+};
+use crate::durable::Durable;
+
+/// One command and who wants its answer (nobody, if it comes from inside the store).
+pub(crate) struct Envelope<M: Durable> {
+    pub(crate) command: M::Command,
+    pub(crate) reply: Option<ReplySlot<M>>,
+}
+
+/// Where an answer goes. Gives the caller's credit back when it is used or dropped.
+pub(crate) struct ReplySlot<M: Durable> {
+    sender: oneshot::Sender<Outcome<M>>,
+    _permit: Permit,
+}
+
+impl<M: Durable> ReplySlot<M> {
+    pub(crate) fn new(sender: oneshot::Sender<Outcome<M>>, permit: Permit) -> Self {
+        Self { sender, _permit: permit }
+    }
+
+    pub(crate) fn send(self, outcome: Outcome<M>) {
+        // A caller who has gone away loses only the answer.
+        let _ = self.sender.send(outcome);
+    }
+
+    pub(crate) fn unavailable(self, error: &StorageError) {
+        self.send(Err(AskError::Unavailable { why: error.to_string() }));
+    }
+}
+
+/// Commands for one shard, in the order in which a front or another shard has sent them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Commands<M: Durable>(pub(crate) Vec<Envelope<M>>);
+
+/// The mailbox is drained: journal what was decided.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Commit;
+
+/// The journal's word on one batch of this shard.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Committed(pub(crate) Result<Position, StorageError>);
+
+/// Run this with the machine.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Inspect<M: Machine>(pub(crate) Box<dyn FnOnce(&M, Position) + Send>);
+
+/// Rebuild the machine, then begin.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Restore {
+    pub(crate) ready: oneshot::Sender<Result<(), RestoreError>>,
+}

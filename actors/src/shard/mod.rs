@@ -1,0 +1,353 @@
+//! The shard: the one actor that owns a machine. decide → apply → journal → release.
+//!
+//! It holds every reply until what the reply was derived from is durable, and hands effects on as
+//! soon as their cause has its place in the journal. It never waits for the disk itself, and knows
+//! nothing of what its machine decides.
+
+mod messages;
+mod release;
+mod restore;
+mod supervise;
+mod turn;
+
+pub use restore::{Rebuilt, rebuild, rebuild_from};
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use tidegate_machines::{Answer, Decision, Timestamp};
+use tidegate_storage::{Batch, Journal, Position, State, StorageError, Urgency};
+
+use crate::{
+    clock::Clock,
+    durable::{Deliver, Durable},
+    error::AskError,
+    observe::{Phase, ShardGauges},
+};
+pub(crate) use messages::{Commands, Envelope, Inspect, ReplySlot, Restore};
+use messages::{Commit, Committed};
+use release::{Held, Waiting};
+use supervise::RestartLog;
+use turn::Turn;
+
+/// How often a shard looks at the time when no command makes it.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Due commands decided at one look; the rest follows at the next, so that expiry of very many
+/// orders at one moment doesn't keep callers waiting.
+const DUE_PER_LOOK_MAX: usize = 8;
+
+/// Bounds of a shard, each with its unit.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Commands from callers in flight per shard; one more is `Overloaded`.
+    pub in_flight_max: usize,
+    /// A batch this large is journalled before the mailbox is drained.
+    pub batch_bytes_max: usize,
+    /// Rebuilds after panics within `restart_window_ms`; one more and the shard stays down.
+    pub restarts_max: usize,
+    /// See `restarts_max`.
+    pub restart_window_ms: u64,
+    /// A caller waits this long for other shards; then the outcome is told to be unknown.
+    pub answer_ms_max: u64,
+}
+
+impl Default for ShardOptions {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 16_384,
+            batch_bytes_max: 128 << 10,
+            restarts_max: 5,
+            restart_window_ms: 60_000,
+            answer_ms_max: 30_000,
+        }
+    }
+}
+
+/// What all shards of one kind share.
+pub struct Kit<M> {
+    /// The one journal of the store.
+    pub journal: Arc<dyn Journal>,
+    /// Snapshots and resting entities.
+    pub state: Arc<dyn State>,
+    /// The store's clock.
+    pub clock: Arc<Clock>,
+    /// Makes the machine of shard *i* as it is before its first event.
+    pub fresh: Box<dyn Fn(u16) -> M + Send + Sync>,
+    /// Bounds.
+    pub options: ShardOptions,
+}
+
+/// Where a shard is in its life, with what it has there.
+enum Life<M> {
+    /// Commands wait in `queue` or in the mailbox.
+    Restoring,
+    Running(M),
+    Poisoned(StorageError),
+    Dead,
+}
+
+/// See the module.
+pub struct Shard<M: Durable> {
+    index: u16,
+    kit: Arc<Kit<M>>,
+    gauges: Arc<ShardGauges>,
+    post: Box<dyn Deliver<M>>,
+    life: Life<M>,
+    /// Set by the first `Restore`; from then on a (re)start restores by itself.
+    begun: bool,
+    queue: VecDeque<Envelope<M>>,
+    turn: Turn<M>,
+    commit_scheduled: bool,
+    /// The last position this shard was given.
+    last: Position,
+    held: Held<M>,
+    waiting: Waiting<M>,
+    restarts: RestartLog,
+}
+
+impl<M: Durable> Shard<M> {
+    pub(crate) fn new(
+        index: u16,
+        kit: Arc<Kit<M>>,
+        gauges: Arc<ShardGauges>,
+        post: Box<dyn Deliver<M>>,
+    ) -> Self {
+        let restarts = RestartLog::new(kit.options.restarts_max, kit.options.restart_window_ms);
+        Self {
+            index,
+            kit,
+            gauges,
+            post,
+            life: Life::Restoring,
+            begun: false,
+            queue: VecDeque::new(),
+            turn: Turn::new(M::KIND.stream(index)),
+            commit_scheduled: false,
+            last: Position::ZERO,
+            held: Held::default(),
+            waiting: Waiting::default(),
+            restarts,
+        }
+    }
+
+    /// Decides what is queued. Ends early when the machine panics: the rest waits for the rebuild.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        while matches!(self.life, Life::Running(_)) {
+            let Some(envelope) = self.queue.pop_front() else { break };
+            self.decide(envelope, ctx);
+            if self.turn.size() >= self.kit.options.batch_bytes_max {
+                self.commit(ctx);
+            }
+        }
+        if self.turn.has_work() && !self.commit_scheduled {
+            // Runs once the mailbox is empty: everything that has queued up shares one batch.
+            self.commit_scheduled = true;
+            ctx.notify(Commit);
+        }
+    }
+
+    fn decide(&mut self, Envelope { command, reply }: Envelope<M>, ctx: &mut Context<Self>) {
+        let Life::Running(machine) = &mut self.life else { return };
+        self.gauges.commands.add(1);
+        let now = self.turn.now(|| self.kit.clock.now());
+        match self.turn.take(machine, &command, now, &*self.kit.state) {
+            Ok(Ok(decision)) => self.settle(decision, reply, now),
+            Ok(Err(rejection)) => {
+                self.gauges.rejections.add(1);
+                self.turn.answer(reply, Err(AskError::Rejected(rejection)));
+            }
+            Err(turn::Failure::Recall(error)) => {
+                tracing::error!(shards = M::NAME, index = self.index, %error, "can't recall");
+                self.turn.answer(reply, Err(AskError::Unavailable { why: error.to_string() }));
+            }
+            Err(turn::Failure::Panic(panic)) => self.fail(&command, reply, panic, ctx),
+        }
+    }
+
+    /// Notes what is to be sent and who is to be answered once this turn is journalled.
+    fn settle(&mut self, decision: Decision<M>, reply: Option<ReplySlot<M>>, now: Timestamp) {
+        self.turn.add_effects(decision.effects);
+        match decision.answer {
+            Answer::Now(answer) => self.turn.answer(reply, Ok(answer)),
+            Answer::Later(ticket) => {
+                if let Some(reply) = reply {
+                    self.waiting.add(ticket, reply, now);
+                }
+            }
+            // A message of the store's own, or a caller who asked what only the store may ask.
+            Answer::Nobody => drop(reply),
+        }
+        for (ticket, result) in decision.settles {
+            self.turn.answer_all(self.waiting.take(ticket), result);
+        }
+    }
+
+    /// Gives the turn to the journal, sends its effects, and holds its replies until it is durable.
+    fn commit(&mut self, ctx: &mut Context<Self>) {
+        if !self.turn.has_work() {
+            return;
+        }
+        let done = self.turn.finish_turn();
+        if let Some(batch) = done.batch {
+            let urgency = if done.replies.is_empty() { Urgency::Soon } else { Urgency::Now };
+            match self.append(batch, urgency, ctx) {
+                Ok(position) => self.last = position,
+                Err(error) => {
+                    done.replies.into_iter().for_each(|reply| reply.unavailable(&error));
+                    self.poison(error);
+                    return;
+                }
+            }
+        }
+        // The cause has its place in the one journal, so its effects can only come after it.
+        let mut effects = done.effects;
+        self.post.deliver(&mut effects);
+        self.held.hold(self.last, done.replies, done.leaving);
+        self.release(self.kit.journal.durable());
+    }
+
+    fn append(
+        &self,
+        batch: Batch,
+        urgency: Urgency,
+        ctx: &mut Context<Self>,
+    ) -> Result<Position, StorageError> {
+        self.gauges.batches.add(1);
+        self.gauges.events.add(u64::from(batch.count()));
+        let shard = ctx.address();
+        let done = Box::new(move |result| shard.do_send(Committed(result)));
+        self.kit.journal.append(batch, urgency, done)
+    }
+
+    /// Releases what was held up to `durable`.
+    fn release(&mut self, durable: Position) {
+        let mut leaving = self.held.release(durable);
+        self.post.deliver(&mut leaving);
+        self.gauges.held.set(self.held.len() as u64);
+        self.gauges.waiting.set(self.waiting.len() as u64);
+    }
+
+    /// Storage has failed: nothing more is acknowledged, and the state, which may be ahead of the
+    /// disk, is dropped.
+    fn poison(&mut self, error: StorageError) {
+        if !matches!(self.life, Life::Poisoned(_)) {
+            tracing::error!(shards = M::NAME, index = self.index, %error, "poisoned");
+        }
+        self.gauges.set_phase(Phase::Poisoned);
+        let replies = self.turn.finish_turn().replies;
+        replies.into_iter().for_each(|reply| reply.unavailable(&error));
+        self.held.drop_all(&error);
+        self.waiting.let_go(|| AskError::Unavailable { why: error.to_string() });
+        self.life = Life::Poisoned(error);
+        self.refuse_queued();
+    }
+
+    /// Answers what is queued when nothing can be decided any more.
+    fn refuse_queued(&mut self) {
+        for Envelope { command, reply } in std::mem::take(&mut self.queue) {
+            match (&self.life, reply) {
+                (Life::Poisoned(error), Some(reply)) => reply.unavailable(error),
+                (_, Some(reply)) => {
+                    reply.send(Err(AskError::Dead { shards: M::NAME, index: self.index }));
+                }
+                (Life::Poisoned(_), None) => {}
+                (_, None) => self.report_fault(&command),
+            }
+        }
+    }
+
+    /// Looks at the time: decides what is due and lets go of those who have waited too long.
+    fn look_at_time(&mut self, ctx: &mut Context<Self>) {
+        for _ in 0..DUE_PER_LOOK_MAX {
+            let Life::Running(machine) = &self.life else { break };
+            let Some(command) = turn::due(machine, self.kit.clock.now()) else { break };
+            self.decide(Envelope { command, reply: None }, ctx);
+            // Applied by now, so the next look sees what is still due.
+        }
+        let oldest = self.kit.clock.now().0.saturating_sub(self.kit.options.answer_ms_max);
+        self.waiting.let_go_before(Timestamp(oldest), || AskError::Unavailable {
+            why: "another shard has not answered in time".to_owned(),
+        });
+        self.commit(ctx);
+    }
+}
+
+/// Nothing in a shard is ever pinned, whatever its machine's types are.
+impl<M: Durable> Unpin for Shard<M> {}
+
+impl<M: Durable> Actor for Shard<M> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Admission bounds what is in the mailbox; actix's own bound would not (see admission).
+        ctx.set_mailbox_capacity(usize::MAX >> 4);
+        ctx.run_interval(TICK, Self::look_at_time);
+        if self.begun {
+            self.restore(None, ctx);
+        }
+    }
+}
+
+impl<M: Durable> Supervised for Shard<M> {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        self.life = Life::Restoring;
+        self.commit_scheduled = false;
+        self.gauges.set_phase(Phase::Restoring);
+    }
+}
+
+impl<M: Durable> Handler<Commands<M>> for Shard<M> {
+    type Result = ();
+
+    fn handle(&mut self, Commands(commands): Commands<M>, ctx: &mut Self::Context) {
+        self.queue.extend(commands);
+        match self.life {
+            Life::Running(_) => self.drain(ctx),
+            Life::Restoring => {}
+            Life::Poisoned(_) | Life::Dead => self.refuse_queued(),
+        }
+    }
+}
+
+impl<M: Durable> Handler<Commit> for Shard<M> {
+    type Result = ();
+
+    fn handle(&mut self, _: Commit, ctx: &mut Self::Context) {
+        self.commit_scheduled = false;
+        self.commit(ctx);
+    }
+}
+
+impl<M: Durable> Handler<Committed> for Shard<M> {
+    type Result = ();
+
+    fn handle(&mut self, Committed(result): Committed, _: &mut Self::Context) {
+        match result {
+            Ok(position) => self.release(position),
+            Err(error) => self.poison(error),
+        }
+    }
+}
+
+impl<M: Durable> Handler<Inspect<M>> for Shard<M> {
+    type Result = ();
+
+    fn handle(&mut self, Inspect(look): Inspect<M>, ctx: &mut Self::Context) {
+        self.commit(ctx);
+        if let Life::Running(machine) = &self.life {
+            // All of this shard's own events are at or below `last`, so the machine also stands for
+            // any later position that others have reached by now.
+            look(machine, self.kit.journal.appended().max(self.last));
+        }
+    }
+}
+
+impl<M: Durable> Handler<Restore> for Shard<M> {
+    type Result = ();
+
+    fn handle(&mut self, Restore { ready }: Restore, ctx: &mut Self::Context) {
+        self.begun = true;
+        self.restore(Some(ready), ctx);
+    }
+}

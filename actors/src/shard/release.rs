@@ -1,0 +1,99 @@
+//! Answers on their way out: those held until they are durable, and callers who wait for other
+//! shards. Nothing here decides what an answer says.
+
+use std::collections::{HashMap, VecDeque};
+
+use tidegate_machines::{Ticket, Timestamp};
+use tidegate_storage::{Position, StorageError};
+
+use super::{messages::ReplySlot, turn::Ready};
+use crate::{durable::Durable, error::AskError};
+
+/// Replies and leaving effects, by the position that must be durable first.
+pub(super) struct Held<M: Durable> {
+    turns: VecDeque<(Position, Vec<Ready<M>>, Vec<M::Effect>)>,
+    replies: usize,
+}
+
+impl<M: Durable> Default for Held<M> {
+    fn default() -> Self {
+        Self { turns: VecDeque::new(), replies: 0 }
+    }
+}
+
+impl<M: Durable> Held<M> {
+    pub(super) fn hold(&mut self, until: Position, replies: Vec<Ready<M>>, leaving: Vec<M::Effect>) {
+        if !(replies.is_empty() && leaving.is_empty()) {
+            self.replies += replies.len();
+            self.turns.push_back((until, replies, leaving));
+        }
+    }
+
+    /// Sends every reply that `durable` covers; returns the effects that may leave now.
+    pub(super) fn release(&mut self, durable: Position) -> Vec<M::Effect> {
+        let mut leaving = Vec::new();
+        while let Some((_, replies, effects)) =
+            self.turns.pop_front_if(|(until, ..)| *until <= durable)
+        {
+            self.replies -= replies.len();
+            replies.into_iter().for_each(Ready::send);
+            leaving.extend(effects);
+        }
+        leaving
+    }
+
+    pub(super) fn drop_all(&mut self, error: &StorageError) {
+        self.replies = 0;
+        for (_, replies, _) in self.turns.drain(..) {
+            replies.into_iter().for_each(|reply| reply.unavailable(error));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.replies
+    }
+}
+
+/// Callers whose answer a later command will settle.
+pub(super) struct Waiting<M: Durable> {
+    callers: HashMap<Ticket, Vec<(Timestamp, ReplySlot<M>)>>,
+}
+
+impl<M: Durable> Default for Waiting<M> {
+    fn default() -> Self {
+        Self { callers: HashMap::new() }
+    }
+}
+
+impl<M: Durable> Waiting<M> {
+    pub(super) fn add(&mut self, ticket: Ticket, reply: ReplySlot<M>, now: Timestamp) {
+        self.callers.entry(ticket).or_default().push((now, reply));
+    }
+
+    pub(super) fn take(&mut self, ticket: Ticket) -> impl Iterator<Item = ReplySlot<M>> + use<M> {
+        self.callers.remove(&ticket).unwrap_or_default().into_iter().map(|(_, reply)| reply)
+    }
+
+    /// Answers everyone who came before `oldest` with `why`.
+    pub(super) fn let_go_before(
+        &mut self,
+        oldest: Timestamp,
+        why: impl Fn() -> AskError<M::Rejection>,
+    ) {
+        self.callers.retain(|_, callers| {
+            for (_, reply) in callers.extract_if(.., |(since, _)| *since < oldest) {
+                reply.send(Err(why()));
+            }
+            !callers.is_empty()
+        });
+    }
+
+    /// Answers everyone with `why`.
+    pub(super) fn let_go(&mut self, why: impl Fn() -> AskError<M::Rejection>) {
+        self.let_go_before(Timestamp(u64::MAX), why);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.callers.len()
+    }
+}

@@ -1,0 +1,95 @@
+//! What happens when a machine panics: the command that caused it is answered and never tried
+//! again, what was decided before it stands, what is queued behind it is kept, and the state is
+//! rebuilt. Too many panics in a short time and the shard stays down. Other shards don't notice.
+
+use std::collections::VecDeque;
+
+use actix::{ActorContext, Context};
+use tidegate_machines::Timestamp;
+
+use super::{Life, ReplySlot, Shard};
+use crate::{
+    durable::Durable,
+    error::AskError,
+    observe::Phase,
+};
+
+/// When a shard was restarted of late.
+pub(super) struct RestartLog {
+    times: VecDeque<Timestamp>,
+    restarts_max: usize,
+    window_ms: u64,
+}
+
+impl RestartLog {
+    pub(super) fn new(restarts_max: usize, window_ms: u64) -> Self {
+        Self { times: VecDeque::new(), restarts_max, window_ms }
+    }
+
+    /// Notes a restart at `now`; false if it is one too many.
+    fn allow(&mut self, now: Timestamp) -> bool {
+        while self.times.pop_front_if(|time| time.plus_ms(self.window_ms) <= now).is_some() {}
+        self.times.push_back(now);
+        self.times.len() <= self.restarts_max
+    }
+}
+
+impl<M: Durable> Shard<M> {
+    pub(super) fn fail(
+        &mut self,
+        command: &M::Command,
+        reply: Option<ReplySlot<M>>,
+        panic: String,
+        ctx: &mut Context<Self>,
+    ) {
+        let (shards, index) = (M::NAME, self.index);
+        tracing::error!(shards, index, panic, "machine panicked; the command is refused");
+        self.commit(ctx);
+        if let Some(reply) = reply {
+            reply.send(Err(AskError::Fault { shards, index, panic }));
+        } else {
+            self.report_fault(command);
+        }
+        if matches!(self.life, Life::Poisoned(_)) {
+            return;
+        }
+        self.gauges.restarts.add(1);
+        if self.restarts.allow(self.kit.clock.now()) {
+            // The state is half-changed: forget it now, so that nothing is decided on it.
+            self.life = Life::Restoring;
+            ctx.stop();
+        } else {
+            tracing::error!(shards, index, "too many panics; it stays down until reopened");
+            self.die();
+        }
+    }
+
+    /// Tells the shard that sent `command` that it will not be done here.
+    pub(super) fn report_fault(&mut self, command: &M::Command) {
+        if let Some(effect) = M::fault(command) {
+            self.post.deliver(&mut vec![effect]);
+        }
+    }
+
+    pub(super) fn die(&mut self) {
+        self.life = Life::Dead;
+        self.gauges.set_phase(Phase::Dead);
+        self.waiting.let_go(|| AskError::Dead { shards: M::NAME, index: self.index });
+        self.refuse_queued();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_are_counted_within_their_window() {
+        let mut log = RestartLog::new(2, 100);
+        assert!(log.allow(Timestamp(0)));
+        assert!(log.allow(Timestamp(50)));
+        assert!(!log.allow(Timestamp(99)));
+        assert!(!log.allow(Timestamp(140)), "50, 99 and 140 are within 100 ms");
+        assert!(log.allow(Timestamp(300)));
+    }
+}

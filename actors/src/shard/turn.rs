@@ -1,0 +1,180 @@
+//! One turn of a shard: commands decided and applied, not yet journalled. Panics of the machine end
+//! here. It doesn't touch the journal.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use tidegate_machines::{Decision, Timestamp};
+use tidegate_storage::{Batch, State, StorageError, StreamId};
+
+use super::messages::ReplySlot;
+use crate::{
+    codec,
+    durable::{Durable, RecallError},
+    error::AskError,
+    group::Outcome,
+};
+
+/// Why a command could not be decided.
+pub(super) enum Failure {
+    /// A resting entity could not be read; nothing has changed.
+    Recall(RecallError),
+    /// The machine panicked; its state is not to be trusted any more.
+    Panic(String),
+}
+
+/// An answer that is ready to be sent.
+pub(super) struct Ready<M: Durable> {
+    slot: ReplySlot<M>,
+    outcome: Outcome<M>,
+}
+
+impl<M: Durable> Ready<M> {
+    pub(super) fn send(self) {
+        self.slot.send(self.outcome);
+    }
+
+    pub(super) fn unavailable(self, error: &StorageError) {
+        self.slot.unavailable(error);
+    }
+}
+
+/// A turn that is over.
+pub(super) struct Done<M: Durable> {
+    pub(super) batch: Option<Batch>,
+    pub(super) replies: Vec<Ready<M>>,
+    /// Effects that stay in the journal's order.
+    pub(super) effects: Vec<M::Effect>,
+    /// Effects that wait for durability.
+    pub(super) leaving: Vec<M::Effect>,
+}
+
+impl<M: Durable> Default for Done<M> {
+    fn default() -> Self {
+        Self { batch: None, replies: Vec::new(), effects: Vec::new(), leaving: Vec::new() }
+    }
+}
+
+/// See the module.
+pub(super) struct Turn<M: Durable> {
+    now: Option<Timestamp>,
+    stream: StreamId,
+    scratch: Vec<u8>,
+    done: Done<M>,
+}
+
+impl<M: Durable> Turn<M> {
+    /// An empty turn; its events will belong to `stream`.
+    pub(super) fn new(stream: StreamId) -> Self {
+        Self { now: None, stream, scratch: Vec::new(), done: Done::default() }
+    }
+
+    /// The one stamp of this turn.
+    pub(super) fn now(&mut self, clock: impl FnOnce() -> Timestamp) -> Timestamp {
+        *self.now.get_or_insert_with(clock)
+    }
+
+    /// Decides `command` and applies its event. After a panic nothing of this command is in the turn.
+    pub(super) fn take(
+        &mut self,
+        machine: &mut M,
+        command: &M::Command,
+        now: Timestamp,
+        state: &dyn State,
+    ) -> Result<Result<Decision<M>, M::Rejection>, Failure> {
+        let turn = AssertUnwindSafe(|| {
+            if let Some(first) = machine.recall(command, state).map_err(Failure::Recall)? {
+                // What brings an entity back can only be refused if it is there already.
+                if let Ok(decision) = machine.decide(&first, now) {
+                    self.apply(machine, &decision, now)?;
+                }
+            }
+            Ok(match machine.decide(command, now) {
+                Ok(decision) => {
+                    self.apply(machine, &decision, now)?;
+                    Ok(decision)
+                }
+                Err(rejection) => Err(rejection),
+            })
+        });
+        catch_unwind(turn).unwrap_or_else(|panic| Err(Failure::Panic(panic_text(&*panic))))
+    }
+
+    /// Applies first: an event that its machine can't apply must never reach the journal.
+    fn apply(
+        &mut self,
+        machine: &mut M,
+        decision: &Decision<M>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let Some(event) = &decision.event else { return Ok(()) };
+        machine.apply(event);
+        self.scratch.clear();
+        codec::encode(event, &mut self.scratch)
+            .map_err(|error| Failure::Panic(format!("its event can't be encoded: {error}")))?;
+        let stream = self.stream;
+        let batch = self.done.batch.get_or_insert_with(|| Batch::new(stream, now.0));
+        let Ok(()) = batch.push::<std::convert::Infallible>(|bytes| {
+            bytes.extend_from_slice(&self.scratch);
+            Ok(())
+        });
+        Ok(())
+    }
+
+    pub(super) fn add_effects(&mut self, effects: Vec<M::Effect>) {
+        for effect in effects {
+            if M::leaves_store(&effect) {
+                self.done.leaving.push(effect);
+            } else {
+                self.done.effects.push(effect);
+            }
+        }
+    }
+
+    /// Answers one caller, if there is one, once the turn is durable.
+    pub(super) fn answer(&mut self, slot: Option<ReplySlot<M>>, outcome: Outcome<M>) {
+        if let Some(slot) = slot {
+            self.done.replies.push(Ready { slot, outcome });
+        }
+    }
+
+    /// Answers everyone who waited for the same thing.
+    pub(super) fn answer_all(
+        &mut self,
+        slots: impl Iterator<Item = ReplySlot<M>>,
+        outcome: Result<M::Reply, M::Rejection>,
+    ) {
+        let outcome = outcome.map_err(AskError::Rejected);
+        slots.for_each(|slot| self.answer(Some(slot), outcome.clone()));
+    }
+
+    /// Bytes that this turn will write.
+    pub(super) fn size(&self) -> usize {
+        self.done.batch.as_ref().map_or(0, Batch::size)
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        let Done { batch, replies, effects, leaving } = &self.done;
+        batch.is_some() || !(replies.is_empty() && effects.is_empty() && leaving.is_empty())
+    }
+
+    /// Ends the turn; the next one gets a new stamp.
+    pub(super) fn finish_turn(&mut self) -> Done<M> {
+        self.now = None;
+        std::mem::take(&mut self.done)
+    }
+}
+
+/// What is due, or nothing if asking panics (the next command will meet the same panic, and be told).
+pub(super) fn due<M: Durable>(machine: &M, now: Timestamp) -> Option<M::Command> {
+    catch_unwind(AssertUnwindSafe(|| machine.due(now))).unwrap_or_default()
+}
+
+/// The message of a panic.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}

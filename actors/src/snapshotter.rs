@@ -1,0 +1,131 @@
+//! Takes snapshots of all shards, off their threads, and lets the journal go below what they hold.
+//! Only the machine's clone is made on the shard's thread. It never trims what is not safely stored.
+
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tidegate_storage::{Journal, Position, Snapshots, State, StorageError, StreamId};
+
+use crate::{
+    codec,
+    durable::Durable,
+    group::{Group, Shards},
+};
+
+/// How often the journal's growth is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A cloned machine, ready to be written.
+pub struct Copy {
+    stream: StreamId,
+    position: Position,
+    encode: Box<dyn FnOnce() -> Result<Vec<u8>, codec::CodecError> + Send>,
+}
+
+/// A group of shards, whatever they own.
+pub trait Snapshottable: Send + Sync {
+    /// The journal streams of its shards.
+    fn streams(&self) -> Vec<StreamId>;
+
+    /// Asks every shard for a copy of its machine. A shard that is down sends none.
+    fn copies(&self, to: &mpsc::Sender<Copy>);
+}
+
+impl<M: Durable> Snapshottable for Group<M> {
+    fn streams(&self) -> Vec<StreamId> {
+        (0..self.len()).map(|index| M::KIND.stream(index)).collect()
+    }
+
+    fn copies(&self, to: &mpsc::Sender<Copy>) {
+        for (index, stream) in (0..).zip(self.streams()) {
+            let (to, clock) = (to.clone(), Arc::clone(&self.kit().clock));
+            self.look(index, move |machine: &M, position| {
+                let (stamp, machine) = (clock.now(), machine.clone());
+                let encode = Box::new(move || {
+                    let mut bytes = Vec::new();
+                    codec::encode(&(stamp, machine), &mut bytes).map(|()| bytes)
+                });
+                // The snapshotter may have given up waiting: then the copy is not needed.
+                let _ = to.send(Copy { stream, position, encode });
+            });
+        }
+    }
+}
+
+/// Snapshots every shard of `groups`, then trims the journal as far as the snapshots allow. Blocks;
+/// waits for the disk. A shard that is down keeps its older snapshot, and with it its journal.
+///
+/// # Errors
+/// Storage failed; earlier snapshots and the journal are as they were.
+pub fn snapshot_all(
+    groups: &[Arc<dyn Shards>],
+    journal: &dyn Journal,
+    state: &Arc<dyn State>,
+) -> Result<(), StorageError> {
+    let snapshots = Snapshots::new(Arc::clone(state));
+    let (sender, copies) = mpsc::channel();
+    groups.iter().for_each(|group| group.copies(&sender));
+    drop(sender);
+    for Copy { stream, position, encode } in copies {
+        // Not before the events in it are durable: else, after a crash, this shard would remember
+        // what the others have lost.
+        journal.wait_durable(position)?;
+        match encode() {
+            Ok(bytes) => snapshots.save(stream, position, &bytes)?,
+            Err(error) => tracing::error!(?stream, %error, "a machine can't be encoded"),
+        }
+    }
+    let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
+    journal.trim(snapshots.oldest_needed(&streams)?)
+}
+
+/// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.
+pub struct Snapshotter {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Snapshotter {
+    /// Snapshots `groups` after every `every_bytes` that the journal has written.
+    ///
+    /// # Errors
+    /// The system can't start a thread.
+    pub fn start(
+        groups: Vec<Arc<dyn Shards>>,
+        journal: Arc<dyn Journal>,
+        state: Arc<dyn State>,
+        every_bytes: u64,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let run = move || {
+            let mut written = 0;
+            while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let now_written = journal.stats().bytes;
+                if now_written - written < every_bytes {
+                    continue;
+                }
+                written = now_written;
+                let start = Instant::now();
+                match snapshot_all(&groups, &*journal, &state) {
+                    Ok(()) => tracing::info!(seconds = start.elapsed().as_secs_f64(), "snapshot"),
+                    Err(error) => tracing::error!(%error, "no snapshot; the journal stays longer"),
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("tidegate-snapshots".into()).spawn(run)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Snapshotter {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the snapshotter's thread has panicked");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The command line: one file per command. Commands use the library as any host would; they know
+//! no shard, no journal and no table.
+
+mod audit;
+mod demo;
+mod load;
+mod progress;
+mod replay;
+pub(crate) mod telemetry;
+mod trace;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+/// Tidegate keeps stock and orders right through a traffic surge: durable, never oversold, and
+/// there again after a crash.
+#[derive(Parser)]
+#[command(version, after_help = "Start with `tidegate demo`. Logs: RUST_LOG=info tidegate …")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sell a real shopping day and a hot item to thousands of concurrent buyers, crash, recover, audit.
+    ///
+    /// Works on a store in a temporary folder and takes about half a minute.
+    Demo(DemoArguments),
+    /// Place and pay every order of a trace, then audit the store.
+    ///
+    /// Run it again on the same --data after an interruption, and it goes on where it was: each order's
+    /// reference is its idempotency key.
+    Replay(ReplayArguments),
+    /// Rebuild a closed store from its snapshots, journal and tables, and check every invariant.
+    ///
+    /// Exits with 1 if any check fails. It changes nothing that the store holds.
+    Audit(AuditArguments),
+}
+
+#[derive(Args)]
+struct DemoArguments {
+    /// Buyers of the hot item.
+    #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    buyers: u64,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
+    /// Sell in this folder until killed: the part of the demo that crashes.
+    #[arg(long, hide = true)]
+    sell_until_killed: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ReplayArguments {
+    /// A CSV file, plain or gzipped, with the columns
+    /// order_ref,placed_at,user,location,sku,quantity,amount_minor (amount of the whole line); the
+    /// lines of an order are contiguous.
+    trace: PathBuf,
+    /// The store's folder, created if absent. Default: a temporary folder, removed at the end.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Each SKU starts with this share of what the trace orders of it, rounded up.
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    stock_percent: u32,
+    /// Orders in flight at a time; 1 is strictly in the order of the file.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    concurrency: u32,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct AuditArguments {
+    /// The store's folder. It must not be open in another process.
+    #[arg(long)]
+    data: PathBuf,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Everything that was checked is as it should be.
+    Good,
+    /// A check has failed.
+    Bad,
+}
+
+impl Verdict {
+    fn of(good: bool) -> Self {
+        if good { Self::Good } else { Self::Bad }
+    }
+}
+
+impl Arguments {
+    /// Runs the command.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        match self.command {
+            Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Replay(arguments) => replay::run(arguments).await,
+            Command::Audit(arguments) => audit::run(arguments).await,
+        }
+    }
+}
+
+/// One JSON object, on stdout.
+fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

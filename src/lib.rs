@@ -1,0 +1,27 @@
+//! Tidegate: a durable actor runtime, embedded in your app, for back ends that must survive a
+//! traffic surge.
+
+mod audit;
+mod orders;
+mod runtime;
+mod stock;
+
+pub mod machine;
+
+pub use audit::{AuditReport, Check, audit};
+pub use orders::{
+    HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,
+};
+pub use runtime::{Builder, OpenError, Report, Tidegate};
+pub use stock::{Adjustment, NewHold, StockClient, StockError};
+pub use tidegate_actors::{
+    AskError, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport, SystemTimeSource,
+    TimeSource, archive::UserCursor,
+};
+pub use tidegate_machines::{
+    Currency, EventId, Fulfilment, FulfilmentStatus, Hold, HoldId, HoldOutcome, IdempotencyError,
+    ItemView, Level, Location, Order, OrderId, OrderLine, OrderRejection, OrderState, OutOfBounds,
+    Payment, PaymentKind, PaymentStatus, Provider, Receipt, Refusal, Return, Sku, SkuOptions,
+    SkuPatch, StockLine, StockReceipt, StockRejection, UserId, bounds,
+};
+pub use tidegate_storage::{JournalStats, Position, StorageError};

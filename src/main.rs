@@ -1,0 +1,28 @@
+//! The `tidegate` program: reads the command line, runs one command, and turns what went wrong into
+//! one message and an exit code.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    cli::telemetry::start();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tidegate: can't start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(arguments.run()) {
+        Ok(cli::Verdict::Good) => ExitCode::SUCCESS,
+        Ok(cli::Verdict::Bad) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Durable file operations that every part of storage uses: `std` leaves folder syncs to the
+//! caller. It never decides what a failure means; it only names it.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::StorageError;
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// Makes creations, renames and removals inside `folder` durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| StorageError::io("syncing", folder, error))
+}
+
+/// Creates `folder` and what is missing above it, each made durable in its parent.
+pub(crate) fn create_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(folder);
+    create_folder(&parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(StorageError::io("creating", folder, error))
+        }
+        _ => {
+            sync_folder(folder)?;
+            sync_folder(&parent)
+        }
+    }
+}
+
+/// The folder that holds `path`; the current one for a bare name.
+pub(crate) fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        Some(_) => PathBuf::from("."),
+        None => PathBuf::from("/"),
+    }
+}
+
+/// Replaces `path` in one step that survives a crash: it holds the old bytes or the new ones.
+pub(crate) fn write_whole(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
+    File::create(temporary)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .map_err(|error| StorageError::io("writing", temporary, error))?;
+    rename(temporary, path)?;
+    sync_folder(&parent_of(path))
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|error| StorageError::io("renaming", from, error))
+}
+
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(|error| StorageError::io("removing", path, error))
+}
+
+/// The names in `folder`, with lengths, sorted. Names that are not UTF-8 are kept lossily: no file
+/// of ours has one.
+pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
+    let read = || -> std::io::Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let length = entry.metadata()?.len();
+            found.push((entry.file_name().to_string_lossy().into_owned(), length));
+        }
+        found.sort();
+        Ok(found)
+    };
+    read().map_err(|error| StorageError::io("listing", folder, error))
+}
+
+/// Locks; a panic of another holder does not matter, because no holder leaves the value half
+/// changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

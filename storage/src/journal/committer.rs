@@ -1,0 +1,211 @@
+//! The one thread that writes: drains the queue, writes one frame, syncs once, tells those who
+//! wait. It never retries a failed write or sync, and never decides what is worth a commit; the
+//! queue does.
+
+use std::{
+    collections::VecDeque,
+    os::unix::fs::FileExt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use tracing::error;
+
+use super::{
+    Shared,
+    frame::{self, BATCH_HEADER, FRAME_HEADER, TERMINATOR},
+    queue::Pending,
+    segment::{Active, SegmentHeader, activate},
+};
+use crate::{Done, Position, StorageError};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// A frame takes no more batches once it has this many bytes.
+const FRAME_BYTES_MAX: u64 = 8 << 20;
+
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    folder: PathBuf,
+    active: Active,
+    chain: u32,
+    /// Segments from here on get this size.
+    segment_bytes: u64,
+    /// The frame being built. Kept, like the two below, so that a commit allocates nothing.
+    buffer: Vec<u8>,
+    drained: VecDeque<Pending>,
+    dones: Vec<(Position, Done)>,
+    asked_for_spare: bool,
+}
+
+impl Committer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        folder: PathBuf,
+        active: Active,
+        chain: u32,
+        segment_bytes: u64,
+    ) -> Self {
+        Self {
+            shared,
+            folder,
+            active,
+            chain,
+            segment_bytes,
+            buffer: Vec::new(),
+            drained: VecDeque::new(),
+            dones: Vec::new(),
+            asked_for_spare: false,
+        }
+    }
+
+    /// Commits until the queue is closed and empty, or until something fails.
+    pub(crate) fn run(mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.commit_until_closed()));
+        let failure = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure),
+            Err(_) => {
+                let panic = std::io::Error::other("the committer panicked");
+                Some(StorageError::io("committing to", &self.folder, panic))
+            }
+        };
+        if let Some(failure) = failure {
+            self.abandon(failure);
+        }
+        self.shared.queue.stop();
+        self.shared.spares.close();
+    }
+
+    fn commit_until_closed(&mut self) -> Result<()> {
+        while self.shared.queue.drain(&mut self.drained) {
+            while !self.drained.is_empty() {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One frame: one write, one sync.
+    fn commit(&mut self) -> Result<()> {
+        let count = self.gather();
+        if count > 0 {
+            self.write_frame(count)?;
+        }
+        for (last, done) in self.dones.drain(..) {
+            call(done, Ok(last));
+        }
+        Ok(())
+    }
+
+    /// Moves as many drained batches into the buffer as one frame takes; returns their records.
+    fn gather(&mut self) -> u32 {
+        let bound = FRAME_BYTES_MAX.min(self.shared.frame_bytes_max) as usize;
+        frame::begin(&mut self.buffer);
+        let mut count = 0;
+        while let Some(next) = self.drained.front() {
+            let size = BATCH_HEADER + next.batch.size();
+            if count > 0 && self.buffer.len() + size > FRAME_HEADER + bound {
+                break;
+            }
+            if let Some(Pending { batch, last, done }) = self.drained.pop_front() {
+                if !batch.is_empty() {
+                    frame::add(&mut self.buffer, &batch);
+                    count += batch.count();
+                }
+                self.dones.push((last, done));
+            }
+        }
+        count
+    }
+
+    fn write_frame(&mut self, count: u32) -> Result<()> {
+        let size = frame::framed(self.buffer.len() - FRAME_HEADER) as u64;
+        if self.active.offset + size > self.active.segment.header.size {
+            self.roll()?;
+        }
+        let segment = &self.active.segment;
+        let first = self.shared.durable().0 + 1;
+        let salt = segment.header.salt;
+        let chain = frame::finish(&mut self.buffer, first, count, self.chain, salt);
+        let end = self.active.offset + size;
+        if end + TERMINATOR as u64 <= segment.header.size {
+            self.buffer.extend_from_slice(&[0; TERMINATOR]);
+        }
+
+        let started = Instant::now();
+        self.shared
+            .faults
+            .write()
+            .and_then(|()| self.active.file.write_all_at(&self.buffer, self.active.offset))
+            .map_err(|error| StorageError::io("writing", &segment.path, error))?;
+        let written = Instant::now();
+        self.shared
+            .faults
+            .sync()
+            .and_then(|()| self.active.file.sync_data())
+            .map_err(|error| StorageError::io("syncing", &segment.path, error))?;
+
+        let figures = &self.shared.figures;
+        figures.commits.fetch_add(1, Ordering::Relaxed);
+        figures.records.fetch_add(u64::from(count), Ordering::Relaxed);
+        figures.bytes.fetch_add(size, Ordering::Relaxed);
+        let (write, sync) = (written - started, written.elapsed());
+        figures.write_us.fetch_add(write.as_micros() as u64, Ordering::Relaxed);
+        figures.sync_us.fetch_add(sync.as_micros() as u64, Ordering::Relaxed);
+
+        self.chain = chain;
+        self.active.offset = end;
+        segment.publish_end(end);
+        self.shared.publish(Position(first + u64::from(count) - 1));
+        // Time enough: three quarters of the segment are still to be filled.
+        if !self.asked_for_spare && end > segment.header.size / 4 {
+            self.asked_for_spare = true;
+            self.shared.spares.want();
+        }
+        Ok(())
+    }
+
+    /// Goes on in the next segment. All frames of this one are durable already.
+    fn roll(&mut self) -> Result<()> {
+        let spare = self.shared.spares.take()?;
+        let header = SegmentHeader {
+            number: self.active.segment.header.number + 1,
+            first: self.shared.durable().0 + 1,
+            salt: new_salt(&self.folder)?,
+            size: self.segment_bytes,
+            chain: self.chain,
+        };
+        self.active = activate(&self.folder, &spare, header)?;
+        self.shared.push_segment(self.active.segment.clone());
+        self.asked_for_spare = false;
+        Ok(())
+    }
+
+    /// Fails everything that is queued or drained, in order, and everything to come.
+    fn abandon(&mut self, failure: StorageError) {
+        error!(%failure, durable = %self.shared.durable(), "the journal stops");
+        let poison = failure.poison();
+        let queued = self.shared.queue.fail(&poison);
+        let left = self.drained.drain(..).chain(queued).map(|pending| pending.done);
+        for done in self.dones.drain(..).map(|(_, done)| done).chain(left) {
+            call(done, Err(poison.clone()));
+        }
+    }
+}
+
+/// A random number under which no earlier frame of a file is valid.
+pub(crate) fn new_salt(folder: &std::path::Path) -> Result<u64> {
+    getrandom::u64().map_err(|error| {
+        StorageError::io("drawing a salt for", folder, std::io::Error::other(error))
+    })
+}
+
+/// Calls a `done`. A panic in it is its writer's fault; the other batches must not suffer for it.
+fn call(done: Done, outcome: Result<Position>) {
+    if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
+        error!("a callback of a journal batch panicked");
+    }
+}

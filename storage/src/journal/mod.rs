@@ -1,0 +1,283 @@
+//! The journal on disk: [`FileJournal`], segment files with one committer. The path of a batch is
+//! `queue → committer → frame → segment`, and back out through `reader`. Domain events are unknown
+//! here: a record is bytes.
+
+mod committer;
+mod cursor;
+mod faults;
+mod frame;
+mod open;
+mod queue;
+mod reader;
+mod segment;
+mod spares;
+#[cfg(test)]
+mod tests;
+mod trim;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle, ThreadId},
+    time::Duration,
+};
+
+use self::{
+    committer::Committer,
+    faults::Faults,
+    frame::BATCH_HEADER,
+    open::Recovered,
+    queue::Queue,
+    reader::FileReader,
+    segment::{BLOCK, Segment},
+    spares::Spares,
+};
+use crate::{Batch, Done, Journal, JournalStats, Position, Reader, StorageError, Urgency, disk};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// How a [`FileJournal`] uses the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// Size of a segment file, from 64 KiB to 1 GiB (other values are moved there, and to whole
+    /// blocks of 4 KiB). Existing segments keep theirs. One batch may take a quarter of it.
+    pub segment_bytes: u64,
+    /// How many trimmed segments are kept for reuse, at least 1.
+    pub spare_segments_max: usize,
+    /// How long batches that nobody waits for ([`Urgency::Soon`]) may wait for company.
+    pub soon_ms_max: u64,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, spare_segments_max: 4, soon_ms_max: 2 }
+    }
+}
+
+impl JournalOptions {
+    fn segment_size(&self) -> u64 {
+        let blocks = self.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).div_ceil(BLOCK);
+        blocks * BLOCK
+    }
+}
+
+/// The journal engine: pre-written, recycled segment files; one commit is one write and one sync.
+///
+/// A folder must not be open twice at a time; [`Store`](crate::Store) sees to that with its lock.
+/// Dropping it closes it.
+pub struct FileJournal {
+    shared: Arc<Shared>,
+    folder: PathBuf,
+    batch_bytes_max: u64,
+    committer_id: ThreadId,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    committer: JoinHandle<()>,
+    spares: JoinHandle<()>,
+}
+
+/// What the journal's handle, its threads and its readers have in common.
+struct Shared {
+    queue: Queue,
+    durable: AtomicU64,
+    /// All segments, oldest first; the last one is the active one.
+    segments: Mutex<VecDeque<Arc<Segment>>>,
+    spares: Spares,
+    trimming: Mutex<()>,
+    frame_bytes_max: u64,
+    figures: Figures,
+    faults: Faults,
+}
+
+#[derive(Default)]
+struct Figures {
+    commits: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    sync_us: AtomicU64,
+    write_us: AtomicU64,
+}
+
+impl Shared {
+    fn durable(&self) -> Position {
+        Position(self.durable.load(Ordering::Acquire))
+    }
+
+    fn publish(&self, durable: Position) {
+        self.durable.store(durable.0, Ordering::Release);
+        self.queue.publish(durable);
+    }
+
+    fn push_segment(&self, segment: Arc<Segment>) {
+        disk::lock(&self.segments).push_back(segment);
+    }
+
+    fn segment_after(&self, segment: &Segment) -> Option<Arc<Segment>> {
+        let segments = disk::lock(&self.segments);
+        let oldest = segments.front()?.header.number;
+        let place = (segment.header.number + 1).checked_sub(oldest)?;
+        segments.get(place as usize).cloned()
+    }
+}
+
+impl FileJournal {
+    /// Opens the journal in `folder`, or begins one if it holds none.
+    ///
+    /// Checks every frame, cuts off a torn tail (with a warning), and returns once the journal
+    /// takes batches.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] with file and offset if something durable has been lost;
+    /// [`StorageError::NewerFormat`], [`StorageError::Full`], [`StorageError::ReadOnly`] or an IO
+    /// error.
+    pub fn open(folder: impl AsRef<Path>, options: &JournalOptions) -> Result<Self> {
+        Self::open_with(folder.as_ref(), options, true)
+    }
+
+    /// Like [`FileJournal::open`], but a folder without segments is damage.
+    pub(crate) fn open_existing(folder: &Path, options: &JournalOptions) -> Result<Self> {
+        Self::open_with(folder, options, false)
+    }
+
+    fn open_with(folder: &Path, options: &JournalOptions, may_begin: bool) -> Result<Self> {
+        let size = options.segment_size();
+        let spares_max = options.spare_segments_max.max(1);
+        let Recovered { segments, active, chain, last, spares, spare_id } =
+            open::recover(folder, size, spares_max, may_begin)?;
+        let soon = Duration::from_millis(options.soon_ms_max);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(last, soon),
+            durable: AtomicU64::new(last.0),
+            segments: Mutex::new(segments),
+            spares: Spares::new(folder, size, spares_max, spares, spare_id),
+            trimming: Mutex::new(()),
+            frame_bytes_max: size / 2,
+            figures: Figures::default(),
+            faults: Faults::default(),
+        });
+        let committer = Committer::new(shared.clone(), folder.to_path_buf(), active, chain, size);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+            thread.map_err(|error| StorageError::io("starting the threads of", folder, error))
+        };
+        let preparer = shared.clone();
+        let spares = spawn("tidegate-spares", Box::new(move || preparer.spares.run()))?;
+        let committer = spawn("tidegate-journal", Box::new(move || committer.run()))
+            .inspect_err(|_| shared.spares.close())?;
+        Ok(Self {
+            shared,
+            folder: folder.to_path_buf(),
+            batch_bytes_max: size / 4,
+            committer_id: committer.thread().id(),
+            threads: Mutex::new(Some(Threads { committer, spares })),
+        })
+    }
+}
+
+impl Journal for FileJournal {
+    fn append(&self, batch: Batch, urgency: Urgency, done: Done) -> Result<Position> {
+        let size = (batch.size() + BATCH_HEADER) as u64;
+        if size > self.batch_bytes_max {
+            return Err(StorageError::TooLarge { size, max: self.batch_bytes_max });
+        }
+        self.shared.queue.append(batch, urgency, done)
+    }
+
+    fn appended(&self) -> Position {
+        self.shared.queue.appended()
+    }
+
+    fn durable(&self) -> Position {
+        self.shared.durable()
+    }
+
+    fn wait_durable(&self, position: Position) -> Result<()> {
+        if position <= self.durable() {
+            return Ok(());
+        }
+        self.shared.queue.wait_durable(position)
+    }
+
+    fn oldest(&self) -> Position {
+        let segments = disk::lock(&self.shared.segments);
+        segments.front().map_or(Position(1), |segment| Position(segment.header.first))
+    }
+
+    fn read(&self, after: Position) -> Result<Box<dyn Reader>> {
+        let segment = {
+            let segments = disk::lock(&self.shared.segments);
+            let wanted = after.0.saturating_add(1);
+            let later = segments.partition_point(|segment| segment.header.first <= wanted);
+            let found = later.checked_sub(1).and_then(|place| segments.get(place));
+            let Some(segment) = found else {
+                let oldest = segments.front().map_or(1, |segment| segment.header.first);
+                let (asked, oldest) = (Position(wanted), Position(oldest));
+                return Err(StorageError::Trimmed { asked, oldest });
+            };
+            segment.clone()
+        };
+        let reader = FileReader::new(self.shared.clone(), segment, after.0)?;
+        Ok(Box::new(reader))
+    }
+
+    fn trim(&self, through: Position) -> Result<()> {
+        if self.shared.queue.is_closing() {
+            // The folder may be open elsewhere by now.
+            return Err(StorageError::Closed);
+        }
+        trim::trim(&self.shared, &self.folder, through.min(self.durable()))
+    }
+
+    fn stats(&self) -> JournalStats {
+        let figures = &self.shared.figures;
+        let of = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let segments = disk::lock(&self.shared.segments);
+        let in_segments: u64 = segments.iter().map(|segment| segment.header.size).sum();
+        JournalStats {
+            commits: of(&figures.commits),
+            records: of(&figures.records),
+            bytes: of(&figures.bytes),
+            sync_us: of(&figures.sync_us),
+            write_us: of(&figures.write_us),
+            disk_bytes: in_segments + self.shared.spares.disk_bytes(),
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        self.shared.queue.close();
+        // A `done` may close or drop the journal; the committer cannot wait for itself.
+        if thread::current().id() != self.committer_id {
+            let mut threads = disk::lock(&self.threads);
+            if let Some(Threads { committer, spares }) = threads.take() {
+                // A panic was caught and reported inside; there is nothing more to learn.
+                let _ = committer.join();
+                let _ = spares.join();
+            }
+        }
+        self.shared.queue.failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for FileJournal {
+    fn drop(&mut self) {
+        // A failed commit was reported to its batches and logged by the committer.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for FileJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("FileJournal");
+        out.field("folder", &self.folder).field("durable", &self.durable()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,203 @@
+//! What is appended and not yet committed. Positions are given out here, under one short lock. No
+//! disk is touched and no `done` is called while that lock is held.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{Batch, Done, Position, StorageError, Urgency, disk};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// From this many queued bytes on, even batches that nobody waits for are committed.
+const SOON_BYTES: usize = 256 * 1024;
+
+/// One batch on its way to the disk.
+pub(crate) struct Pending {
+    pub(crate) batch: Batch,
+    /// The position of its last record.
+    pub(crate) last: Position,
+    pub(crate) done: Done,
+}
+
+/// The queue between those who append and the committer.
+pub(crate) struct Queue {
+    inner: Mutex<Inner>,
+    /// For the committer: there is something to commit.
+    work: Condvar,
+    /// For [`Queue::wait_durable`]: the durable position moved, or never will.
+    moved: Condvar,
+    soon: Duration,
+}
+
+struct Inner {
+    pending: VecDeque<Pending>,
+    bytes: usize,
+    /// When the oldest pending batch has waited long enough.
+    deadline: Option<Instant>,
+    urgent: bool,
+    /// The committer sleeps; waking it costs a system call, so only then.
+    idle: bool,
+    waiters: usize,
+    appended: Position,
+    durable: Position,
+    closing: bool,
+    stopped: bool,
+    failure: Option<StorageError>,
+}
+
+impl Inner {
+    fn refusal(&self) -> Option<StorageError> {
+        match &self.failure {
+            Some(failure) => Some(failure.clone()),
+            None if self.closing => Some(StorageError::Closed),
+            None => None,
+        }
+    }
+
+    fn ready(&self) -> bool {
+        let due = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let hurry = self.urgent || self.closing || self.bytes >= SOON_BYTES || due;
+        hurry && !self.pending.is_empty()
+    }
+}
+
+impl Queue {
+    /// After a journal whose last record is `last`.
+    pub(crate) fn new(last: Position, soon: Duration) -> Self {
+        let inner = Inner {
+            pending: VecDeque::new(),
+            bytes: 0,
+            deadline: None,
+            urgent: false,
+            idle: false,
+            waiters: 0,
+            appended: last,
+            durable: last,
+            closing: false,
+            stopped: false,
+            failure: None,
+        };
+        Self { inner: Mutex::new(inner), work: Condvar::new(), moved: Condvar::new(), soon }
+    }
+
+    pub(crate) fn append(&self, batch: Batch, urgency: Urgency, done: Done) -> Result<Position> {
+        let mut inner = disk::lock(&self.inner);
+        if let Some(refusal) = inner.refusal() {
+            return Err(refusal);
+        }
+        let last = Position(inner.appended.0 + u64::from(batch.count()));
+        inner.appended = last;
+        inner.bytes += batch.size();
+        if inner.pending.is_empty() {
+            inner.deadline = Some(Instant::now() + self.soon);
+        }
+        inner.pending.push_back(Pending { batch, last, done });
+        inner.urgent |= urgency == Urgency::Now;
+        // The first of a lull wakes it too, so that it sleeps no longer than the deadline.
+        if inner.idle && (inner.pending.len() == 1 || inner.ready()) {
+            self.wake(&mut inner);
+        }
+        Ok(last)
+    }
+
+    /// Moves all that is queued to `into`, once it is worth a commit. `false` once closed and
+    /// empty.
+    pub(crate) fn drain(&self, into: &mut VecDeque<Pending>) -> bool {
+        let mut inner = disk::lock(&self.inner);
+        loop {
+            if inner.ready() {
+                std::mem::swap(&mut inner.pending, into);
+                inner.bytes = 0;
+                inner.deadline = None;
+                inner.urgent = false;
+                return true;
+            }
+            if inner.closing {
+                return false;
+            }
+            inner.idle = true;
+            inner = match inner.deadline {
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let waited = self.work.wait_timeout(inner, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.work.wait(inner).unwrap_or_else(PoisonError::into_inner),
+            };
+            inner.idle = false;
+        }
+    }
+
+    /// Tells waiters that everything up to `durable` is on disk.
+    pub(crate) fn publish(&self, durable: Position) {
+        let mut inner = disk::lock(&self.inner);
+        inner.durable = durable;
+        if inner.waiters > 0 {
+            self.moved.notify_all();
+        }
+    }
+
+    /// Stops taking batches; returns what is still queued, for the committer to fail.
+    pub(crate) fn fail(&self, failure: &StorageError) -> VecDeque<Pending> {
+        let mut inner = disk::lock(&self.inner);
+        inner.failure.get_or_insert_with(|| failure.clone());
+        self.moved.notify_all();
+        std::mem::take(&mut inner.pending)
+    }
+
+    /// The committer has ended: nothing moves any more.
+    pub(crate) fn stop(&self) {
+        disk::lock(&self.inner).stopped = true;
+        self.moved.notify_all();
+    }
+
+    /// Stops taking batches; the committer ends after those that are queued.
+    pub(crate) fn close(&self) {
+        let mut inner = disk::lock(&self.inner);
+        inner.closing = true;
+        self.wake(&mut inner);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        disk::lock(&self.inner).closing
+    }
+
+    pub(crate) fn failure(&self) -> Option<StorageError> {
+        disk::lock(&self.inner).failure.clone()
+    }
+
+    pub(crate) fn appended(&self) -> Position {
+        disk::lock(&self.inner).appended
+    }
+
+    pub(crate) fn wait_durable(&self, position: Position) -> Result<()> {
+        let mut inner = disk::lock(&self.inner);
+        while inner.durable < position {
+            if let Some(failure) = &inner.failure {
+                return Err(failure.clone());
+            }
+            if inner.stopped || (inner.closing && position > inner.appended) {
+                return Err(StorageError::Closed);
+            }
+            if !inner.pending.is_empty() {
+                // Now somebody does wait for it.
+                inner.urgent = true;
+                self.wake(&mut inner);
+            }
+            inner.waiters += 1;
+            inner = self.moved.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner.waiters -= 1;
+        }
+        Ok(())
+    }
+
+    fn wake(&self, inner: &mut MutexGuard<'_, Inner>) {
+        if inner.idle {
+            inner.idle = false;
+            self.work.notify_one();
+        }
+    }
+}

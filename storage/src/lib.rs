@@ -1,0 +1,24 @@
+//! What survives: the journal and the state. Bytes and positions; this crate knows no domain type.
+//!
+//! The doors are [`Journal`] and [`State`]. Behind them stand [`FileJournal`] and [`SledState`],
+//! which [`Store`] opens, and [`MemoryJournal`] and [`MemoryState`] for tests. Nothing here decides
+//! what a record means: it keeps what it is given, in order, and says when it is on disk.
+
+pub mod api;
+pub mod conformance;
+mod disk;
+mod error;
+mod journal;
+mod lock;
+mod manifest;
+mod memory;
+mod state;
+mod store;
+
+pub use api::*;
+pub use error::StorageError;
+pub use journal::{FileJournal, JournalOptions};
+pub use lock::StoreLock;
+pub use memory::{MemoryJournal, MemoryState};
+pub use state::{SNAPSHOT_TABLE, SledState, Snapshots, StateOptions};
+pub use store::{Opened, Store, StoreOptions};

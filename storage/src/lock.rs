@@ -1,0 +1,38 @@
+//! The lock that makes one process at a time the owner of a store. The system drops it when the
+//! process ends, however it ends; the file itself means nothing and is never removed.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::Path,
+};
+
+use crate::StorageError;
+
+/// The name of the lock file in a store's folder.
+pub(crate) const LOCK_NAME: &str = "LOCK";
+
+/// Keep it as long as the store is in use; dropping it lets others in.
+#[derive(Debug)]
+pub struct StoreLock {
+    _file: File,
+}
+
+impl StoreLock {
+    /// Locks the store in `folder`, or says that somebody else has.
+    pub(crate) fn take(folder: &Path) -> Result<Self, StorageError> {
+        let path = folder.join(LOCK_NAME);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| StorageError::io("opening", &path, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(StorageError::Locked { path: folder.to_path_buf() })
+            }
+            Err(TryLockError::Error(error)) => Err(StorageError::io("locking", &path, error)),
+        }
+    }
+}

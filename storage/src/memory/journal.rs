@@ -1,0 +1,279 @@
+//! [`MemoryJournal`]: the journal of tests and simulation. It keeps nothing beyond the process.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    Batch, Done, Entry, Journal, JournalStats, Position, Reader, StorageError, StreamId, Urgency,
+    disk,
+};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// A journal in memory. Either every append is durable at once, or [`MemoryJournal::commit`] says
+/// when.
+#[derive(Debug)]
+pub struct MemoryJournal {
+    shared: Arc<Shared>,
+    manual: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    log: Mutex<Log>,
+    moved: Condvar,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    stream: StreamId,
+    stamp: u64,
+    bytes: Arc<[u8]>,
+}
+
+#[derive(Default)]
+struct Log {
+    /// Durable records; the first of them has position `trimmed + 1`.
+    records: VecDeque<Record>,
+    trimmed: u64,
+    appended: u64,
+    queued: VecDeque<(Batch, Position, Done)>,
+    /// Outcomes on their way to their `done`s, in order.
+    outcomes: VecDeque<(Done, Result<Position>)>,
+    /// Some thread delivers outcomes; it takes those that come meanwhile as well.
+    delivering: bool,
+    failure: Option<StorageError>,
+    fail_next_sync: bool,
+    fail_next_append: Option<StorageError>,
+    closed: bool,
+    /// Up to where each reader has passed.
+    readers: Vec<Weak<AtomicU64>>,
+    stats: JournalStats,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("durable", &self.durable()).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    fn durable(&self) -> u64 {
+        self.trimmed + self.records.len() as u64
+    }
+
+    /// Makes all that is queued durable, or fails all of it.
+    fn commit(&mut self) {
+        if !self.queued.is_empty() && std::mem::take(&mut self.fail_next_sync) {
+            let error = std::io::Error::other("a failure on demand");
+            let failure = StorageError::io("syncing", "memory".as_ref(), error);
+            self.failure = Some(failure.poison());
+        }
+        for (batch, last, done) in self.queued.drain(..) {
+            if let Some(failure) = &self.failure {
+                self.outcomes.push_back((done, Err(failure.clone())));
+                continue;
+            }
+            let (stream, stamp) = (batch.stream(), batch.stamp());
+            let mut rest = batch.bytes();
+            while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+                let (record, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+                self.records.push_back(Record { stream, stamp, bytes: record.into() });
+                rest = tail;
+            }
+            self.stats.commits += 1;
+            self.stats.records += u64::from(batch.count());
+            self.stats.bytes += batch.size() as u64;
+            self.outcomes.push_back((done, Ok(last)));
+        }
+    }
+}
+
+impl Default for MemoryJournal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryJournal {
+    /// Empty; every append is durable at once, and its `done` is called before it returns, unless
+    /// another thread is calling one just then.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { shared: Arc::default(), manual: false }
+    }
+
+    /// Empty; nothing is durable before [`MemoryJournal::commit`].
+    #[must_use]
+    pub fn manual() -> Self {
+        Self { manual: true, ..Self::new() }
+    }
+
+    /// Makes everything queued durable and calls the `done`s.
+    pub fn commit(&self) {
+        disk::lock(&self.shared.log).commit();
+        self.deliver();
+    }
+
+    /// What a power loss now would leave: a journal of the same kind with the durable records only.
+    #[must_use]
+    pub fn crash_image(&self) -> Self {
+        let log = disk::lock(&self.shared.log);
+        let image = Log {
+            records: log.records.clone(),
+            trimmed: log.trimmed,
+            appended: log.durable(),
+            ..Log::default()
+        };
+        let shared = Shared { log: Mutex::new(image), moved: Condvar::new() };
+        Self { shared: Arc::new(shared), manual: self.manual }
+    }
+
+    /// The next commit of something fails and poisons the journal.
+    pub fn fail_next_sync(&self) {
+        disk::lock(&self.shared.log).fail_next_sync = true;
+    }
+
+    /// The next append is refused with `error`; nothing is poisoned.
+    pub fn fail_next_append(&self, error: StorageError) {
+        disk::lock(&self.shared.log).fail_next_append = Some(error);
+    }
+
+    /// Calls `done`s outside the lock, one thread at a time, so that they may append and stay in
+    /// order.
+    fn deliver(&self) {
+        self.shared.moved.notify_all();
+        let mut log = disk::lock(&self.shared.log);
+        if std::mem::replace(&mut log.delivering, true) {
+            return;
+        }
+        while let Some((done, outcome)) = log.outcomes.pop_front() {
+            drop(log);
+            done(outcome);
+            log = disk::lock(&self.shared.log);
+        }
+        log.delivering = false;
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn append(&self, batch: Batch, _urgency: Urgency, done: Done) -> Result<Position> {
+        let mut log = disk::lock(&self.shared.log);
+        if let Some(failure) = &log.failure {
+            return Err(failure.clone());
+        }
+        if log.closed {
+            return Err(StorageError::Closed);
+        }
+        if let Some(error) = log.fail_next_append.take() {
+            return Err(error);
+        }
+        log.appended += u64::from(batch.count());
+        let last = Position(log.appended);
+        log.queued.push_back((batch, last, done));
+        if !self.manual {
+            log.commit();
+            drop(log);
+            self.deliver();
+        }
+        Ok(last)
+    }
+
+    fn appended(&self) -> Position {
+        Position(disk::lock(&self.shared.log).appended)
+    }
+
+    fn durable(&self) -> Position {
+        Position(disk::lock(&self.shared.log).durable())
+    }
+
+    fn wait_durable(&self, position: Position) -> Result<()> {
+        let mut log = disk::lock(&self.shared.log);
+        while log.durable() < position.0 {
+            if let Some(failure) = &log.failure {
+                return Err(failure.clone());
+            }
+            if log.closed {
+                return Err(StorageError::Closed);
+            }
+            log = self.shared.moved.wait(log).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    fn oldest(&self) -> Position {
+        Position(disk::lock(&self.shared.log).trimmed + 1)
+    }
+
+    fn read(&self, after: Position) -> Result<Box<dyn Reader>> {
+        let mut log = disk::lock(&self.shared.log);
+        if after.0 < log.trimmed {
+            let (asked, oldest) = (after.next(), Position(log.trimmed + 1));
+            return Err(StorageError::Trimmed { asked, oldest });
+        }
+        let passed = Arc::new(AtomicU64::new(after.0));
+        log.readers.push(Arc::downgrade(&passed));
+        Ok(Box::new(MemoryReader { shared: self.shared.clone(), passed, current: None }))
+    }
+
+    fn trim(&self, through: Position) -> Result<()> {
+        let mut log = disk::lock(&self.shared.log);
+        if log.closed {
+            return Err(StorageError::Closed);
+        }
+        let mut through = through.0.min(log.durable());
+        log.readers.retain(|reader| match reader.upgrade() {
+            Some(passed) => {
+                through = through.min(passed.load(Ordering::Relaxed));
+                true
+            }
+            None => false,
+        });
+        let dropped = through.saturating_sub(log.trimmed);
+        log.records.drain(..dropped as usize);
+        log.trimmed += dropped;
+        Ok(())
+    }
+
+    fn stats(&self) -> JournalStats {
+        disk::lock(&self.shared.log).stats
+    }
+
+    fn close(&self) -> Result<()> {
+        let failure = {
+            let mut log = disk::lock(&self.shared.log);
+            log.commit();
+            log.closed = true;
+            log.failure.clone()
+        };
+        self.deliver();
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+struct MemoryReader {
+    shared: Arc<Shared>,
+    passed: Arc<AtomicU64>,
+    current: Option<Record>,
+}
+
+impl Reader for MemoryReader {
+    fn next(&mut self) -> Result<Option<Entry<'_>>> {
+        let log = disk::lock(&self.shared.log);
+        let passed = self.passed.load(Ordering::Relaxed);
+        // It may begin beyond the end.
+        let place = (passed - log.trimmed.min(passed)) as usize;
+        let Some(record) = log.records.get(place).cloned() else {
+            return Ok(None);
+        };
+        self.passed.store(passed + 1, Ordering::Relaxed);
+        drop(log);
+        let Record { stream, stamp, ref bytes } = *self.current.insert(record);
+        Ok(Some(Entry { position: Position(passed + 1), stream, stamp, bytes }))
+    }
+}

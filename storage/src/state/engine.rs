@@ -1,0 +1,414 @@
+//! The state on disk: [`SledState`], one sled tree. What the projector and the snapshotter write
+//! goes through here. It is never the first home of a command's effect; the journal is.
+
+use std::{
+    fmt,
+    fs::{File, OpenOptions},
+    ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crc32c::crc32c;
+use tracing::{error, info, warn};
+
+use super::rows::{
+    self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
+    encode_piece, encode_whole, row_key,
+};
+use crate::{Row, State, StorageError, Table, disk};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// How often a read begins anew because a writer replaced the row meanwhile.
+const READ_ATTEMPTS_MAX: usize = 100;
+/// How long an open waits for sled to let go of a folder.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// How a [`SledState`] uses memory and disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateOptions {
+    /// Memory for cached pages.
+    pub cache_bytes: u64,
+    /// How often sled writes in the background, and collects its garbage. Such writes are durable
+    /// only after the next [`State::flush`].
+    pub flush_every_ms: u64,
+}
+
+impl Default for StateOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, flush_every_ms: 500 }
+    }
+}
+
+/// The state engine on sled 0.34.
+///
+/// Several threads may use it. Of two that write the same row at once, one wins.
+pub struct SledState {
+    pub(super) db: sled::Db,
+    folder: PathBuf,
+    /// Our own handle of sled's file: sled's flush writes, but does not sync.
+    data: File,
+    /// Held during a flush; the failure that stopped all later ones.
+    flushing: Mutex<Option<StorageError>>,
+    flush_began: Mutex<Option<Instant>>,
+    next_generation: AtomicU64,
+    blobs_reported: AtomicBool,
+}
+
+impl SledState {
+    /// Opens the state in `folder`, or begins one there.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`], [`StorageError::StateUnusable`] if sled refuses or panics,
+    /// [`StorageError::Full`], [`StorageError::ReadOnly`] or an IO error. Nothing is ever deleted.
+    pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
+        Self::open_within(folder.as_ref(), options, LOCK_WAIT)
+    }
+
+    /// Like [`SledState::open`], with the time after which a locked folder is given up.
+    pub(super) fn open_within(
+        folder: &Path,
+        options: &StateOptions,
+        lock_wait: Duration,
+    ) -> Result<Self> {
+        disk::create_folder(folder)?;
+        prepare_folder(folder)?;
+        let config = sled::Config::new()
+            .path(folder)
+            .cache_capacity(options.cache_bytes)
+            .flush_every_ms(Some(options.flush_every_ms.max(1)));
+        let db = open_patiently(folder, &config, lock_wait)?;
+        let data = sync_files(folder)?;
+        let first = getrandom::u64()
+            .map_err(|error| StorageError::io("numbering", folder, std::io::Error::other(error)))?;
+        let state = Self {
+            db,
+            folder: folder.to_path_buf(),
+            data,
+            flushing: Mutex::new(None),
+            flush_began: Mutex::new(None),
+            next_generation: AtomicU64::new(first),
+            blobs_reported: AtomicBool::new(false),
+        };
+        state.tidy_pieces()?;
+        Ok(state)
+    }
+
+    /// For how long the flush that runs now has been running. sled sets no limit to it, so whoever
+    /// watches the store's health should.
+    #[must_use]
+    pub fn flushing_for(&self) -> Option<Duration> {
+        disk::lock(&self.flush_began).map(|began| began.elapsed())
+    }
+
+    fn failed(&self, doing: &'static str, error: sled::Error) -> StorageError {
+        match error {
+            sled::Error::Io(error) => StorageError::io(doing, &self.folder, error),
+            sled::Error::Corruption { at, .. } => {
+                let what = format!("sled met damage at {at:?}");
+                StorageError::damaged(&self.folder.join("db"), 0, what)
+            }
+            other => {
+                StorageError::io(doing, &self.folder, std::io::Error::other(other.to_string()))
+            }
+        }
+    }
+
+    fn damaged_row(&self, row_key: &[u8]) -> StorageError {
+        let what =
+            format!("the row {:?} is not what was written", String::from_utf8_lossy(row_key));
+        StorageError::damaged(&self.folder.join("db"), 0, what)
+    }
+
+    fn raw_get(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
+        self.db.get(key).map_err(|error| self.failed("reading", error))
+    }
+
+    fn raw_insert(&self, key: &[u8], value: Vec<u8>) -> Result<Option<sled::IVec>> {
+        self.db.insert(key, value).map_err(|error| self.failed("writing", error))
+    }
+
+    fn raw_remove(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
+        self.db.remove(key).map_err(|error| self.failed("writing", error))
+    }
+
+    /// The row's value, from what sled holds under its key.
+    fn load(&self, row_key: &[u8], stored: sled::IVec) -> Result<Option<Vec<u8>>> {
+        let mut stored = Some(stored);
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let Some(bytes) = &stored else {
+                return Ok(None);
+            };
+            match decode(row_key, bytes) {
+                None => return Err(self.damaged_row(row_key)),
+                Some(Stored::Whole(value)) => return Ok(Some(value.to_vec())),
+                Some(Stored::Pieces(head)) => {
+                    if let Some(value) = self.load_pieces(row_key, head)? {
+                        return Ok(Some(value));
+                    }
+                }
+            }
+            // A writer may have replaced the row since its head was read, and with it the pieces.
+            let again = self.raw_get(row_key)?;
+            if again == stored {
+                return Err(self.damaged_row(row_key));
+            }
+            stored = again;
+        }
+        Err(self.damaged_row(row_key))
+    }
+
+    /// `None` if pieces are missing or do not fit.
+    fn load_pieces(&self, row_key: &[u8], head: Head) -> Result<Option<Vec<u8>>> {
+        let prefix = rows::pieces_prefix(row_key, head.generation);
+        let mut value = Vec::new();
+        for entry in self.db.scan_prefix(&prefix) {
+            let (_, bytes) = entry.map_err(|error| self.failed("reading", error))?;
+            let Some(piece) = decode_piece(&bytes) else {
+                return Ok(None);
+            };
+            value.extend_from_slice(piece);
+        }
+        let whole = value.len() as u64 == head.length && crc32c(&value) == head.crc;
+        Ok(whole.then_some(value))
+    }
+
+    fn put_pieces(&self, row_key: &[u8], value: &[u8]) -> Result<()> {
+        let intent = rows::intent_key(row_key);
+        let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
+        let head = Head { generation, length: value.len() as u64, crc: crc32c(value) };
+        let prefix = rows::pieces_prefix(row_key, generation);
+        // In this order: sled recovers some prefix of its writes, so pieces without an intent, or a
+        // head without its pieces, cannot be left behind.
+        self.raw_insert(&intent, Vec::new())?;
+        for (number, piece) in value.chunks(PIECE_BYTES).enumerate() {
+            self.raw_insert(&rows::piece_key(&prefix, number as u32), encode_piece(piece))?;
+        }
+        let old = self.raw_insert(row_key, encode_head(row_key, head))?;
+        self.drop_pieces(row_key, old)?;
+        self.raw_remove(&intent)?;
+        Ok(())
+    }
+
+    /// Removes the pieces that a replaced head named, and no others: another writer may be adding
+    /// its own.
+    fn drop_pieces(&self, row_key: &[u8], old: Option<sled::IVec>) -> Result<()> {
+        let Some(old) = old else { return Ok(()) };
+        let Some(Stored::Pieces(head)) = decode(row_key, &old) else {
+            return Ok(());
+        };
+        let intent = rows::intent_key(row_key);
+        self.raw_insert(&intent, Vec::new())?;
+        let prefix = rows::pieces_prefix(row_key, head.generation);
+        for number in 0..head.pieces() {
+            self.raw_remove(&rows::piece_key(&prefix, number as u32))?;
+        }
+        self.raw_remove(&intent)?;
+        Ok(())
+    }
+
+    /// Finishes what writers of large rows were in the middle of when the process ended.
+    fn tidy_pieces(&self) -> Result<()> {
+        let mut unfinished = Vec::new();
+        for entry in self.db.scan_prefix(rows::intents()) {
+            let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+            unfinished.push(key);
+        }
+        for intent in unfinished {
+            let row_key = &intent[1..];
+            let stored = self.raw_get(row_key)?;
+            let current = stored.as_ref().and_then(|bytes| match decode(row_key, bytes) {
+                Some(Stored::Pieces(head)) => Some(head.generation),
+                _ => None,
+            });
+            let mut dropped = 0;
+            for entry in self.db.scan_prefix(rows::pieces_of_row(row_key)) {
+                let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+                if rows::generation_in(&key) != current {
+                    self.raw_remove(&key)?;
+                    dropped += 1;
+                }
+            }
+            self.raw_remove(&intent)?;
+            info!(dropped, "pieces of an unfinished large row were removed");
+        }
+        Ok(())
+    }
+
+    fn flush_to_disk(&self) -> Result<()> {
+        self.db.flush().map_err(|error| self.failed("flushing", error))?;
+        self.data
+            .sync_data()
+            .map_err(|error| StorageError::io("syncing", &self.folder.join("db"), error))
+    }
+
+    /// Values in `blobs/` would escape our sync. Rows are kept small, so there should be none.
+    fn watch_blobs(&self) {
+        let blobs = self.folder.join("blobs");
+        let any = disk::list(&blobs).is_ok_and(|found| !found.is_empty());
+        if any && !self.blobs_reported.swap(true, Ordering::Relaxed) {
+            error!(
+                path = %blobs.display(),
+                "sled keeps values in files that it does not sync; they may not survive power loss"
+            );
+        }
+    }
+}
+
+impl State for SledState {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let row_key = row_key(table, key);
+        match self.raw_get(&row_key)? {
+            Some(stored) => self.load(&row_key, stored),
+            None => Ok(None),
+        }
+    }
+
+    fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
+        let row_key = row_key(table, key);
+        if value.len() > WHOLE_BYTES_MAX {
+            return self.put_pieces(&row_key, value);
+        }
+        let old = self.raw_insert(&row_key, encode_whole(&row_key, value))?;
+        self.drop_pieces(&row_key, old)
+    }
+
+    fn delete(&self, table: Table, key: &[u8]) -> Result<()> {
+        let row_key = row_key(table, key);
+        let old = self.raw_remove(&row_key)?;
+        self.drop_pieces(&row_key, old)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>> {
+        let prefix = row_key(table, prefix);
+        let start = match after.map(|after| row_key(table, after)) {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix.clone()),
+        };
+        let mut found = Vec::new();
+        if limit == 0 {
+            return Ok(found);
+        }
+        for entry in self.db.range((start, Bound::Unbounded)) {
+            let (key, stored) = entry.map_err(|error| self.failed("reading", error))?;
+            if !key.starts_with(&prefix) {
+                break;
+            }
+            if let Some(value) = self.load(&key, stored)? {
+                found.push((rows::key_in(&key).to_vec(), value));
+            }
+            if found.len() == limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut failure = disk::lock(&self.flushing);
+        if let Some(failure) = &*failure {
+            return Err(failure.clone());
+        }
+        // After a failed sync the system may have dropped the pages: a second one that succeeds
+        // would prove nothing. So the first failure stays until the state is opened again.
+        *disk::lock(&self.flush_began) = Some(Instant::now());
+        let flushed = self.flush_to_disk();
+        *disk::lock(&self.flush_began) = None;
+        flushed.inspect_err(|error| *failure = Some(error.clone()))?;
+        self.watch_blobs();
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.db.size_on_disk().unwrap_or_else(|error| {
+            warn!(%error, "the size of the state is unknown");
+            0
+        })
+    }
+}
+
+impl fmt::Debug for SledState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledState").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// Opens sled. A handle that was dropped a moment ago may still hold its lock for a while: sled's
+/// threads let go of the file only when they have finished.
+fn open_patiently(folder: &Path, config: &sled::Config, lock_wait: Duration) -> Result<sled::Db> {
+    let began = Instant::now();
+    loop {
+        let error = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(error)) => refused(folder, &error),
+            Err(_) => {
+                let what = "sled panicked while opening it".to_owned();
+                let path = folder.to_path_buf();
+                return Err(StorageError::StateUnusable { path, what });
+            }
+        };
+        if !matches!(error, StorageError::Locked { .. }) || began.elapsed() >= lock_wait {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Before sled looks at its folder.
+fn prepare_folder(folder: &Path) -> Result<()> {
+    for (name, _) in disk::list(folder)? {
+        // Left behind by a crash during an open; sled would take it for damage. It is a copy of
+        // what the log says, so nothing is lost with it.
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            disk::remove(&folder.join(name))?;
+        }
+    }
+    // Opening makes sled write a synced summary of its log. What the summary is made of must not be
+    // younger on disk than the summary, even if the last process was killed.
+    let data = folder.join("db");
+    if data.exists() {
+        sync_file(&data)?;
+    }
+    Ok(())
+}
+
+/// Makes durable what sled creates without syncing; returns our handle of its data file.
+fn sync_files(folder: &Path) -> Result<File> {
+    sync_file(&folder.join("conf"))?;
+    let data = sync_file(&folder.join("db"))?;
+    disk::sync_folder(folder)?;
+    disk::sync_folder(&disk::parent_of(folder))?;
+    Ok(data)
+}
+
+fn sync_file(path: &Path) -> Result<File> {
+    let open = OpenOptions::new().read(true).write(true).open(path);
+    let file = open.map_err(|error| StorageError::io("opening", path, error))?;
+    file.sync_all().map_err(|error| StorageError::io("syncing", path, error))?;
+    Ok(file)
+}
+
+fn refused(folder: &Path, error: &sled::Error) -> StorageError {
+    let path = folder.to_path_buf();
+    match error {
+        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
+            StorageError::Locked { path }
+        }
+        sled::Error::Io(io) if io.kind() != std::io::ErrorKind::Other => {
+            StorageError::io("opening", folder, std::io::Error::new(io.kind(), io.to_string()))
+        }
+        other => StorageError::StateUnusable { path, what: other.to_string() },
+    }
+}

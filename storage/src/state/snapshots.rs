@@ -1,0 +1,251 @@
+//! Snapshots of whole machines, kept in any [`State`], so that recovery need not replay all
+//! history. Written off the hot path; storage does not know what is inside, and does not trim the
+//! journal.
+
+use std::sync::Arc;
+
+use crc32c::crc32c;
+use tracing::warn;
+
+use crate::{Position, State, StorageError, StreamId, Table};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// The table that snapshots take; nothing else may be put there.
+pub const SNAPSHOT_TABLE: Table = Table(0xFF);
+
+const HEADS: u8 = b'h';
+const PIECES: u8 = b'p';
+const PIECE_BYTES: usize = 256 << 10;
+const KEPT: usize = 2;
+/// One more than are kept, so that a new one never overwrites one that may be needed.
+const SLOTS: u8 = 3;
+
+/// The snapshots of all streams of one store. Two are kept per stream, so that one may be damaged.
+///
+/// One thread at a time may save a given stream.
+#[derive(Clone)]
+pub struct Snapshots {
+    state: Arc<dyn State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    position: Position,
+    length: u64,
+    crc: u32,
+}
+
+/// What the slots of one stream hold.
+struct Slots {
+    /// Newest first.
+    heads: Vec<(u8, Head)>,
+    damaged: bool,
+}
+
+impl Snapshots {
+    /// The snapshots in `state`.
+    #[must_use]
+    pub fn new(state: Arc<dyn State>) -> Self {
+        Self { state }
+    }
+
+    /// Saves a snapshot of `stream` that holds everything up to `position`, durably: it has been
+    /// flushed, read back and compared when this returns. Besides it only the newest other snapshot
+    /// that can still be read is kept. Saving twice at one position keeps two copies.
+    ///
+    /// # Errors
+    /// What the state met, or [`StorageError::Damaged`] if it reads back differently.
+    pub fn save(&self, stream: StreamId, position: Position, bytes: &[u8]) -> Result<()> {
+        let head = Head { position, length: bytes.len() as u64, crc: crc32c(bytes) };
+        let other = self.newest_good(stream)?;
+        let slot = self.free_slot(stream, other)?;
+        // Without a head, the slot's pieces mean nothing.
+        self.state.delete(SNAPSHOT_TABLE, &head_key(stream, slot))?;
+        for (number, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+            self.state.put(SNAPSHOT_TABLE, &piece_key(stream, slot, number as u32), piece)?;
+        }
+        self.drop_pieces(stream, slot, head.pieces())?;
+        self.state.put(SNAPSHOT_TABLE, &head_key(stream, slot), &head.encode())?;
+        self.state.flush()?;
+        if self.head(stream, slot)? != Some(head) || self.read(stream, slot, head)? != bytes {
+            return Err(damaged(stream, position, "it reads back differently"));
+        }
+        for unneeded in (0..SLOTS).filter(|&found| found != slot && Some(found) != other) {
+            self.state.delete(SNAPSHOT_TABLE, &head_key(stream, unneeded))?;
+            self.drop_pieces(stream, unneeded, 0)?;
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot of `stream` that can be read, or `None` if it has none at all.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] if it has snapshots and none is good; what the state met
+    /// otherwise.
+    pub fn latest(&self, stream: StreamId) -> Result<Option<(Position, Vec<u8>)>> {
+        let Slots { heads, damaged: mut any_damaged } = self.slots(stream)?;
+        for (slot, head) in heads {
+            match self.read(stream, slot, head) {
+                Ok(bytes) => return Ok(Some((head.position, bytes))),
+                Err(error @ StorageError::Damaged { .. }) => {
+                    warn!(stream = stream.0, %error, "a snapshot is damaged");
+                    any_damaged = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if any_damaged {
+            return Err(damaged(stream, Position::ZERO, "none of its snapshots can be read"));
+        }
+        Ok(None)
+    }
+
+    /// The position up to which the journal is no longer needed for `streams`: recovery must be
+    /// able to begin at the *older* of the two snapshots of each.
+    ///
+    /// A stream with no snapshot needs the whole journal. So does a stream with one: if that one is
+    /// damaged, the journal from its beginning is all there is. Saving a second one, at any later
+    /// position of the journal or at the same one, frees the part before the first.
+    /// [`Position::ZERO`] for no streams.
+    ///
+    /// # Errors
+    /// What the state met.
+    pub fn oldest_needed(&self, streams: &[StreamId]) -> Result<Position> {
+        let mut oldest: Option<Position> = None;
+        for &stream in streams {
+            let heads = self.slots(stream)?.heads;
+            let Some((_, older)) = heads.get(KEPT - 1) else {
+                return Ok(Position::ZERO);
+            };
+            oldest = Some(oldest.map_or(older.position, |oldest| oldest.min(older.position)));
+        }
+        Ok(oldest.unwrap_or(Position::ZERO))
+    }
+
+    fn slots(&self, stream: StreamId) -> Result<Slots> {
+        let mut slots = Slots { heads: Vec::new(), damaged: false };
+        for slot in 0..SLOTS {
+            match self.state.get(SNAPSHOT_TABLE, &head_key(stream, slot)) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => match Head::decode(&bytes) {
+                    Some(head) => slots.heads.push((slot, head)),
+                    None => slots.damaged = true,
+                },
+                Err(StorageError::Damaged { .. }) => slots.damaged = true,
+                Err(error) => return Err(error),
+            }
+        }
+        slots.heads.sort_by_key(|(_, head)| std::cmp::Reverse(head.position));
+        Ok(slots)
+    }
+
+    /// The slot of the newest snapshot that can be read: a damaged one must not take its place.
+    fn newest_good(&self, stream: StreamId) -> Result<Option<u8>> {
+        for (slot, head) in self.slots(stream)?.heads {
+            match self.read(stream, slot, head) {
+                Ok(_) => return Ok(Some(slot)),
+                Err(StorageError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A slot that is empty or damaged, else the one with the oldest snapshot; never `other`.
+    fn free_slot(&self, stream: StreamId, other: Option<u8>) -> Result<u8> {
+        let heads = self.slots(stream)?.heads;
+        let taken = |slot: u8| heads.iter().any(|(found, _)| *found == slot);
+        let empty = (0..SLOTS).find(|&slot| !taken(slot));
+        let oldest = heads.iter().rev().map(|(slot, _)| *slot).find(|&slot| Some(slot) != other);
+        Ok(empty.or(oldest).unwrap_or(0))
+    }
+
+    fn head(&self, stream: StreamId, slot: u8) -> Result<Option<Head>> {
+        let value = self.state.get(SNAPSHOT_TABLE, &head_key(stream, slot))?;
+        Ok(value.and_then(|value| Head::decode(&value)))
+    }
+
+    fn read(&self, stream: StreamId, slot: u8, head: Head) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for number in 0..head.pieces() {
+            match self.state.get(SNAPSHOT_TABLE, &piece_key(stream, slot, number))? {
+                Some(piece) => bytes.extend_from_slice(&piece),
+                None => return Err(damaged(stream, head.position, "a piece is gone")),
+            }
+        }
+        if bytes.len() as u64 != head.length || crc32c(&bytes) != head.crc {
+            return Err(damaged(stream, head.position, "its checksum is wrong"));
+        }
+        Ok(bytes)
+    }
+
+    /// Removes the pieces of a slot from number `from` on, also those of a save that was cut short.
+    fn drop_pieces(&self, stream: StreamId, slot: u8, from: u32) -> Result<()> {
+        for number in from.. {
+            let key = piece_key(stream, slot, number);
+            match self.state.get(SNAPSHOT_TABLE, &key) {
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) | Err(StorageError::Damaged { .. }) => {
+                    self.state.delete(SNAPSHOT_TABLE, &key)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Head {
+    fn pieces(&self) -> u32 {
+        self.length.div_ceil(PIECE_BYTES as u64) as u32
+    }
+
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(24);
+        bytes.extend_from_slice(&self.position.0.to_le_bytes());
+        bytes.extend_from_slice(&self.length.to_le_bytes());
+        bytes.extend_from_slice(&self.crc.to_le_bytes());
+        let crc = crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        let (position, rest) = body.split_first_chunk::<8>()?;
+        let (length, payload_crc) = rest.split_first_chunk::<8>()?;
+        let good = crc32c(body) == u32::from_le_bytes(*crc);
+        good.then_some(Self {
+            position: Position(u64::from_le_bytes(*position)),
+            length: u64::from_le_bytes(*length),
+            crc: u32::from_le_bytes(payload_crc.try_into().ok()?),
+        })
+    }
+}
+
+fn head_key(stream: StreamId, slot: u8) -> Vec<u8> {
+    let mut key = vec![HEADS];
+    key.extend_from_slice(&stream.0.to_be_bytes());
+    key.push(slot);
+    key
+}
+
+fn piece_key(stream: StreamId, slot: u8, number: u32) -> Vec<u8> {
+    let mut key = vec![PIECES];
+    key.extend_from_slice(&stream.0.to_be_bytes());
+    key.push(slot);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn damaged(stream: StreamId, position: Position, what: &str) -> StorageError {
+    let what = format!("the snapshot of stream {} at {position}: {what}", stream.0);
+    StorageError::damaged(std::path::Path::new("state"), 0, what)
+}
+
+impl std::fmt::Debug for Snapshots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshots").finish_non_exhaustive()
+    }
+}

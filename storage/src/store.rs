@@ -1,0 +1,251 @@
+//! From a folder to an open store: lock, manifest, journal, state. It does not compare what journal
+//! and state know; recovery above does.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tracing::{info, warn};
+
+use crate::{
+    FileJournal, Journal, JournalOptions, Position, SledState, StateOptions, StorageError,
+    StoreLock, disk, lock::LOCK_NAME, manifest,
+};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+const JOURNAL_NAME: &str = "journal";
+const STATE_NAME: &str = "state";
+const ASIDE_PREFIX: &str = "state.aside-";
+
+/// How a store uses memory and disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// The journal's part.
+    pub journal: JournalOptions,
+    /// The state's part.
+    pub state: StateOptions,
+}
+
+/// The folder of one store.
+#[derive(Debug)]
+pub struct Store;
+
+/// A store that has been opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// What happened.
+    pub journal: Arc<FileJournal>,
+    /// What can be looked up. It may know positions that the journal never made durable.
+    pub state: Arc<SledState>,
+    /// What the manifest says.
+    pub manifest: Vec<u8>,
+    /// Whether the store was created just now.
+    pub fresh: bool,
+    /// To be dropped last, after the journal is closed and the state is dropped.
+    pub lock: StoreLock,
+}
+
+impl Store {
+    /// Opens the store in `folder`, or creates one there, with `fresh_manifest` as its manifest.
+    ///
+    /// A creation that was cut short is taken up again. A folder that holds anything else is left
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`], [`StorageError::NotAStore`], [`StorageError::NewerFormat`],
+    /// [`StorageError::Damaged`], and whatever journal and state meet.
+    pub fn open(
+        folder: impl AsRef<Path>,
+        options: &StoreOptions,
+        fresh_manifest: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Opened> {
+        let folder = folder.as_ref();
+        // First by looking only: a lock file in somebody else's folder would already be an
+        // intrusion.
+        refuse_foreign(folder)?;
+        disk::create_folder(folder)?;
+        let lock = StoreLock::take(folder)?;
+        match manifest::read(folder)? {
+            Some(manifest) => {
+                let journal =
+                    FileJournal::open_existing(&folder.join(JOURNAL_NAME), &options.journal)?;
+                let state = SledState::open(folder.join(STATE_NAME), &options.state)?;
+                let (journal, state) = (Arc::new(journal), Arc::new(state));
+                Ok(Opened { journal, state, manifest, fresh: false, lock })
+            }
+            None => create(folder, options, fresh_manifest(), lock),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in `folder`, which must be there and whole.
+    ///
+    /// # Errors
+    /// [`StorageError::NotAStore`] if there is none, else as [`Store::open`].
+    pub fn open_existing(folder: impl AsRef<Path>, options: &StoreOptions) -> Result<Opened> {
+        let folder = folder.as_ref();
+        if !folder.join(manifest::MANIFEST_NAME).exists() {
+            let what = "there is no store in it".to_owned();
+            return Err(StorageError::NotAStore { path: folder.to_path_buf(), what });
+        }
+        Self::open(folder, options, Vec::new)
+    }
+}
+
+/// An error unless `folder` is a store, or one half created, or empty, or absent.
+fn refuse_foreign(folder: &Path) -> Result<()> {
+    let not_a_store =
+        |what: String| Err(StorageError::NotAStore { path: folder.to_path_buf(), what });
+    if !folder.exists() {
+        return Ok(());
+    }
+    if !folder.is_dir() {
+        return not_a_store("it is not a folder".to_owned());
+    }
+    if folder.join(manifest::MANIFEST_NAME).exists() {
+        return Ok(());
+    }
+    for (name, _) in disk::list(folder)? {
+        let ours = [LOCK_NAME, JOURNAL_NAME, STATE_NAME, manifest::UNFINISHED_NAME];
+        if !ours.contains(&name.as_str()) && !name.starts_with(ASIDE_PREFIX) {
+            return not_a_store(format!("it holds {name:?} and no {}", manifest::MANIFEST_NAME));
+        }
+    }
+    Ok(())
+}
+
+/// Creates a store, or finishes creating one. The manifest comes last: with it, everything is
+/// there.
+fn create(
+    folder: &Path,
+    options: &StoreOptions,
+    manifest: Vec<u8>,
+    lock: StoreLock,
+) -> Result<Opened> {
+    let journal = FileJournal::open(folder.join(JOURNAL_NAME), &options.journal)?;
+    if journal.appended() > Position::ZERO || journal.oldest() > Position(1) {
+        let path = folder.join(manifest::MANIFEST_NAME);
+        let what = "it is gone, though the journal beside it holds records";
+        return Err(StorageError::damaged(&path, 0, what));
+    }
+    let state_folder = folder.join(STATE_NAME);
+    let state = match SledState::open(&state_folder, &options.state) {
+        Err(StorageError::StateUnusable { what, .. }) => {
+            // Cut short while sled created its files: the journal is empty, so it held nothing.
+            let aside = free_name(folder)?;
+            warn!(aside = %aside.display(), what, "a half-created state is moved aside");
+            disk::rename(&state_folder, &aside)?;
+            SledState::open(&state_folder, &options.state)?
+        }
+        other => other?,
+    };
+    disk::sync_folder(folder)?;
+    manifest::write(folder, &manifest)?;
+    info!(path = %folder.display(), "store created");
+    let (journal, state) = (Arc::new(journal), Arc::new(state));
+    Ok(Opened { journal, state, manifest, fresh: true, lock })
+}
+
+fn free_name(folder: &Path) -> Result<PathBuf> {
+    let taken: Vec<String> = disk::list(folder)?.into_iter().map(|(name, _)| name).collect();
+    let names = (1_u32..).map(|number| format!("{ASIDE_PREFIX}{number}"));
+    let free = names.into_iter().find(|name| !taken.contains(name));
+    Ok(folder.join(free.unwrap_or_else(|| ASIDE_PREFIX.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        State, Table,
+        conformance::{batch, commit},
+    };
+
+    fn options() -> StoreOptions {
+        let journal = JournalOptions { segment_bytes: 64 << 10, ..JournalOptions::default() };
+        StoreOptions { journal, ..StoreOptions::default() }
+    }
+
+    fn open(folder: &Path) -> Result<Opened> {
+        Store::open(folder, &options(), || b"fresh".to_vec())
+    }
+
+    #[test]
+    fn creates_then_opens() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("a/b/store");
+        let opened = open(&folder).unwrap();
+        assert!(opened.fresh);
+        commit(&*opened.journal, batch(1, 0, &[b"record"]));
+        opened.state.put(Table(1), b"k", b"v").unwrap();
+        opened.state.flush().unwrap();
+        assert!(matches!(open(&folder), Err(StorageError::Locked { .. })));
+        drop(opened);
+        let opened = Store::open(&folder, &options(), || panic!("not fresh")).unwrap();
+        assert_eq!((opened.fresh, opened.manifest), (false, b"fresh".to_vec()));
+        assert_eq!(opened.journal.durable(), Position(1));
+        assert_eq!(opened.state.get(Table(1), b"k").unwrap().unwrap(), b"v");
+    }
+
+    #[test]
+    fn foreign_folders_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("thesis.txt"), b"x").unwrap();
+        assert!(matches!(open(folder.path()), Err(StorageError::NotAStore { .. })));
+        assert_eq!(disk::list(folder.path()).unwrap().len(), 1);
+        let file = folder.path().join("thesis.txt");
+        assert!(matches!(open(&file), Err(StorageError::NotAStore { .. })));
+    }
+
+    #[test]
+    fn every_half_created_store_opens_as_fresh() {
+        let steps: [&dyn Fn(&Path); 9] = [
+            &|_| {},
+            &|at| fs::write(at.join("LOCK"), b"").unwrap(),
+            &|at| fs::create_dir(at.join("journal")).unwrap(),
+            &|at| fs::write(at.join("journal/00000000000000000001.tmp"), [0; 99]).unwrap(),
+            &|at| {
+                fs::remove_file(at.join("journal/00000000000000000001.tmp")).unwrap();
+                drop(FileJournal::open(at.join("journal"), &options().journal).unwrap());
+            },
+            &|at| fs::create_dir_all(at.join("state/blobs")).unwrap(),
+            &|at| fs::write(at.join("state/conf"), b"").unwrap(),
+            &|at| fs::write(at.join("state/conf"), b"half a conf").unwrap(),
+            &|at| fs::write(at.join("tidegate.store.tmp"), b"TIDEG").unwrap(),
+        ];
+        for reached in 0..steps.len() {
+            let parent = tempfile::tempdir().unwrap();
+            let folder = parent.path().join("store");
+            fs::create_dir(&folder).unwrap();
+            for step in &steps[..=reached] {
+                step(&folder);
+            }
+            let opened = open(&folder).unwrap_or_else(|error| panic!("step {reached}: {error}"));
+            assert!(opened.fresh);
+            commit(&*opened.journal, batch(1, 0, &[b"record"]));
+            drop(opened);
+            assert!(!open(&folder).unwrap().fresh);
+        }
+    }
+
+    #[test]
+    fn a_lost_manifest_or_journal_is_damage_not_a_new_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = open(folder.path()).unwrap();
+        commit(&*opened.journal, batch(1, 0, &[b"record"]));
+        drop(opened);
+        let manifest = folder.path().join(manifest::MANIFEST_NAME);
+        let kept = fs::read(&manifest).unwrap();
+        fs::remove_file(&manifest).unwrap();
+        assert!(matches!(open(folder.path()), Err(StorageError::Damaged { .. })));
+        fs::write(&manifest, kept).unwrap();
+        assert_eq!(open(folder.path()).unwrap().journal.durable(), Position(1));
+        fs::remove_dir_all(folder.path().join("journal")).unwrap();
+        assert!(matches!(open(folder.path()), Err(StorageError::Damaged { .. })));
+    }
+}
