@@ -205,6 +205,7 @@ impl OrdersClient {
             PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint: None };
         match self.shards.ask(self.home(key), OrderCommand::Place(order)).await? {
             OrderReply::Placed(receipt) => Ok(receipt),
+            OrderReply::AtRest { order } => Ok(self.from_archive(order).await?.receipt()),
             other => Err(unexpected(&other)),
         }
     }
@@ -320,12 +321,14 @@ impl OrdersClient {
         }
         match self.shards.ask(order.shard(), command).await? {
             OrderReply::Order(order) => Ok(*order),
-            OrderReply::AtRest { order } => self
-                .archive(move |state| archive::read(state, order))
-                .await?
-                .ok_or(AskError::Rejected(OrderRejection::UnknownOrder { order })),
+            OrderReply::AtRest { order } => self.from_archive(order).await,
             other => Err(unexpected(&other)),
         }
+    }
+
+    async fn from_archive(&self, order: OrderId) -> Result<Order, OrderError> {
+        let found = self.archive(move |state| archive::read(state, order)).await?;
+        found.ok_or(AskError::Rejected(OrderRejection::UnknownOrder { order }))
     }
 
     async fn archive<T: Send + 'static>(

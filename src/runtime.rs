@@ -19,7 +19,8 @@ use tidegate_machines::{
     Orders, OrdersConfig, Stock, StockConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN,
 };
 use tidegate_storage::{
-    Journal, JournalStats, State, StorageError, Store, StoreLock, StoreOptions, Table,
+    ClosableState, Journal, JournalStats, State, StorageError, Store, StoreLock, StoreOptions,
+    Table,
 };
 
 use crate::{orders::OrdersClient, stock::StockClient};
@@ -51,7 +52,9 @@ pub enum OpenError {
     #[error(transparent)]
     Restore(#[from] RestoreError),
     /// The number of shards is fixed when a store is created.
-    #[error("this store has {stored} {name} shards, not {asked}; leave the number out, or ask for {stored}")]
+    #[error(
+        "this store has {stored} {name} shards, not {asked}; leave the number out, or ask for {stored}"
+    )]
     ShardCount {
         /// The kind of shard.
         name: &'static str,
@@ -207,9 +210,10 @@ impl Builder {
         let manifest: Manifest = codec::decode(&opened.manifest)
             .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let state = Arc::new(ClosableState::new(opened.state));
         let parts = Parts {
             journal: opened.journal,
-            state: opened.state,
+            state: Arc::clone(&state) as Arc<dyn State>,
             clock: Arc::new(Clock::new(self.time)),
             threads: Threads::start(self.arbiters.unwrap_or(cores))?,
             shard_options: self.shards,
@@ -245,6 +249,7 @@ impl Builder {
             snapshotter: Some(snapshotter),
             threads: Some(parts.threads),
             journal: Arc::clone(&parts.journal),
+            state,
             _lock: opened.lock,
         };
         let store = Inner {
@@ -506,6 +511,7 @@ struct Running {
     snapshotter: Option<Snapshotter>,
     threads: Option<Threads>,
     journal: Arc<dyn Journal>,
+    state: Arc<ClosableState>,
     _lock: StoreLock,
 }
 
@@ -516,6 +522,7 @@ impl Drop for Running {
         if let Err(error) = self.journal.close() {
             tracing::error!(%error, "the journal was not closed cleanly");
         }
+        self.state.close();
     }
 }
 
@@ -523,11 +530,16 @@ impl Drop for Running {
 fn fresh_manifest() -> Result<Vec<u8>, StorageError> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret).map_err(|error| {
-        StorageError::io("reading", "the system's random source".as_ref(), std::io::Error::other(error))
+        StorageError::io(
+            "reading",
+            "the system's random source".as_ref(),
+            std::io::Error::other(error),
+        )
     })?;
     let mut bytes = Vec::new();
-    codec::encode(&Manifest { secret }, &mut bytes)
-        .map_err(|error| StorageError::io("encoding", "the manifest".as_ref(), std::io::Error::other(error)))?;
+    codec::encode(&Manifest { secret }, &mut bytes).map_err(|error| {
+        StorageError::io("encoding", "the manifest".as_ref(), std::io::Error::other(error))
+    })?;
     Ok(bytes)
 }
 

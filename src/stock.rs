@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use tidegate_actors::{AskError, Group, Keyring};
 use tidegate_machines::{
-    Hold, HoldId, ItemView, KeyHash, Location, OutOfBounds, Sku, SkuPatch, Stock, StockCommand, StockReceipt,
-    StockRejection, StockReply, UserId, shard_of,
+    Hold, HoldId, ItemView, KeyHash, Location, OutOfBounds, Sku, SkuPatch, Stock, StockCommand,
+    StockReceipt, StockRejection, StockReply, UserId, shard_of,
 };
 
 /// Why a stock command got no good reply.

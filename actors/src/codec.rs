@@ -16,7 +16,9 @@ const SNAPSHOT_BYTES_MAX: usize = 16 << 30;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Written by a newer Tidegate.
-    #[error("payload version {found} is newer than this program, which knows {V1}; use the newer program")]
+    #[error(
+        "payload version {found} is newer than this program, which knows {V1}; use the newer program"
+    )]
     Newer {
         /// The version found.
         found: u8,
@@ -79,7 +81,10 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&("a", 300u64, Some(true)), &mut bytes).unwrap();
         assert_eq!(bytes, [1, 1, b'a', 251, 44, 1, 1, 1], "the format on disk has changed");
-        assert_eq!(decode::<(String, u64, Option<bool>)>(&bytes), Ok(("a".into(), 300, Some(true))));
+        assert_eq!(
+            decode::<(String, u64, Option<bool>)>(&bytes),
+            Ok(("a".into(), 300, Some(true)))
+        );
     }
 
     #[test]

@@ -24,7 +24,9 @@ impl Durable for Stock {
 
     fn fault(command: &StockCommand) -> Option<StockEffect> {
         match command {
-            StockCommand::Op(OrderOp { op, from, order, action: OpAction::Reserve { .. }, .. }) => {
+            StockCommand::Op(OrderOp {
+                op, from, order, action: OpAction::Reserve { .. }, ..
+            }) => {
                 let outcome = OpOutcome::Refused(Refusal::ShardDown);
                 Some(StockEffect::Outcome { to: *from, op: *op, order: *order, outcome })
             }

@@ -10,7 +10,9 @@ pub enum AskError<R> {
     #[error("{0}")]
     Rejected(R),
     /// Too many commands are in flight for its shard. Nothing has changed; try again a little later.
-    #[error("{shards} shard {index} has {in_flight_max} commands in flight, its bound; try again later")]
+    #[error(
+        "{shards} shard {index} has {in_flight_max} commands in flight, its bound; try again later"
+    )]
     Overloaded {
         /// The kind of shard.
         shards: &'static str,
@@ -41,7 +43,9 @@ pub enum AskError<R> {
         panic: String,
     },
     /// The shard has failed too often and stays down until the store is opened again. Nothing has changed.
-    #[error("{shards} shard {index} has failed too often and is down; see the log, then reopen the store")]
+    #[error(
+        "{shards} shard {index} has failed too often and is down; see the log, then reopen the store"
+    )]
     Dead {
         /// The kind of shard.
         shards: &'static str,

@@ -166,7 +166,11 @@ impl<M: Durable> Group<M> {
     ///
     /// # Errors
     /// [`AskError`]; only [`AskError::Unavailable`] leaves the outcome open.
-    pub fn ask(&self, index: u16, command: M::Command) -> impl Future<Output = Outcome<M>> + use<M> {
+    pub fn ask(
+        &self,
+        index: u16,
+        command: M::Command,
+    ) -> impl Future<Output = Outcome<M>> + use<M> {
         let sent = self.submit(index, command);
         async move {
             sent?.await.unwrap_or_else(|_| {

@@ -146,13 +146,16 @@ impl Work {
 
     fn work(&mut self, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
         loop {
-            let wait = self.since.map_or(Duration::MAX, |since| LINGER.saturating_sub(since.elapsed()));
+            let wait =
+                self.since.map_or(Duration::MAX, |since| LINGER.saturating_sub(since.elapsed()));
             match messages.recv_timeout(wait) {
                 Ok(first) => self.take(first, messages)?,
                 Err(RecvTimeoutError::Timeout) => self.flush()?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            if self.rows >= FLUSH_ROWS_MAX || self.since.is_some_and(|since| since.elapsed() >= LINGER) {
+            if self.rows >= FLUSH_ROWS_MAX
+                || self.since.is_some_and(|since| since.elapsed() >= LINGER)
+            {
                 self.flush()?;
             }
         }

@@ -288,7 +288,8 @@ impl Report {
         );
         text += "\nAudit of the closed store\n";
         text += &audit::readable(audit);
-        let verdict = if self.good() { "Everything is as it should be." } else { "SOMETHING IS WRONG." };
+        let verdict =
+            if self.good() { "Everything is as it should be." } else { "SOMETHING IS WRONG." };
         text += &format!("\n{verdict}\n");
         text
     }

@@ -63,8 +63,12 @@ where
                 }
                 let begun = clock.now();
                 let accepted = ask(number).await?;
-                mine.2.saturating_record((clock.now() - begun).as_micros() as u64);
-                if accepted { mine.0 += 1 } else { mine.1 += 1 }
+                mine.2 += (clock.now() - begun).as_micros() as u64;
+                if accepted {
+                    mine.0 += 1
+                } else {
+                    mine.1 += 1
+                }
                 if number.is_multiple_of(1_024) {
                     progress.set_position(number);
                 }

@@ -125,7 +125,9 @@ impl Trace {
         }
         let reference = self.row[0].to_owned();
         if !self.seen.insert(hash(&reference)) {
-            return Err(self.at_row(format!("order {reference} has ended before: its lines must be contiguous")));
+            return Err(self.at_row(format!(
+                "order {reference} has ended before: its lines must be contiguous"
+            )));
         }
         let user = self.field(2)?;
         let mut order = TraceOrder { reference, user, lines: Vec::new(), skipped_lines: 0 };

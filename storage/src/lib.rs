@@ -20,5 +20,5 @@ pub use error::StorageError;
 pub use journal::{FileJournal, JournalOptions};
 pub use lock::StoreLock;
 pub use memory::{MemoryJournal, MemoryState};
-pub use state::{SNAPSHOT_TABLE, SledState, Snapshots, StateOptions};
+pub use state::{ClosableState, SNAPSHOT_TABLE, SledState, Snapshots, StateOptions};
 pub use store::{Opened, Store, StoreOptions};

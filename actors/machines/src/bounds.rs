@@ -54,11 +54,7 @@ impl OutOfBounds {
     pub fn new(field: &'static str, bound: impl fmt::Display, given: impl fmt::Display) -> Self {
         const SHOWN_CHARS_MAX: usize = 80;
         let given: String = given.to_string().chars().take(SHOWN_CHARS_MAX).collect();
-        Self {
-            field,
-            bound: bound.to_string(),
-            given,
-        }
+        Self { field, bound: bound.to_string(), given }
     }
 }
 
@@ -72,11 +68,7 @@ pub(crate) fn check_range(
     if (min..=max).contains(&value) {
         return Ok(value);
     }
-    Err(OutOfBounds::new(
-        field,
-        format_args!("{min} to {max}"),
-        value,
-    ))
+    Err(OutOfBounds::new(field, format_args!("{min} to {max}"), value))
 }
 
 /// Checks an amount in minor units.

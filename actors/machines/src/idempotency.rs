@@ -41,10 +41,7 @@ pub enum IdempotencyError {
 
 impl<R> Default for Idempotency<R> {
     fn default() -> Self {
-        Self {
-            bound: HashMap::new(),
-            by_time: BTreeSet::new(),
-        }
+        Self { bound: HashMap::new(), by_time: BTreeSet::new() }
     }
 }
 
@@ -80,14 +77,7 @@ impl<R> Idempotency<R> {
     /// Binds `key`.
     pub fn bind(&mut self, key: KeyHash, fingerprint: Fingerprint, at: Timestamp, outcome: R) {
         self.unbind(key);
-        self.bound.insert(
-            key,
-            Binding {
-                fingerprint,
-                outcome,
-                at,
-            },
-        );
+        self.bound.insert(key, Binding { fingerprint, outcome, at });
         self.by_time.insert((at, key));
     }
 
@@ -131,11 +121,7 @@ impl<R> Idempotency<R> {
 // Kept in the order of time, so that equal memories have equal bytes; the second index is rebuilt.
 impl<R: Serialize> Serialize for Idempotency<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(
-            self.by_time
-                .iter()
-                .map(|(_, key)| (key, self.bound.get(key))),
-        )
+        serializer.collect_seq(self.by_time.iter().map(|(_, key)| (key, self.bound.get(key))))
     }
 }
 
@@ -144,12 +130,7 @@ impl<'de, R: Deserialize<'de>> Deserialize<'de> for Idempotency<R> {
         let entries = Vec::<(KeyHash, Option<Binding<R>>)>::deserialize(deserializer)?;
         let mut memory = Self::default();
         for (key, binding) in entries {
-            if let Some(Binding {
-                fingerprint,
-                outcome,
-                at,
-            }) = binding
-            {
+            if let Some(Binding { fingerprint, outcome, at }) = binding {
                 memory.bind(key, fingerprint, at, outcome);
             }
         }
@@ -165,12 +146,7 @@ mod tests {
     fn keys_are_bound_freed_and_forgotten() {
         let mut memory = Idempotency::default();
         for number in 1..=3 {
-            memory.bind(
-                KeyHash(number),
-                Fingerprint(0),
-                Timestamp(number as u64),
-                number,
-            );
+            memory.bind(KeyHash(number), Fingerprint(0), Timestamp(number as u64), number);
         }
         assert_eq!(memory.look_up(KeyHash(2), Fingerprint(0)), Ok(Some(&2)));
         let conflict = Err(IdempotencyError::Conflict);

@@ -93,11 +93,7 @@ impl Currency {
         if text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()) {
             return Ok(Self(CompactString::from(text)));
         }
-        Err(OutOfBounds::new(
-            "currency",
-            "3 upper-case letters",
-            format_args!("{text:?}"),
-        ))
+        Err(OutOfBounds::new("currency", "3 upper-case letters", format_args!("{text:?}")))
     }
 
     /// The text.
@@ -260,14 +256,9 @@ mod tests {
 
     #[test]
     fn malformed_numbers_are_refused() {
-        for text in [
-            "",
-            "o-",
-            "h-0000000000001",
-            "o-000000000001",
-            "o-g000000000000",
-            "o-00000000000i1",
-        ] {
+        for text in
+            ["", "o-", "h-0000000000001", "o-000000000001", "o-g000000000000", "o-00000000000i1"]
+        {
             assert!(text.parse::<OrderId>().is_err(), "{text}");
         }
         assert!(OrderId::new(0, 0).is_err());
@@ -281,10 +272,7 @@ mod tests {
             assert!(Sku::new(text).is_err(), "{text:?}");
         }
         let error = Sku::new("a b").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "sku must be 1 to 64 visible ASCII characters; got \"a b\""
-        );
+        assert_eq!(error, "sku must be 1 to 64 visible ASCII characters; got \"a b\"");
         assert!(Currency::new("EUR").is_ok() && Currency::new("eur").is_err());
         assert_eq!(Location::default().as_str(), "main");
     }
@@ -296,9 +284,6 @@ mod tests {
         for number in 0..4_000 {
             counts[usize::from(shard_of(format!("sku-{number}").as_bytes(), 4))] += 1;
         }
-        assert!(
-            counts.iter().all(|count| (900..1_100).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| (900..1_100).contains(count)), "{counts:?}");
     }
 }

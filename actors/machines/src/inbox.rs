@@ -32,9 +32,7 @@ pub enum Known<'a, O> {
 
 impl<O> Default for Inbox<O> {
     fn default() -> Self {
-        Self {
-            senders: BTreeMap::new(),
-        }
+        Self { senders: BTreeMap::new() }
     }
 }
 
@@ -54,10 +52,10 @@ impl<O> Inbox<O> {
     /// Records the outcome of `op`, and forgets what `sender` has answers for: all below
     /// `acked_below`, which must come from the event so that a replay forgets the same.
     pub fn record(&mut self, sender: u16, op: OpId, acked_below: OpId, outcome: O) {
-        let known = self.senders.entry(sender).or_insert_with(|| Sender {
-            pruned_below: OpId::default(),
-            applied: BTreeMap::new(),
-        });
+        let known = self
+            .senders
+            .entry(sender)
+            .or_insert_with(|| Sender { pruned_below: OpId::default(), applied: BTreeMap::new() });
         known.pruned_below = known.pruned_below.max(acked_below);
         while let Some(oldest) = known.applied.first_entry() {
             if *oldest.key() >= known.pruned_below {
@@ -71,10 +69,7 @@ impl<O> Inbox<O> {
     /// Every remembered operation with its sender and outcome.
     pub fn iter(&self) -> impl Iterator<Item = (u16, OpId, &O)> {
         self.senders.iter().flat_map(|(sender, known)| {
-            known
-                .applied
-                .iter()
-                .map(|(op, outcome)| (*sender, *op, outcome))
+            known.applied.iter().map(|(op, outcome)| (*sender, *op, outcome))
         })
     }
 
@@ -107,11 +102,7 @@ mod tests {
         assert_eq!(inbox.look_up(1, OpId(1)), Known::Closed);
         assert_eq!(inbox.look_up(1, OpId(4)), Known::Applied(&"four"));
         inbox.record(1, OpId(6), OpId(2), "six");
-        assert_eq!(
-            inbox.look_up(1, OpId(1)),
-            Known::Closed,
-            "the mark never goes back"
-        );
+        assert_eq!(inbox.look_up(1, OpId(1)), Known::Closed, "the mark never goes back");
         assert_eq!(inbox.len(), 3);
     }
 }

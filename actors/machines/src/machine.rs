@@ -59,10 +59,7 @@ pub struct Decision<M: Machine> {
 }
 
 /// A ticket with the answer that whoever waits for it now gets.
-pub type Settled<M> = (
-    Ticket,
-    Result<<M as Machine>::Reply, <M as Machine>::Rejection>,
-);
+pub type Settled<M> = (Ticket, Result<<M as Machine>::Reply, <M as Machine>::Rejection>);
 
 /// Names those who wait for the same later answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,38 +85,24 @@ pub enum Answer<R> {
 impl<M: Machine> Decision<M> {
     /// Answers without changing anything.
     pub fn reply(reply: M::Reply) -> Self {
-        Self {
-            answer: Answer::Now(reply),
-            ..Self::nothing()
-        }
+        Self { answer: Answer::Now(reply), ..Self::nothing() }
     }
 
     /// Answers later, without changing anything now.
     #[must_use]
     pub fn later(ticket: Ticket) -> Self {
-        Self {
-            answer: Answer::Later(ticket),
-            ..Self::nothing()
-        }
+        Self { answer: Answer::Later(ticket), ..Self::nothing() }
     }
 
     /// Changes nothing and answers nobody: what a repeated message deserves.
     #[must_use]
     pub fn nothing() -> Self {
-        Self {
-            event: None,
-            effects: Vec::new(),
-            answer: Answer::Nobody,
-            settles: Vec::new(),
-        }
+        Self { event: None, effects: Vec::new(), answer: Answer::Nobody, settles: Vec::new() }
     }
 
     /// Journals `event`; add the rest with the methods below.
     pub fn event(event: M::Event) -> Self {
-        Self {
-            event: Some(event),
-            ..Self::nothing()
-        }
+        Self { event: Some(event), ..Self::nothing() }
     }
 
     /// Sets the answer.

@@ -16,10 +16,7 @@ pub struct Outbox<T> {
 
 impl<T> Default for Outbox<T> {
     fn default() -> Self {
-        Self {
-            next: OpId(1),
-            open: BTreeMap::new(),
-        }
+        Self { next: OpId(1), open: BTreeMap::new() }
     }
 }
 
@@ -81,9 +78,7 @@ mod tests {
     fn what_is_acknowledged_is_below_the_lowest_open() {
         let mut outbox = Outbox::default();
         assert_eq!(outbox.acked_below(), outbox.next_id());
-        let ids: Vec<_> = ["a", "b", "c"]
-            .map(|operation| outbox.open(operation))
-            .into();
+        let ids: Vec<_> = ["a", "b", "c"].map(|operation| outbox.open(operation)).into();
         assert_eq!(outbox.close(ids[1]), Some("b"));
         assert_eq!(outbox.close(ids[1]), None, "a repeated answer");
         assert_eq!(outbox.acked_below(), ids[0]);

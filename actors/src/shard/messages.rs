@@ -5,12 +5,12 @@ use tidegate_machines::Machine;
 use tidegate_storage::{Position, StorageError};
 use tokio::sync::oneshot;
 
+use crate::durable::Durable;
 use crate::{
     admission::Permit,
     error::{AskError, RestoreError},
     group::Outcome,
 };
-use crate::durable::Durable;
 
 /// One command and who wants its answer (nobody, if it comes from inside the store).
 pub(crate) struct Envelope<M: Durable> {

@@ -22,7 +22,12 @@ impl<M: Durable> Default for Held<M> {
 }
 
 impl<M: Durable> Held<M> {
-    pub(super) fn hold(&mut self, until: Position, replies: Vec<Ready<M>>, leaving: Vec<M::Effect>) {
+    pub(super) fn hold(
+        &mut self,
+        until: Position,
+        replies: Vec<Ready<M>>,
+        leaving: Vec<M::Effect>,
+    ) {
         if !(replies.is_empty() && leaving.is_empty()) {
             self.replies += replies.len();
             self.turns.push_back((until, replies, leaving));

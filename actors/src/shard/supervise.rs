@@ -8,11 +8,7 @@ use actix::{ActorContext, Context};
 use tidegate_machines::Timestamp;
 
 use super::{Life, ReplySlot, Shard};
-use crate::{
-    durable::Durable,
-    error::AskError,
-    observe::Phase,
-};
+use crate::{durable::Durable, error::AskError, observe::Phase};
 
 /// When a shard was restarted of late.
 pub(super) struct RestartLog {

@@ -1,6 +1,6 @@
 //! The sled engine against the suite, and what only it promises. Power loss is not simulated here.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 
@@ -47,7 +47,8 @@ fn conforms() {
 fn is_locked_while_open() {
     let folder = tempfile::tempdir().unwrap();
     let _state = open(&folder);
-    let second = SledState::open(folder.path().join("state"), &StateOptions::default());
+    let path = folder.path().join("state");
+    let second = SledState::open_within(&path, &StateOptions::default(), Duration::ZERO);
     assert!(matches!(second, Err(StorageError::Locked { .. })), "{second:?}");
 }
 

@@ -65,9 +65,7 @@ pub fn check_conservation<'a>(
 }
 
 fn add(places: &mut Places, line: &StockLine, held: i128, allocated: i128) {
-    let place = places
-        .entry((line.sku.clone(), line.location.clone()))
-        .or_default();
+    let place = places.entry((line.sku.clone(), line.location.clone())).or_default();
     place.0 += held * i128::from(line.quantity);
     place.1 += allocated * i128::from(line.quantity);
 }
@@ -116,9 +114,7 @@ fn count(places: &mut Places, order: &Order, shard: Option<&Orders>, stocks: &[&
 }
 
 fn is_at(order: &Order, line: &StockLine, shard: u16) -> bool {
-    order
-        .line(&line.sku, &line.location)
-        .is_some_and(|line| line.shard == shard)
+    order.line(&line.sku, &line.location).is_some_and(|line| line.shard == shard)
 }
 
 // A fulfilment is in the record from the start; one under way has not been counted off yet.

@@ -124,12 +124,5 @@ fn require(
     holds: bool,
     found: impl FnOnce() -> String,
 ) -> Result<(), Violation> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Violation {
-            invariant,
-            found: found(),
-        })
-    }
+    if holds { Ok(()) } else { Err(Violation { invariant, found: found() }) }
 }

@@ -14,30 +14,17 @@ pub fn check_orders(orders: &Orders) -> Result<(), Violation> {
     for order in orders.iter() {
         check_order(order)?;
         for op in &order.open_ops {
-            let mine = orders
-                .outbox
-                .get(*op)
-                .is_some_and(|ask| ask.order == order.id);
+            let mine = orders.outbox.get(*op).is_some_and(|ask| ask.order == order.id);
             require(Invariant::OpsHaveOrders, mine && listed.insert(*op), || {
                 format!("order {}: operation {}", order.id, op.0)
             })?;
         }
     }
-    require(
-        Invariant::OpsHaveOrders,
-        listed.len() == orders.outbox.len(),
-        || {
-            format!(
-                "{} operations of orders, {} open",
-                listed.len(),
-                orders.outbox.len()
-            )
-        },
-    )?;
+    require(Invariant::OpsHaveOrders, listed.len() == orders.outbox.len(), || {
+        format!("{} operations of orders, {} open", listed.len(), orders.outbox.len())
+    })?;
     let bounded = orders.memory.len() <= orders.config.idempotency_keys_max;
-    require(Invariant::MemoryBounded, bounded, || {
-        format!("{} keys", orders.memory.len())
-    })
+    require(Invariant::MemoryBounded, bounded, || format!("{} keys", orders.memory.len()))
 }
 
 /// Checks an order by itself, in memory or archived.
@@ -47,43 +34,24 @@ pub fn check_orders(orders: &Orders) -> Result<(), Violation> {
 pub(super) fn check_order(order: &Order) -> Result<(), Violation> {
     let fail = |what: &'static str| move || format!("order {}: {what}", order.id);
     let amounts: Option<u64> = order.lines.iter().map(|line| line.amount_minor).sum();
-    let unpriced = matches!(
-        order.state,
-        OrderState::Queued | OrderState::Rejected | OrderState::Cancelled
-    );
+    let unpriced =
+        matches!(order.state, OrderState::Queued | OrderState::Rejected | OrderState::Cancelled);
     let total = amounts == Some(order.total_minor) || unpriced;
     require(Invariant::TotalIsLines, total, fail("total"))?;
     let paid = |kind: PaymentKind| {
-        let mine = order
-            .payments
-            .iter()
-            .filter(move |payment| payment.kind == kind);
+        let mine = order.payments.iter().filter(move |payment| payment.kind == kind);
         mine.map(|payment| payment.amount_minor).sum::<u64>()
     };
     let captured = paid(PaymentKind::Captured) == order.captured_minor;
     let refunded = paid(PaymentKind::Refunded) == order.refunded_minor;
-    require(
-        Invariant::MoneyIsPayments,
-        captured && refunded,
-        fail("sums"),
-    )?;
-    let undecided = matches!(
-        order.state,
-        OrderState::Queued | OrderState::AwaitingPayment
-    ) || order.rereserve == Rereserve::Trying;
+    require(Invariant::MoneyIsPayments, captured && refunded, fail("sums"))?;
+    let undecided = matches!(order.state, OrderState::Queued | OrderState::AwaitingPayment)
+        || order.rereserve == Rereserve::Trying;
     let sold = matches!(order.state, OrderState::Confirmed | OrderState::Completed);
-    let kept = if sold {
-        order.total_minor.saturating_sub(order.returned_minor())
-    } else {
-        0
-    };
+    let kept = if sold { order.total_minor.saturating_sub(order.returned_minor()) } else { 0 };
     let accounted = order.refunded_minor.saturating_add(kept) + order.refund_due_minor();
     let safe = undecided || order.captured_minor <= accounted;
-    require(
-        Invariant::NoLostMoney,
-        safe,
-        fail("captured money is unaccounted for"),
-    )?;
+    require(Invariant::NoLostMoney, safe, fail("captured money is unaccounted for"))?;
     check_units(order)?;
     check_legs(order)
 }

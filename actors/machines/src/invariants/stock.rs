@@ -24,24 +24,17 @@ pub fn check_stock(stock: &Stock) -> Result<(), Violation> {
     }
     for (sku, item) in &stock.items {
         for (location, level) in &item.levels {
-            let most = level
-                .on_hand
-                .saturating_add(item.options.backorder_limit.into());
+            let most = level.on_hand.saturating_add(item.options.backorder_limit.into());
             require(Invariant::NoOversell, level.committed() <= most, || {
                 format!("sku {sku} at {location}: {level:?}, at most {most}")
             })?;
             let holds: u64 = held.remove(&(sku, location)).unwrap_or(0);
             require(Invariant::HeldIsHolds, level.held == holds, || {
-                format!(
-                    "sku {sku} at {location}: {} held, {holds} in holds",
-                    level.held
-                )
+                format!("sku {sku} at {location}: {} held, {holds} in holds", level.held)
             })?;
         }
     }
-    require(Invariant::HeldIsHolds, held.is_empty(), || {
-        format!("holds without stock: {held:?}")
-    })?;
+    require(Invariant::HeldIsHolds, held.is_empty(), || format!("holds without stock: {held:?}"))?;
     for ((sku, user), units) in counted {
         let Some(item) = stock.items.get(sku) else {
             continue;
@@ -63,16 +56,10 @@ fn check_holds(stock: &Stock) -> Result<(), Violation> {
         let right = waits == hold.settled.is_none() && shipped_right;
         require(Invariant::OneOutcome, right, || format!("hold {}", hold.id))?;
     }
-    let open = stock
-        .holds
-        .values()
-        .filter(|hold| hold.settled.is_none())
-        .count();
+    let open = stock.holds.values().filter(|hold| hold.settled.is_none()).count();
     require(Invariant::OneOutcome, open == stock.deadlines.len(), || {
         format!("{open} holds wait, {} deadlines", stock.deadlines.len())
     })?;
     let bounded = stock.memory.len() <= stock.config.idempotency_keys_max;
-    require(Invariant::MemoryBounded, bounded, || {
-        format!("{} keys", stock.memory.len())
-    })
+    require(Invariant::MemoryBounded, bounded, || format!("{} keys", stock.memory.len()))
 }

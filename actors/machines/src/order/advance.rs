@@ -26,10 +26,7 @@ impl Order {
         let mut legs: Vec<Leg> = Vec::new();
         for (_, shard) in &placed.lines {
             if legs.iter().all(|leg| leg.shard != *shard) {
-                legs.push(Leg {
-                    shard: *shard,
-                    state: LegState::Free,
-                });
+                legs.push(Leg { shard: *shard, state: LegState::Free });
             }
         }
         let lines = placed.lines.iter().map(|(line, shard)| OrderLine {
@@ -78,9 +75,7 @@ impl Order {
         match event {
             OrderEvent::Answered { at, outcome, .. } => {
                 self.changed_at = *at;
-                closed
-                    .map(|(op, ask)| self.answered(*at, op, ask, outcome))
-                    .unwrap_or_default()
+                closed.map(|(op, ask)| self.answered(*at, op, ask, outcome)).unwrap_or_default()
             }
             OrderEvent::Paid { payment, .. } => {
                 self.changed_at = payment.at;
@@ -94,9 +89,7 @@ impl Order {
                 self.changed_at = *at;
                 self.fulfil(*at, *key, lines)
             }
-            OrderEvent::Returned {
-                at, lines, restock, ..
-            } => {
+            OrderEvent::Returned { at, lines, restock, .. } => {
                 self.changed_at = *at;
                 self.take_back(*at, lines, *restock)
             }
@@ -168,13 +161,9 @@ impl Order {
                 continue;
             }
             let unit = unit_prices.get(number).copied().flatten().unwrap_or(0);
-            let amount = unit
-                .checked_mul(line.quantity)
-                .filter(|a| *a <= AMOUNT_MINOR_MAX);
+            let amount = unit.checked_mul(line.quantity).filter(|a| *a <= AMOUNT_MINOR_MAX);
             let Some(amount) = amount else {
-                let refusal = Refusal::AmountOverflow {
-                    sku: line.sku.clone(),
-                };
+                let refusal = Refusal::AmountOverflow { sku: line.sku.clone() };
                 return self.give_up(refusal);
             };
             line.amount_minor = Some(amount);
@@ -194,20 +183,14 @@ impl Order {
         for line in &self.lines {
             self.total_minor += line.amount_minor.unwrap_or(0);
             if self.total_minor > AMOUNT_MINOR_MAX {
-                let refusal = Refusal::AmountOverflow {
-                    sku: line.sku.clone(),
-                };
+                let refusal = Refusal::AmountOverflow { sku: line.sku.clone() };
                 self.total_minor = 0;
                 return self.give_up(refusal);
             }
         }
         self.state = OrderState::AwaitingPayment;
         self.expires_at = Some(at.plus_ms(self.hold_ms));
-        if self.covered() {
-            self.confirm()
-        } else {
-            Vec::new()
-        }
+        if self.covered() { self.confirm() } else { Vec::new() }
     }
 
     fn give_up(&mut self, refusal: Refusal) -> Vec<Ask> {
@@ -264,51 +247,31 @@ impl Order {
 
     fn fulfil(&mut self, at: Timestamp, key: KeyHash, lines: &[StockLine]) -> Vec<Ask> {
         self.each_line(lines, |line, units| line.shipped += units);
-        self.fulfilments.push(Fulfilment {
-            at,
-            lines: lines.to_vec(),
-        });
+        self.fulfilments.push(Fulfilment { at, lines: lines.to_vec() });
         self.by_shard(lines, Some(key), |lines| OpAction::Ship { lines })
     }
 
     // Takes a refused shipment out of the record: what its other legs shipped stays.
     fn unship(&mut self, refused: &[StockLine]) {
-        self.each_line(refused, |line, units| {
-            line.shipped = line.shipped.saturating_sub(units)
-        });
+        self.each_line(refused, |line, units| line.shipped = line.shipped.saturating_sub(units));
         let all_in = |f: &&mut Fulfilment| refused.iter().all(|line| f.lines.contains(line));
         if let Some(fulfilment) = self.fulfilments.iter_mut().rev().find(all_in) {
             fulfilment.lines.retain(|line| !refused.contains(line));
         }
-        self.fulfilments
-            .retain(|fulfilment| !fulfilment.lines.is_empty());
+        self.fulfilments.retain(|fulfilment| !fulfilment.lines.is_empty());
     }
 
     fn take_back(&mut self, at: Timestamp, lines: &[StockLine], restock: bool) -> Vec<Ask> {
         let before_minor = self.returned_minor();
         self.each_line(lines, |line, units| line.returned += units);
         let refund_minor = self.returned_minor().saturating_sub(before_minor);
-        self.returns.push(Return {
-            at,
-            lines: lines.to_vec(),
-            restock,
-            refund_minor,
-        });
+        self.returns.push(Return { at, lines: lines.to_vec(), restock, refund_minor });
         let user = self.user.clone();
-        self.by_shard(lines, None, |lines| OpAction::Return {
-            user: user.clone(),
-            lines,
-            restock,
-        })
+        self.by_shard(lines, None, |lines| OpAction::Return { user: user.clone(), lines, restock })
     }
 
     fn each_line(&mut self, lines: &[StockLine], change: impl Fn(&mut OrderLine, u64)) {
-        for StockLine {
-            sku,
-            location,
-            quantity,
-        } in lines
-        {
+        for StockLine { sku, location, quantity } in lines {
             let mine = |line: &&mut OrderLine| line.sku == *sku && line.location == *location;
             if let Some(line) = self.lines.iter_mut().find(mine) {
                 change(line, *quantity);
@@ -326,17 +289,11 @@ impl Order {
         let mut asks = Vec::new();
         for leg in &self.legs {
             let here = |l: &&StockLine| {
-                self.line(&l.sku, &l.location)
-                    .is_some_and(|line| line.shard == leg.shard)
+                self.line(&l.sku, &l.location).is_some_and(|line| line.shard == leg.shard)
             };
             let lines: Vec<_> = lines.iter().filter(here).cloned().collect();
             if !lines.is_empty() {
-                asks.push(Ask {
-                    order: self.id,
-                    to: leg.shard,
-                    action: action(lines),
-                    key,
-                });
+                asks.push(Ask { order: self.id, to: leg.shard, action: action(lines), key });
             }
         }
         asks
@@ -344,11 +301,7 @@ impl Order {
 
     fn set_leg(&mut self, shard: u16, from: LegState, to: LegState) {
         // A leg that has moved on meanwhile is left alone: a later ask is under way.
-        for leg in self
-            .legs
-            .iter_mut()
-            .filter(|leg| leg.shard == shard && leg.state == from)
-        {
+        for leg in self.legs.iter_mut().filter(|leg| leg.shard == shard && leg.state == from) {
             leg.state = to;
         }
     }
@@ -363,23 +316,16 @@ impl Order {
             }
             self.legs[number].state = to;
             let action = match to {
-                LegState::Asked => OpAction::Reserve {
-                    user: self.user.clone(),
-                    lines: self.lines_at(shard),
-                },
+                LegState::Asked => {
+                    OpAction::Reserve { user: self.user.clone(), lines: self.lines_at(shard) }
+                }
                 LegState::Allocating => OpAction::Allocate,
-                LegState::Deallocating => OpAction::Deallocate {
-                    user: self.user.clone(),
-                    lines: self.lines_at(shard),
-                },
+                LegState::Deallocating => {
+                    OpAction::Deallocate { user: self.user.clone(), lines: self.lines_at(shard) }
+                }
                 _ => OpAction::Release,
             };
-            asks.push(Ask {
-                order: self.id,
-                to: shard,
-                action,
-                key: None,
-            });
+            asks.push(Ask { order: self.id, to: shard, action, key: None });
         }
         asks
     }

@@ -9,15 +9,12 @@ impl Orders {
         match event {
             OrderEvent::Placed(placed) => {
                 self.next_order = self.next_order.max(placed.order.sequence() + 1);
-                self.memory
-                    .bind(placed.key, placed.fingerprint, placed.at, placed.order);
+                self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
                 let (mut order, asks) = Order::place(placed);
                 self.open(&mut order, asks);
                 self.insert(Box::new(order));
             }
-            OrderEvent::Answered {
-                op, order, outcome, ..
-            } => {
+            OrderEvent::Answered { op, order, outcome, .. } => {
                 let Some(ask) = self.outbox.close(*op) else {
                     return;
                 };
@@ -34,34 +31,13 @@ impl Orders {
                 }
             }
             OrderEvent::Paid { order, .. } => self.advance(*order, event, None),
-            OrderEvent::Cancelled {
-                at,
-                order,
-                key,
-                fingerprint,
-            }
-            | OrderEvent::Fulfilled {
-                at,
-                order,
-                key,
-                fingerprint,
-                ..
-            }
-            | OrderEvent::Returned {
-                at,
-                order,
-                key,
-                fingerprint,
-                ..
-            } => {
+            OrderEvent::Cancelled { at, order, key, fingerprint }
+            | OrderEvent::Fulfilled { at, order, key, fingerprint, .. }
+            | OrderEvent::Returned { at, order, key, fingerprint, .. } => {
                 self.memory.bind(*key, *fingerprint, *at, *order);
                 self.advance(*order, event, None);
             }
-            OrderEvent::Ticked {
-                expired,
-                forget_before,
-                ..
-            } => {
+            OrderEvent::Ticked { expired, forget_before, .. } => {
                 for order in expired {
                     self.advance(*order, event, None);
                 }
@@ -100,10 +76,7 @@ impl Orders {
     }
 
     pub(super) fn insert(&mut self, order: Box<Order>) {
-        self.by_user
-            .entry(order.user.clone())
-            .or_default()
-            .insert(order.id);
+        self.by_user.entry(order.user.clone()).or_default().insert(order.id);
         deadline(&order).map(|at| self.deadlines.insert((at, order.id)));
         self.orders.insert(order.id, order);
     }
@@ -122,7 +95,5 @@ impl Orders {
 }
 
 fn deadline(order: &Order) -> Option<Timestamp> {
-    order
-        .expires_at
-        .filter(|_| order.state == OrderState::AwaitingPayment)
+    order.expires_at.filter(|_| order.state == OrderState::AwaitingPayment)
 }

@@ -131,7 +131,8 @@ pub struct NewLine {
 pub struct Receipt {
     /// The order.
     pub id: OrderId,
-    /// Its state when this was answered.
+    /// `AwaitingPayment`, whatever has become of it since; or its state now, if it was placed to be
+    /// answered at once.
     pub state: OrderState,
     /// Its total in minor units; what is known of it while queued.
     pub total_minor: u64,

@@ -51,10 +51,7 @@ impl Orders {
             decision.effects.push(self.op_effect(op, ask));
         }
         if order.at_rest() && !order.vanishes() {
-            let archive = OrderEffect::Archive {
-                order: order.id,
-                version: order.version,
-            };
+            let archive = OrderEffect::Archive { order: order.id, version: order.version };
             decision.effects.push(archive);
         }
         (order, decision)
@@ -92,9 +89,7 @@ impl Orders {
             if known.kind == payment.kind && known.amount_minor == payment.amount_minor {
                 return Ok(Decision::nothing().answered(answer(order)));
             }
-            let Payment {
-                provider, event_id, ..
-            } = payment;
+            let Payment { provider, event_id, .. } = payment;
             return Err(OrderRejection::PaymentConflict { provider, event_id });
         }
         check_entries("payments", order.payments.len())?;
@@ -120,22 +115,10 @@ impl Orders {
         if order.lines.iter().any(|line| line.shipped > 0) {
             return Err(OrderRejection::AlreadyShipped { order: id });
         }
-        let open = [
-            OrderState::Queued,
-            OrderState::AwaitingPayment,
-            OrderState::Confirmed,
-        ];
+        let open = [OrderState::Queued, OrderState::AwaitingPayment, OrderState::Confirmed];
         check_state(order, &open, "cancelled")?;
         self.memory.check_room(self.config.idempotency_keys_max)?;
-        Ok(self.changed(
-            order,
-            OrderEvent::Cancelled {
-                at,
-                order: id,
-                key,
-                fingerprint,
-            },
-        ))
+        Ok(self.changed(order, OrderEvent::Cancelled { at, order: id, key, fingerprint }))
     }
 
     pub(super) fn decide_fulfil(
@@ -155,36 +138,20 @@ impl Orders {
         check_state(order, &[OrderState::Confirmed], "fulfilled")?;
         check_entries("fulfilments", order.fulfilments.len())?;
         let lines = match lines {
-            Some(lines) => check_units(order, lines, "fulfilled", |line| {
-                line.quantity - line.shipped
-            })?,
+            Some(lines) => {
+                check_units(order, lines, "fulfilled", |line| line.quantity - line.shipped)?
+            }
             None => remaining(order),
         };
         if lines.is_empty() {
             return Err(OrderRejection::ChangeUnderWay { order: id });
         }
         self.memory.check_room(self.config.idempotency_keys_max)?;
-        Ok(self.changed(
-            order,
-            OrderEvent::Fulfilled {
-                at,
-                order: id,
-                key,
-                fingerprint,
-                lines,
-            },
-        ))
+        Ok(self.changed(order, OrderEvent::Fulfilled { at, order: id, key, fingerprint, lines }))
     }
 
     pub(super) fn decide_return(&self, command: &OrderCommand, at: Timestamp) -> Decided {
-        let OrderCommand::Return {
-            order: id,
-            key,
-            fingerprint,
-            lines,
-            restock,
-        } = command
-        else {
+        let OrderCommand::Return { order: id, key, fingerprint, lines, restock } = command else {
             return Ok(Decision::nothing());
         };
         if let Some(known) = self.known_key(*key, *fingerprint)? {
@@ -193,19 +160,13 @@ impl Orders {
         let Some(order) = self.order(*id) else {
             return self.away(*id);
         };
-        check_state(
-            order,
-            &[OrderState::Confirmed, OrderState::Completed],
-            "returned",
-        )?;
+        check_state(order, &[OrderState::Confirmed, OrderState::Completed], "returned")?;
         check_entries("returns", order.returns.len())?;
         // A shipment under way may still be refused; nothing of it can come back yet.
         if !order.open_ops.is_empty() {
             return Err(OrderRejection::ChangeUnderWay { order: *id });
         }
-        let lines = check_units(order, lines, "returned", |line| {
-            line.shipped - line.returned
-        })?;
+        let lines = check_units(order, lines, "returned", |line| line.shipped - line.returned)?;
         self.memory.check_room(self.config.idempotency_keys_max)?;
         let event = OrderEvent::Returned {
             at,
@@ -231,12 +192,7 @@ impl Orders {
         let Some(before) = self.order(id) else {
             return Decision::nothing();
         };
-        let event = OrderEvent::Answered {
-            at,
-            op,
-            order: id,
-            outcome: outcome.clone(),
-        };
+        let event = OrderEvent::Answered { at, op, order: id, outcome: outcome.clone() };
         let (order, mut decision) = self.change(before, event, Some((op, ask)));
         if !order.open_ops.is_empty() {
             return decision;
@@ -254,32 +210,19 @@ impl Orders {
                 Some(refusal) => Err(refusal.clone().into()),
                 None => Ok(OrderReply::Order(Box::new(order))),
             };
-            decision = decision.settling(
-                Ticket {
-                    subject: id.0,
-                    purpose: CHANGE,
-                },
-                result,
-            );
+            decision = decision.settling(Ticket { subject: id.0, purpose: CHANGE }, result);
         }
         decision
     }
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
-        let expired: Vec<_> = due
-            .take(EXPIRIES_PER_EVENT_MAX)
-            .map(|(_, id)| *id)
-            .collect();
+        let expired: Vec<_> = due.take(EXPIRIES_PER_EVENT_MAX).map(|(_, id)| *id).collect();
         let forget_before = self.forget_before(now);
         if expired.is_empty() && forget_before.is_none() {
             return Decision::nothing();
         }
-        let event = OrderEvent::Ticked {
-            at: now,
-            expired,
-            forget_before,
-        };
+        let event = OrderEvent::Ticked { at: now, expired, forget_before };
         let OrderEvent::Ticked { expired, .. } = &event else {
             return Decision::nothing();
         };
@@ -287,17 +230,13 @@ impl Orders {
         for order in expired.iter().filter_map(|id| self.order(*id)) {
             asks.extend(order.clone().advance(&event, None));
         }
-        let effects: Vec<_> = self
-            .number(&asks)
-            .map(|(op, ask)| self.op_effect(op, ask))
-            .collect();
+        let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
         Decision::event(event).with_effects(effects)
     }
 
     pub(super) fn decide_forget(&self, orders: &[(OrderId, u32)]) -> Decision<Self> {
         let kept = |&&(id, version): &&(OrderId, u32)| {
-            self.order(id)
-                .is_some_and(|order| order.at_rest() && order.version == version)
+            self.order(id).is_some_and(|order| order.at_rest() && order.version == version)
         };
         let orders: Vec<_> = orders.iter().filter(kept).map(|(id, _)| *id).collect();
         if orders.is_empty() {
@@ -310,13 +249,8 @@ impl Orders {
         if !self.is_away(order.id) || !order.at_rest() {
             return Decision::nothing();
         }
-        let archive = OrderEffect::Archive {
-            order: order.id,
-            version: order.version,
-        };
-        let event = OrderEvent::Revived {
-            order: Box::new(order.clone()),
-        };
+        let archive = OrderEffect::Archive { order: order.id, version: order.version };
+        let event = OrderEvent::Revived { order: Box::new(order.clone()) };
         Decision::event(event).with_effect(archive)
     }
 }
@@ -325,10 +259,7 @@ fn answer(order: &Order) -> Answer<OrderReply> {
     if order.open_ops.is_empty() {
         return Answer::Now(OrderReply::Order(Box::new(order.clone())));
     }
-    Answer::Later(Ticket {
-        subject: order.id.0,
-        purpose: CHANGE,
-    })
+    Answer::Later(Ticket { subject: order.id.0, purpose: CHANGE })
 }
 
 fn check_state(
@@ -339,11 +270,7 @@ fn check_state(
     if allowed.contains(&order.state) {
         return Ok(());
     }
-    Err(OrderRejection::WrongState {
-        order: order.id,
-        state: order.state,
-        what,
-    })
+    Err(OrderRejection::WrongState { order: order.id, state: order.state, what })
 }
 
 fn check_entries(field: &'static str, present: usize) -> Result<(), OutOfBounds> {
@@ -355,10 +282,7 @@ fn check_entries(field: &'static str, present: usize) -> Result<(), OutOfBounds>
 }
 
 fn remaining(order: &Order) -> Vec<StockLine> {
-    let left = order
-        .lines
-        .iter()
-        .filter(|line| line.shipped < line.quantity);
+    let left = order.lines.iter().filter(|line| line.shipped < line.quantity);
     left.map(|line| StockLine {
         sku: line.sku.clone(),
         location: line.location.clone(),
@@ -379,40 +303,21 @@ fn check_units(
         return Err(OutOfBounds::new("lines", bound, lines.len()).into());
     }
     let mut sums: BTreeMap<_, u64> = BTreeMap::new();
-    for StockLine {
-        sku,
-        location,
-        quantity,
-    } in lines
-    {
+    for StockLine { sku, location, quantity } in lines {
         *sums.entry((sku, location)).or_default() += bounds::check_quantity(*quantity)?;
     }
     let mut checked = Vec::with_capacity(sums.len());
     for ((sku, location), quantity) in sums {
         let (sku, location) = (sku.clone(), location.clone());
         let Some(line) = order.line(&sku, &location) else {
-            return Err(OrderRejection::UnknownLine {
-                order: order.id,
-                sku,
-                location,
-            });
+            return Err(OrderRejection::UnknownLine { order: order.id, sku, location });
         };
         let at_most = left(line);
         if quantity > at_most {
             let requested = quantity;
-            return Err(OrderRejection::TooMany {
-                sku,
-                location,
-                requested,
-                at_most,
-                what,
-            });
+            return Err(OrderRejection::TooMany { sku, location, requested, at_most, what });
         }
-        checked.push(StockLine {
-            sku,
-            location,
-            quantity,
-        });
+        checked.push(StockLine { sku, location, quantity });
     }
     Ok(checked)
 }

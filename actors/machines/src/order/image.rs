@@ -27,34 +27,15 @@ struct ImageRef<'a> {
 
 impl Serialize for Orders {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self {
-            config,
-            next_order,
-            orders,
-            outbox,
-            memory,
-            ..
-        } = self;
-        ImageRef {
-            config,
-            next_order: *next_order,
-            orders,
-            outbox,
-            memory,
-        }
-        .serialize(serializer)
+        let Self { config, next_order, orders, outbox, memory, .. } = self;
+        ImageRef { config, next_order: *next_order, orders, outbox, memory }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Orders {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Image {
-            config,
-            next_order,
-            orders,
-            outbox,
-            memory,
-        } = Image::deserialize(deserializer)?;
+        let Image { config, next_order, orders, outbox, memory } =
+            Image::deserialize(deserializer)?;
         let mut shard = Self {
             config,
             next_order,

@@ -170,10 +170,7 @@ impl Orders {
     // The time before which keys may be forgotten, if that is worth an event.
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
         let oldest = self.memory.oldest()?;
-        let full = self
-            .memory
-            .check_room(self.config.idempotency_keys_max)
-            .is_err();
+        let full = self.memory.check_room(self.config.idempotency_keys_max).is_err();
         let slack_ms = if full { 0 } else { FORGET_EVERY_MS };
         let cutoff = Timestamp(now.0.saturating_sub(self.config.idempotency_retention_ms));
         (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
@@ -197,13 +194,7 @@ impl Machine for Orders {
             OrderCommand::Outcome { op, order, outcome } => {
                 Ok(self.decide_outcome(*op, *order, outcome, now))
             }
-            OrderCommand::Pay {
-                order,
-                provider,
-                event_id,
-                kind,
-                amount_minor,
-            } => {
+            OrderCommand::Pay { order, provider, event_id, kind, amount_minor } => {
                 let payment = Payment {
                     provider: provider.clone(),
                     event_id: event_id.clone(),
@@ -213,17 +204,12 @@ impl Machine for Orders {
                 };
                 self.decide_pay(*order, payment)
             }
-            OrderCommand::Cancel {
-                order,
-                key,
-                fingerprint,
-            } => self.decide_cancel(*order, *key, *fingerprint, now),
-            OrderCommand::Fulfil {
-                order,
-                key,
-                fingerprint,
-                lines,
-            } => self.decide_fulfil(*order, *key, *fingerprint, lines.as_deref(), now),
+            OrderCommand::Cancel { order, key, fingerprint } => {
+                self.decide_cancel(*order, *key, *fingerprint, now)
+            }
+            OrderCommand::Fulfil { order, key, fingerprint, lines } => {
+                self.decide_fulfil(*order, *key, *fingerprint, lines.as_deref(), now)
+            }
             OrderCommand::Return { .. } => self.decide_return(command, now),
             OrderCommand::Get { order } => self.decide_get(*order),
             OrderCommand::ListByUser { user } => {
@@ -246,10 +232,8 @@ impl Machine for Orders {
     fn outstanding(&self) -> Vec<OrderEffect> {
         let ops = self.outbox.iter().map(|(op, ask)| self.op_effect(op, ask));
         let at_rest = self.iter().filter(|order| order.at_rest());
-        let archive = at_rest.map(|order| OrderEffect::Archive {
-            order: order.id,
-            version: order.version,
-        });
+        let archive =
+            at_rest.map(|order| OrderEffect::Archive { order: order.id, version: order.version });
         ops.chain(archive).collect()
     }
 

@@ -91,10 +91,7 @@ impl Order {
     /// The value of all units that came back, in minor units.
     #[must_use]
     pub fn returned_minor(&self) -> u64 {
-        self.lines
-            .iter()
-            .map(super::OrderLine::returned_minor)
-            .sum()
+        self.lines.iter().map(super::OrderLine::returned_minor).sum()
     }
 
     /// What the payments come to.
@@ -106,11 +103,7 @@ impl Order {
         }
         if self.refunded_minor > 0 && self.captured_minor > 0 {
             let all = self.refunded_minor >= self.captured_minor;
-            return if all {
-                PaymentStatus::Refunded
-            } else {
-                PaymentStatus::PartiallyRefunded
-            };
+            return if all { PaymentStatus::Refunded } else { PaymentStatus::PartiallyRefunded };
         }
         if sold || (self.captured_minor > 0 && self.captured_minor >= self.total_minor) {
             return PaymentStatus::Paid;
@@ -118,11 +111,7 @@ impl Order {
         if self.captured_minor > 0 {
             return PaymentStatus::PartiallyPaid;
         }
-        if self
-            .payments
-            .iter()
-            .any(|payment| payment.kind == PaymentKind::Authorized)
-        {
+        if self.payments.iter().any(|payment| payment.kind == PaymentKind::Authorized) {
             return PaymentStatus::Authorized;
         }
         PaymentStatus::Unpaid

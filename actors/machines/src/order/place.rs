@@ -40,18 +40,13 @@ impl Orders {
             respond_async: place.respond_async,
         };
         let (order, asks) = Order::place(&placed);
-        let effects: Vec<_> = self
-            .number(&asks)
-            .map(|(op, ask)| self.op_effect(op, ask))
-            .collect();
+        let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
         let answer = if place.respond_async {
             Answer::Now(OrderReply::Placed(order.receipt()))
         } else {
             Answer::Later(ticket(order.id))
         };
-        Ok(Decision::event(OrderEvent::Placed(placed))
-            .answered(answer)
-            .with_effects(effects))
+        Ok(Decision::event(OrderEvent::Placed(placed)).answered(answer).with_effects(effects))
     }
 
     // The same key and the same request: the same order, as it is now.
@@ -82,10 +77,7 @@ pub(super) fn placed_reply(order: &Order) -> Result<OrderReply, OrderRejection> 
 }
 
 pub(super) fn ticket(order: OrderId) -> Ticket {
-    Ticket {
-        subject: order.0,
-        purpose: PLACE,
-    }
+    Ticket { subject: order.0, purpose: PLACE }
 }
 
 // Checks each line, sums those of the same SKU and location at the place of the first, and checks
@@ -102,9 +94,7 @@ fn check_lines(lines: &[NewLine]) -> Result<Vec<NewLine>, OrderRejection> {
         if let Some(amount_minor) = line.amount_minor {
             bounds::check_amount("amount_minor", amount_minor)?;
         }
-        let place = *places
-            .entry((&line.sku, &line.location))
-            .or_insert(summed.len());
+        let place = *places.entry((&line.sku, &line.location)).or_insert(summed.len());
         let Some(sum) = summed.get_mut(place) else {
             summed.push(line.clone());
             continue;

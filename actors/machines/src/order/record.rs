@@ -218,12 +218,15 @@ impl Order {
         !waits && self.open_ops.is_empty()
     }
 
-    /// The answer to whoever placed it.
+    /// The answer to whoever placed it: to everyone who asks with the same key the same one. Only an
+    /// order that was answered when it was queued shows its state as it is now.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
+        let undecided = self.respond_async || self.state == OrderState::Queued;
+        let state = if undecided { self.state } else { OrderState::AwaitingPayment };
         Receipt {
             id: self.id,
-            state: self.state,
+            state,
             total_minor: self.total_minor,
             placed_at: self.placed_at,
             expires_at: self.expires_at,
@@ -251,19 +254,14 @@ impl Order {
     /// The line of `sku` at `location`.
     #[must_use]
     pub fn line(&self, sku: &Sku, location: &Location) -> Option<&OrderLine> {
-        self.lines
-            .iter()
-            .find(|line| line.sku == *sku && line.location == *location)
+        self.lines.iter().find(|line| line.sku == *sku && line.location == *location)
     }
 
     /// Whether enough has come in to confirm: an order of total 0 still waits for its payment.
     pub(crate) fn covered(&self) -> bool {
         // What has gone back does not pay for anything, whichever was told first.
         self.captured_minor.saturating_sub(self.refunded_minor) >= self.total_minor
-            && self
-                .payments
-                .iter()
-                .any(|payment| payment.kind == PaymentKind::Captured)
+            && self.payments.iter().any(|payment| payment.kind == PaymentKind::Captured)
     }
 
     /// Whether the order came to nothing and nobody needs to find it: its caller gets the refusal.

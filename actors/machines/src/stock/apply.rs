@@ -25,54 +25,24 @@ impl Stock {
         match event {
             StockEvent::OpApplied { op, outcome } => {
                 self.apply_op(op);
-                let answered = Answered {
-                    order: op.order,
-                    outcome: outcome.clone(),
-                };
+                let answered = Answered { order: op.order, outcome: outcome.clone() };
                 self.inbox.record(op.from, op.op, op.acked_below, answered);
             }
-            StockEvent::OpRefused {
-                op,
-                from,
-                acked_below,
-                order,
-                refusal,
-            } => {
+            StockEvent::OpRefused { op, from, acked_below, order, refusal } => {
                 let outcome = OpOutcome::Refused(refusal.clone());
-                self.inbox.record(
-                    *from,
-                    *op,
-                    *acked_below,
-                    Answered {
-                        order: *order,
-                        outcome,
-                    },
-                );
+                self.inbox.record(*from, *op, *acked_below, Answered { order: *order, outcome });
             }
             StockEvent::Defined { sku, patch } => {
                 self.define(sku, patch);
             }
-            StockEvent::Adjusted {
-                at,
-                key,
-                fingerprint,
-                sku,
-                location,
-                delta,
-                ..
-            } => {
+            StockEvent::Adjusted { at, key, fingerprint, sku, location, delta, .. } => {
                 let item = self.items.entry(sku.clone()).or_default();
                 let level = item.levels.entry(location.clone()).or_default();
                 level.on_hand = level.on_hand.saturating_add_signed(*delta);
                 let receipt = StockReceipt::of(sku, location, *level, *at);
-                self.memory
-                    .bind(*key, *fingerprint, *at, Bound::Receipt(receipt));
+                self.memory.bind(*key, *fingerprint, *at, Bound::Receipt(receipt));
             }
-            StockEvent::Ticked {
-                at,
-                expired,
-                forget_before,
-            } => {
+            StockEvent::Ticked { at, expired, forget_before } => {
                 for hold in expired {
                     self.settle(*hold, HoldOutcome::Expired, *at);
                 }
@@ -92,18 +62,9 @@ impl Stock {
     // What happens to standalone holds, but for their expiry.
     fn apply_hold(&mut self, event: &StockEvent) {
         match event {
-            StockEvent::HoldPlaced {
-                at,
-                key,
-                fingerprint,
-                hold,
-                user,
-                line,
-                expires_at,
-            } => {
+            StockEvent::HoldPlaced { at, key, fingerprint, hold, user, line, expires_at } => {
                 self.next_hold = self.next_hold.max(hold.sequence() + 1);
-                self.memory
-                    .bind(*key, *fingerprint, *at, Bound::Hold(*hold));
+                self.memory.bind(*key, *fingerprint, *at, Bound::Hold(*hold));
                 self.shift(user, std::slice::from_ref(line), Move::Hold);
                 self.deadlines.insert((*expires_at, *hold));
                 let hold = Hold {
@@ -148,10 +109,7 @@ impl Stock {
         match &op.action {
             OpAction::Reserve { user, lines } => {
                 self.shift(user, lines, Move::Hold);
-                let hold = OrderHold {
-                    user: user.clone(),
-                    lines: lines.clone(),
-                };
+                let hold = OrderHold { user: user.clone(), lines: lines.clone() };
                 if self.order_holds.insert(op.order, hold).is_some() {
                     self.impossible += 1;
                 }
@@ -162,15 +120,7 @@ impl Stock {
                     return;
                 };
                 let release = op.action == OpAction::Release;
-                self.shift(
-                    &user,
-                    &lines,
-                    if release {
-                        Move::Release
-                    } else {
-                        Move::Allocate
-                    },
-                );
+                self.shift(&user, &lines, if release { Move::Release } else { Move::Allocate });
             }
             OpAction::Deallocate { user, lines } => {
                 self.shift(user, lines, Move::Deallocate);
@@ -180,11 +130,7 @@ impl Stock {
                     self.shift_level(line, Move::Ship);
                 }
             }
-            OpAction::Return {
-                user,
-                lines,
-                restock,
-            } => {
+            OpAction::Return { user, lines, restock } => {
                 let what = if *restock { Move::Restock } else { Move::Scrap };
                 self.shift(user, lines, what);
             }
@@ -212,11 +158,7 @@ impl Stock {
     }
 
     fn settle(&mut self, id: HoldId, outcome: HoldOutcome, at: Timestamp) {
-        let Some(hold) = self
-            .holds
-            .get_mut(&id)
-            .filter(|hold| hold.settled.is_none())
-        else {
+        let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.settled.is_none()) else {
             self.impossible += 1;
             return;
         };
@@ -232,11 +174,7 @@ impl Stock {
     }
 
     fn ship(&mut self, id: HoldId, at: Timestamp) {
-        let Some(hold) = self
-            .holds
-            .get_mut(&id)
-            .filter(|hold| hold.shipped_at.is_none())
-        else {
+        let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.shipped_at.is_none()) else {
             self.impossible += 1;
             return;
         };

@@ -19,15 +19,11 @@ type Decided = Result<Decision<Stock>, StockRejection>;
 
 impl Stock {
     pub(super) fn known(&self, sku: &Sku) -> Result<&Item, Refusal> {
-        self.items
-            .get(sku)
-            .ok_or_else(|| Refusal::UnknownSku { sku: sku.clone() })
+        self.items.get(sku).ok_or_else(|| Refusal::UnknownSku { sku: sku.clone() })
     }
 
     pub(super) fn known_hold(&self, hold: HoldId) -> Result<&Hold, StockRejection> {
-        self.holds
-            .get(&hold)
-            .ok_or(StockRejection::UnknownHold { hold })
+        self.holds.get(&hold).ok_or(StockRejection::UnknownHold { hold })
     }
 
     /// The recorded answer, if the key is known for this request. A hold is answered as it is now:
@@ -55,11 +51,7 @@ impl Stock {
             let ahead = |level: &super::Level| level.committed().saturating_sub(level.on_hand);
             let in_use = item.levels.values().map(ahead).max().unwrap_or(0);
             if in_use > u64::from(given) {
-                return Err(StockRejection::BackorderInUse {
-                    sku: sku.clone(),
-                    in_use,
-                    given,
-                });
+                return Err(StockRejection::BackorderInUse { sku: sku.clone(), in_use, given });
             }
         }
         let before = item.options.clone();
@@ -68,10 +60,7 @@ impl Stock {
         if self.items.contains_key(sku) && item.options == before {
             return Ok(Decision::nothing().answered(reply));
         }
-        let event = StockEvent::Defined {
-            sku: sku.clone(),
-            patch: patch.clone(),
-        };
+        let event = StockEvent::Defined { sku: sku.clone(), patch: patch.clone() };
         Ok(Decision::event(event).answered(reply))
     }
 
@@ -117,15 +106,8 @@ impl Stock {
     }
 
     pub(super) fn decide_hold(&self, command: &StockCommand, now: Timestamp) -> Decided {
-        let StockCommand::Hold {
-            key,
-            fingerprint,
-            user,
-            sku,
-            location,
-            quantity,
-            ttl_ms,
-        } = command
+        let StockCommand::Hold { key, fingerprint, user, sku, location, quantity, ttl_ms } =
+            command
         else {
             return Ok(Decision::nothing());
         };
@@ -134,11 +116,7 @@ impl Stock {
         }
         bounds::check_quantity(*quantity)?;
         bounds::check_hold_ms("ttl_ms", *ttl_ms)?;
-        let line = StockLine {
-            sku: sku.clone(),
-            location: location.clone(),
-            quantity: *quantity,
-        };
+        let line = StockLine { sku: sku.clone(), location: location.clone(), quantity: *quantity };
         self.check_reserve(user, std::slice::from_ref(&line))?;
         let hold = Hold {
             id: HoldId::compose(self.config.shard, self.next_hold),
@@ -168,10 +146,7 @@ impl Stock {
             return Err(StockRejection::HoldSettled { hold, outcome });
         }
         held.expires_at = now.plus_ms(ttl_ms);
-        let event = StockEvent::HoldExtended {
-            hold,
-            expires_at: held.expires_at,
-        };
+        let event = StockEvent::HoldExtended { hold, expires_at: held.expires_at };
         Ok(Decision::event(event).answered(Answer::Now(StockReply::Hold(held))))
     }
 
@@ -212,28 +187,17 @@ impl Stock {
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
-        let expired: Vec<_> = due
-            .take(EXPIRIES_PER_EVENT_MAX)
-            .map(|(_, hold)| *hold)
-            .collect();
+        let expired: Vec<_> = due.take(EXPIRIES_PER_EVENT_MAX).map(|(_, hold)| *hold).collect();
         let forget_before = self.forget_before(now);
         if expired.is_empty() && forget_before.is_none() {
             return Decision::nothing();
         }
-        Decision::event(StockEvent::Ticked {
-            at: now,
-            expired,
-            forget_before,
-        })
+        Decision::event(StockEvent::Ticked { at: now, expired, forget_before })
     }
 
     pub(super) fn decide_op(&self, op: &OrderOp) -> Decision<Self> {
-        let effect = |outcome| StockEffect::Outcome {
-            to: op.from,
-            op: op.op,
-            order: op.order,
-            outcome,
-        };
+        let effect =
+            |outcome| StockEffect::Outcome { to: op.from, op: op.op, order: op.order, outcome };
         match self.inbox.look_up(op.from, op.op) {
             Known::New => {}
             Known::Closed => return Decision::nothing(),
@@ -242,18 +206,15 @@ impl Stock {
             }
         }
         let outcome = match &op.action {
-            OpAction::Reserve { user, lines } => self
-                .check_reserve(user, lines)
-                .map(|unit_prices| OpOutcome::Held { unit_prices }),
+            OpAction::Reserve { user, lines } => {
+                self.check_reserve(user, lines).map(|unit_prices| OpOutcome::Held { unit_prices })
+            }
             OpAction::Ship { lines } => self.check_on_hand(lines).map(|()| OpOutcome::Done),
             _ => Ok(OpOutcome::Done),
         };
         match outcome {
             Ok(outcome) => {
-                let event = StockEvent::OpApplied {
-                    op: op.clone(),
-                    outcome: outcome.clone(),
-                };
+                let event = StockEvent::OpApplied { op: op.clone(), outcome: outcome.clone() };
                 Decision::event(event).with_effect(effect(outcome))
             }
             Err(refusal) => Decision::event(StockEvent::OpRefused {
@@ -273,14 +234,9 @@ impl Stock {
         user: &UserId,
         lines: &[StockLine],
     ) -> Result<Vec<Option<u64>>, Refusal> {
-        let items = lines
-            .iter()
-            .map(|line| self.known(&line.sku))
-            .collect::<Result<Vec<_>, _>>()?;
-        if items
-            .iter()
-            .any(|item| item.options.limit_per_user.is_some())
-        {
+        let items =
+            lines.iter().map(|line| self.known(&line.sku)).collect::<Result<Vec<_>, _>>()?;
+        if items.iter().any(|item| item.options.limit_per_user.is_some()) {
             let wanted = sum(lines, |line| &line.sku);
             for (line, item) in lines.iter().zip(&items) {
                 let Some(limit) = item.options.limit_per_user else {
@@ -290,11 +246,7 @@ impl Stock {
                 let already = held.saturating_add(owned);
                 let asked = wanted.get(&line.sku).copied().unwrap_or(u64::MAX);
                 if already.saturating_add(asked) > u64::from(limit) {
-                    return Err(Refusal::LimitExceeded {
-                        sku: line.sku.clone(),
-                        limit,
-                        already,
-                    });
+                    return Err(Refusal::LimitExceeded { sku: line.sku.clone(), limit, already });
                 }
             }
         }
@@ -325,12 +277,7 @@ impl Stock {
             let on_hand = self.known(sku)?.level(location).on_hand;
             if requested > on_hand {
                 let (sku, location) = (sku.clone(), location.clone());
-                return Err(Refusal::NotInStock {
-                    sku,
-                    location,
-                    requested,
-                    on_hand,
-                });
+                return Err(Refusal::NotInStock { sku, location, requested, on_hand });
             }
         }
         Ok(())

@@ -166,11 +166,7 @@ impl Item {
             options: self.options.clone(),
             available: total.available(),
             total,
-            locations: self
-                .levels
-                .iter()
-                .map(|(at, level)| (at.clone(), *level))
-                .collect(),
+            locations: self.levels.iter().map(|(at, level)| (at.clone(), *level)).collect(),
         }
     }
 }

@@ -22,6 +22,7 @@ pub use item::{ItemView, Level, SkuOptions, SkuPatch};
 pub use touch::{Touch, Touched};
 
 use crate::bounds::{FORGET_EVERY_MS, IDEMPOTENCY_RETENTION_MS_MIN};
+use crate::invariants::Invariant;
 use crate::{
     Decision, HoldId, Idempotency, Inbox, Location, Machine, OrderId, OutOfBounds, Sku, Timestamp,
     canonical,
@@ -54,11 +55,7 @@ pub(crate) fn check_retention(retention_ms: u64) -> Result<(), OutOfBounds> {
         return Ok(());
     }
     let bound = format_args!("at least {IDEMPOTENCY_RETENTION_MS_MIN}");
-    Err(OutOfBounds::new(
-        "idempotency_retention_ms",
-        bound,
-        retention_ms,
-    ))
+    Err(OutOfBounds::new("idempotency_retention_ms", bound, retention_ms))
 }
 
 /// One shard of SKUs: their levels, and what is set aside of them.
@@ -169,14 +166,8 @@ impl Stock {
     // The time before which keys and finished holds may be forgotten, if that is worth an event.
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
         let finished = self.finished.first().map(|(at, _)| *at);
-        let oldest = [self.memory.oldest(), finished]
-            .into_iter()
-            .flatten()
-            .min()?;
-        let full = self
-            .memory
-            .check_room(self.config.idempotency_keys_max)
-            .is_err();
+        let oldest = [self.memory.oldest(), finished].into_iter().flatten().min()?;
+        let full = self.memory.check_room(self.config.idempotency_keys_max).is_err();
         let slack_ms = if full { 0 } else { FORGET_EVERY_MS };
         let cutoff = Timestamp(now.0.saturating_sub(self.config.idempotency_retention_ms));
         (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
@@ -198,14 +189,7 @@ impl Machine for Stock {
         match command {
             StockCommand::Op(op) => Ok(self.decide_op(op)),
             StockCommand::Define { sku, patch } => self.decide_define(sku, patch),
-            StockCommand::Adjust {
-                key,
-                fingerprint,
-                sku,
-                location,
-                delta,
-                reason,
-            } => {
+            StockCommand::Adjust { key, fingerprint, sku, location, delta, reason } => {
                 if let Some(known) = self.recall(*key, *fingerprint)? {
                     return Ok(known);
                 }
@@ -235,15 +219,16 @@ impl Machine for Stock {
                 let item = self.known(sku)?;
                 Ok(Decision::reply(StockReply::Item(Box::new(item.view(sku)))))
             }
-            StockCommand::GetHold { hold } => Ok(Decision::reply(StockReply::Hold(
-                self.known_hold(*hold)?.clone(),
-            ))),
+            StockCommand::GetHold { hold } => {
+                Ok(Decision::reply(StockReply::Hold(self.known_hold(*hold)?.clone())))
+            }
             StockCommand::Tick => Ok(self.decide_tick(now)),
         }
     }
 
     fn apply(&mut self, event: &StockEvent) {
         self.apply_event(event);
+        debug_assert_eq!(self.impossible, 0, "{}: {event:?}", Invariant::NothingImpossible);
     }
 
     /// The outcomes that an order shard may not have heard yet.

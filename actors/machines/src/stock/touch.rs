@@ -31,29 +31,12 @@ impl Stock {
     pub fn touched(&self, event: &StockEvent) -> Vec<Touched> {
         match event {
             StockEvent::Defined { sku, .. } => {
-                vec![Touched {
-                    sku: sku.clone(),
-                    location: None,
-                    touch: Touch::Raises,
-                }]
+                vec![Touched { sku: sku.clone(), location: None, touch: Touch::Raises }]
             }
-            StockEvent::Adjusted {
-                sku,
-                location,
-                delta,
-                ..
-            } => {
-                let touch = if *delta < 0 {
-                    Touch::Lowers
-                } else {
-                    Touch::Raises
-                };
+            StockEvent::Adjusted { sku, location, delta, .. } => {
+                let touch = if *delta < 0 { Touch::Lowers } else { Touch::Raises };
                 let location = Some(location.clone());
-                vec![Touched {
-                    sku: sku.clone(),
-                    location,
-                    touch,
-                }]
+                vec![Touched { sku: sku.clone(), location, touch }]
             }
             StockEvent::HoldPlaced { line, .. } => vec![touched(line, Touch::Lowers)],
             StockEvent::HoldReleased { hold, .. } => self.freed(std::slice::from_ref(hold)),
@@ -62,15 +45,10 @@ impl Stock {
                 OpAction::Reserve { lines, .. } => all(lines, Touch::Lowers),
                 OpAction::Release => {
                     let hold = self.order_holds.get(&op.order);
-                    hold.map(|hold| all(&hold.lines, Touch::Raises))
-                        .unwrap_or_default()
+                    hold.map(|hold| all(&hold.lines, Touch::Raises)).unwrap_or_default()
                 }
                 OpAction::Deallocate { lines, .. }
-                | OpAction::Return {
-                    lines,
-                    restock: true,
-                    ..
-                } => all(lines, Touch::Raises),
+                | OpAction::Return { lines, restock: true, .. } => all(lines, Touch::Raises),
                 // A ship takes a unit from on_hand and from allocated: the difference stays.
                 OpAction::Allocate | OpAction::Ship { .. } | OpAction::Return { .. } => Vec::new(),
             },
@@ -83,18 +61,12 @@ impl Stock {
 
     fn freed(&self, holds: &[crate::HoldId]) -> Vec<Touched> {
         let known = holds.iter().filter_map(|hold| self.holds.get(hold));
-        known
-            .map(|hold| touched(&hold.line, Touch::Raises))
-            .collect()
+        known.map(|hold| touched(&hold.line, Touch::Raises)).collect()
     }
 }
 
 fn touched(line: &StockLine, touch: Touch) -> Touched {
-    Touched {
-        sku: line.sku.clone(),
-        location: Some(line.location.clone()),
-        touch,
-    }
+    Touched { sku: line.sku.clone(), location: Some(line.location.clone()), touch }
 }
 
 fn all(lines: &[StockLine], touch: Touch) -> Vec<Touched> {

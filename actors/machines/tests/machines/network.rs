@@ -42,11 +42,7 @@ pub(crate) fn bytes<T: serde::Serialize>(value: &T) -> Vec<u8> {
 }
 
 pub(crate) fn stock_config(shard: u16) -> StockConfig {
-    StockConfig {
-        shard,
-        idempotency_retention_ms: RETENTION_MS,
-        idempotency_keys_max: 10_000,
-    }
+    StockConfig { shard, idempotency_retention_ms: RETENTION_MS, idempotency_keys_max: 10_000 }
 }
 
 pub(crate) fn orders_config(shard: u16) -> OrdersConfig {
@@ -60,14 +56,8 @@ pub(crate) fn orders_config(shard: u16) -> OrdersConfig {
 
 impl Network {
     pub(crate) fn new() -> Self {
-        let stock = |shard| Node {
-            machine: Stock::new(stock_config(shard)),
-            journal: vec![],
-        };
-        let orders = |shard| Node {
-            machine: Orders::new(orders_config(shard)),
-            journal: vec![],
-        };
+        let stock = |shard| Node { machine: Stock::new(stock_config(shard)), journal: vec![] };
+        let orders = |shard| Node { machine: Orders::new(orders_config(shard)), journal: vec![] };
         Self {
             now: Timestamp(1_700_000_000_000),
             stocks: (0..STOCK_SHARDS).map(stock).collect(),
@@ -100,13 +90,7 @@ impl Network {
     }
 
     fn send_outcomes(&mut self, shard: u16, effects: Vec<StockEffect>) {
-        for StockEffect::Outcome {
-            to,
-            op,
-            order,
-            outcome,
-        } in effects
-        {
+        for StockEffect::Outcome { to, op, order, outcome } in effects {
             let queue = self.queues.entry((false, to, shard)).or_default();
             queue.push_back(Message::Outcome(op, order, outcome));
         }
@@ -123,12 +107,7 @@ impl Network {
         if let Some(missing) = self.orders[usize::from(shard)].machine.missing(command)
             && let Some(order) = self.archive.get(&missing).cloned()
         {
-            self.run_orders(
-                shard,
-                &OrderCommand::Revive {
-                    order: Box::new(order),
-                },
-            )?;
+            self.run_orders(shard, &OrderCommand::Revive { order: Box::new(order) })?;
         }
         let answer = self.run_orders(shard, command)?;
         if let Answer::Later(ticket) = answer {
@@ -155,16 +134,10 @@ impl Network {
         for effect in effects {
             match effect {
                 OrderEffect::Op { to, op } => {
-                    self.queues
-                        .entry((true, shard, to))
-                        .or_default()
-                        .push_back(Message::Op(op));
+                    self.queues.entry((true, shard, to)).or_default().push_back(Message::Op(op));
                 }
                 OrderEffect::Archive { order, version } => {
-                    let order = self.orders[usize::from(shard)]
-                        .machine
-                        .order(order)
-                        .unwrap();
+                    let order = self.orders[usize::from(shard)].machine.order(order).unwrap();
                     assert_eq!(order.version, version);
                     self.archive.insert(order.id, order.clone());
                 }
@@ -234,9 +207,7 @@ impl Network {
     pub(crate) fn forget(&mut self) {
         let orders: Vec<_> = self.archive.values().map(|o| (o.id, o.version)).collect();
         for shard in 0..ORDER_SHARDS {
-            let command = OrderCommand::Forget {
-                orders: orders.clone(),
-            };
+            let command = OrderCommand::Forget { orders: orders.clone() };
             self.ask_orders(shard, &command).unwrap();
         }
     }

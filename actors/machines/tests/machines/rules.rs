@@ -11,12 +11,7 @@ fn sku(name: &str) -> Sku {
 }
 
 fn line(name: &str, quantity: u64) -> NewLine {
-    NewLine {
-        sku: sku(name),
-        location: Location::default(),
-        quantity,
-        amount_minor: None,
-    }
+    NewLine { sku: sku(name), location: Location::default(), quantity, amount_minor: None }
 }
 
 fn order(key: u128, lines: Vec<NewLine>) -> PlaceOrder {
@@ -45,10 +40,7 @@ fn adjust(key: u128, delta: i64) -> StockCommand {
 fn stocked(units: i64) -> Network {
     let mut network = Network::new();
     let shard = Network::stock_of(&sku("A"));
-    let define = StockCommand::Define {
-        sku: sku("A"),
-        patch: SkuPatch::default(),
-    };
+    let define = StockCommand::Define { sku: sku("A"), patch: SkuPatch::default() };
     network.ask_stock(shard, &define).unwrap();
     network.ask_stock(shard, &adjust(1, units)).unwrap();
     network
@@ -78,15 +70,9 @@ fn the_same_key_gives_the_same_order_and_another_request_a_conflict() {
     let first = place(&mut network, order(9, vec![line("A", 2)])).unwrap();
     let again = place(&mut network, order(9, vec![line("A", 2)])).unwrap();
     assert_eq!(first, again);
-    let other = PlaceOrder {
-        fingerprint: Fingerprint(8),
-        ..order(9, vec![line("A", 1)])
-    };
+    let other = PlaceOrder { fingerprint: Fingerprint(8), ..order(9, vec![line("A", 1)]) };
     let conflict = place(&mut network, other);
-    assert_eq!(
-        conflict,
-        Err(OrderRejection::Idempotency(IdempotencyError::Conflict))
-    );
+    assert_eq!(conflict, Err(OrderRejection::Idempotency(IdempotencyError::Conflict)));
     assert_eq!(network.level(&sku("A")).held, 2);
 }
 
@@ -95,18 +81,10 @@ fn a_repeat_while_queued_waits_for_the_same_ticket() {
     let mut network = stocked(5);
     let command = OrderCommand::Place(order(9, vec![line("A", 2)]));
     let first = network.ask_orders(0, &command).unwrap();
-    assert!(matches!(
-        first,
-        Answer::Later(Ticket { purpose: PLACE, .. })
-    ));
+    assert!(matches!(first, Answer::Later(Ticket { purpose: PLACE, .. })));
     assert_eq!(network.ask_orders(0, &command).unwrap(), first);
-    let queued = PlaceOrder {
-        respond_async: true,
-        ..order(9, vec![line("A", 2)])
-    };
-    let OrderReply::Placed(receipt) = place(&mut network, queued).unwrap() else {
-        panic!()
-    };
+    let queued = PlaceOrder { respond_async: true, ..order(9, vec![line("A", 2)]) };
+    let OrderReply::Placed(receipt) = place(&mut network, queued).unwrap() else { panic!() };
     assert_eq!(receipt.state, OrderState::Queued);
 }
 
@@ -115,10 +93,7 @@ fn a_refused_order_frees_its_key() {
     let mut network = stocked(1);
     assert!(place(&mut network, order(9, vec![line("A", 2)])).is_err());
     assert!(network.orders[0].machine.is_empty());
-    let other = PlaceOrder {
-        fingerprint: Fingerprint(8),
-        ..order(9, vec![line("A", 1)])
-    };
+    let other = PlaceOrder { fingerprint: Fingerprint(8), ..order(9, vec![line("A", 1)]) };
     assert!(place(&mut network, other).is_ok());
 }
 
@@ -126,63 +101,32 @@ fn a_refused_order_frees_its_key() {
 fn a_hint_refuses_without_an_event_but_after_the_checks() {
     let mut network = stocked(1);
     let hint = Some(Refusal::UnknownSku { sku: sku("A") });
-    let hinted = PlaceOrder {
-        hint: hint.clone(),
-        ..order(9, vec![line("A", 1)])
-    };
-    assert!(matches!(
-        place(&mut network, hinted),
-        Err(OrderRejection::Refused(_))
-    ));
+    let hinted = PlaceOrder { hint: hint.clone(), ..order(9, vec![line("A", 1)]) };
+    assert!(matches!(place(&mut network, hinted), Err(OrderRejection::Refused(_))));
     assert!(network.orders[0].journal.is_empty());
-    let hinted = PlaceOrder {
-        hint,
-        ..order(9, vec![line("A", 0)])
-    };
-    assert!(matches!(
-        place(&mut network, hinted),
-        Err(OrderRejection::Invalid(_))
-    ));
+    let hinted = PlaceOrder { hint, ..order(9, vec![line("A", 0)]) };
+    assert!(matches!(place(&mut network, hinted), Err(OrderRejection::Invalid(_))));
 }
 
 #[test]
 fn bounds_name_the_field_the_bound_and_what_was_given() {
     let mut network = stocked(1);
-    let mut said = |lines| {
-        place(&mut network, order(9, lines))
-            .unwrap_err()
-            .to_string()
-    };
+    let mut said = |lines| place(&mut network, order(9, lines)).unwrap_err().to_string();
     assert_eq!(said(vec![]), "lines must be 1 to 256 lines; got 0");
-    assert_eq!(
-        said(vec![line("A", 1); LINES_MAX + 1]),
-        "lines must be 1 to 256 lines; got 257"
-    );
+    assert_eq!(said(vec![line("A", 1); LINES_MAX + 1]), "lines must be 1 to 256 lines; got 257");
     assert_eq!(
         said(vec![line("A", QUANTITY_MAX), line("A", 1)]),
         "quantity must be 1 to 1000000; got 1000001"
     );
-    let dear = NewLine {
-        amount_minor: Some(u64::MAX),
-        ..line("A", 1)
-    };
+    let dear = NewLine { amount_minor: Some(u64::MAX), ..line("A", 1) };
     assert!(said(vec![dear]).starts_with("amount_minor must be 0 to 9007199254740991"));
-    let late = PlaceOrder {
-        hold_ms: 0,
-        ..order(9, vec![line("A", 1)])
-    };
-    assert!(matches!(
-        place(&mut network, late),
-        Err(OrderRejection::Invalid(_))
-    ));
+    let late = PlaceOrder { hold_ms: 0, ..order(9, vec![line("A", 1)]) };
+    assert!(matches!(place(&mut network, late), Err(OrderRejection::Invalid(_))));
 }
 
 #[test]
 fn a_full_memory_refuses_instead_of_forgetting() {
-    let mut stock = Stock::new(StockConfig {
-        idempotency_keys_max: 1,
-        ..stock_config(0)
-    });
+    let mut stock = Stock::new(StockConfig { idempotency_keys_max: 1, ..stock_config(0) });
     let mut run = |command: &StockCommand, now: u64| {
         if let Some(tick) = stock.due(Timestamp(now)) {
             let event = stock.decide(&tick, Timestamp(now)).unwrap().event.unwrap();
@@ -192,20 +136,9 @@ fn a_full_memory_refuses_instead_of_forgetting() {
         decision.event.iter().for_each(|event| stock.apply(event));
         Ok::<_, StockRejection>(decision.answer)
     };
-    run(
-        &StockCommand::Define {
-            sku: sku("A"),
-            patch: SkuPatch::default(),
-        },
-        0,
-    )
-    .unwrap();
+    run(&StockCommand::Define { sku: sku("A"), patch: SkuPatch::default() }, 0).unwrap();
     let first = run(&adjust(1, 5), 1).unwrap();
-    assert_eq!(
-        run(&adjust(1, 5), 2).unwrap(),
-        first,
-        "a repeat needs no room"
-    );
+    assert_eq!(run(&adjust(1, 5), 2).unwrap(), first, "a repeat needs no room");
     let full = StockRejection::Idempotency(IdempotencyError::MemoryFull { keys_max: 1 });
     assert_eq!(run(&adjust(2, 5), RETENTION_MS), Err(full));
     run(&adjust(2, 5), RETENTION_MS + 2).unwrap();
@@ -242,16 +175,9 @@ fn a_repeated_operation_has_its_outcome_again_and_no_event() {
     assert_eq!(stock.outstanding().len(), 2);
     let third = stock.decide(&op(3, 3), Timestamp(0)).unwrap();
     stock.apply(&third.event.unwrap());
-    assert_eq!(
-        stock.outstanding().len(),
-        1,
-        "answered operations are forgotten"
-    );
+    assert_eq!(stock.outstanding().len(), 1, "answered operations are forgotten");
     let late = stock.decide(&op(1, 1), Timestamp(0)).unwrap();
-    assert!(
-        late.event.is_none() && late.effects.is_empty(),
-        "and ignored if they come again"
-    );
+    assert!(late.event.is_none() && late.effects.is_empty(), "and ignored if they come again");
 }
 
 #[test]
@@ -263,13 +189,10 @@ fn many_orders_expire_a_thousand_at_a_time() {
     network.now = network.now.plus_ms(1_000);
     network.tick();
     network.deliver_all();
-    let ticks = network.orders[0]
-        .journal
-        .iter()
-        .filter_map(|event| match event {
-            OrderEvent::Ticked { expired, .. } => Some(expired.len()),
-            _ => None,
-        });
+    let ticks = network.orders[0].journal.iter().filter_map(|event| match event {
+        OrderEvent::Ticked { expired, .. } => Some(expired.len()),
+        _ => None,
+    });
     assert_eq!(ticks.collect::<Vec<_>>(), [1_000, 500]);
     assert_eq!(network.level(&sku("A")).held, 0);
     network.check();
@@ -293,9 +216,7 @@ fn orders_are_listed_by_user_newest_first() {
     let ids: Vec<_> = (10..13)
         .map(|key| id_of(&place(&mut network, order(key, vec![line("A", 1)])).unwrap()))
         .collect();
-    let command = OrderCommand::ListByUser {
-        user: UserId::new("ann").unwrap(),
-    };
+    let command = OrderCommand::ListByUser { user: UserId::new("ann").unwrap() };
     let Ok(Answer::Now(OrderReply::Orders(orders))) = network.ask_orders(0, &command) else {
         panic!()
     };
@@ -306,11 +227,7 @@ fn orders_are_listed_by_user_newest_first() {
 #[test]
 fn unknown_and_foreign_numbers_are_told_apart_from_archived_ones() {
     let orders = Orders::new(orders_config(0));
-    for id in [
-        OrderId::new(0, 1).unwrap(),
-        OrderId::new(1, 1).unwrap(),
-        OrderId(0),
-    ] {
+    for id in [OrderId::new(0, 1).unwrap(), OrderId::new(1, 1).unwrap(), OrderId(0)] {
         let get = orders.decide(&OrderCommand::Get { order: id }, Timestamp(0));
         assert_eq!(get.err(), Some(OrderRejection::UnknownOrder { order: id }));
     }
@@ -332,19 +249,8 @@ fn a_touch_says_where_availability_may_rise() {
         outcome: OpOutcome::Done,
     };
     let place = Some(Location::default());
-    let raised = Touched {
-        sku: sku("A"),
-        location: place.clone(),
-        touch: Touch::Raises,
-    };
+    let raised = Touched { sku: sku("A"), location: place.clone(), touch: Touch::Raises };
     assert_eq!(stock.machine.touched(&release), [raised]);
-    let lowered = Touched {
-        sku: sku("A"),
-        location: place,
-        touch: Touch::Lowers,
-    };
-    assert_eq!(
-        stock.machine.touched(stock.journal.last().unwrap()),
-        [lowered]
-    );
+    let lowered = Touched { sku: sku("A"), location: place, touch: Touch::Lowers };
+    assert_eq!(stock.machine.touched(stock.journal.last().unwrap()), [lowered]);
 }

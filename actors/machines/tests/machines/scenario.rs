@@ -7,21 +7,11 @@ use crate::network::{Network, Placed};
 
 /// Runs a scenario and checks every expectation and every invariant after every step.
 pub(crate) fn check(scenario: &str) {
-    let mut stage = Stage {
-        network: Network::new(),
-        orders: vec![],
-        holds: vec![],
-        keys: 0,
-    };
+    let mut stage = Stage { network: Network::new(), orders: vec![], holds: vec![], keys: 0 };
     for step in scenario.split('|') {
         let (command, expected) = step.split_once("=>").unwrap_or((step, "ok"));
         let given = stage.step(command.trim());
-        assert_eq!(
-            given,
-            expected.trim(),
-            "in step `{}` of `{scenario}`",
-            step.trim()
-        );
+        assert_eq!(given, expected.trim(), "in step `{}` of `{scenario}`", step.trim());
         stage.network.check();
     }
     stage.network.restart(0);
@@ -60,33 +50,15 @@ impl Stage {
             "adjust" => self.adjust(words[1], words[2].parse().unwrap()),
             "price" => {
                 let price_minor = Some(Some(number(2)));
-                self.define(
-                    words[1],
-                    SkuPatch {
-                        price_minor,
-                        ..Default::default()
-                    },
-                )
+                self.define(words[1], SkuPatch { price_minor, ..Default::default() })
             }
             "limit" => {
                 let limit_per_user = Some(words[2].parse().ok());
-                self.define(
-                    words[1],
-                    SkuPatch {
-                        limit_per_user,
-                        ..Default::default()
-                    },
-                )
+                self.define(words[1], SkuPatch { limit_per_user, ..Default::default() })
             }
             "backorder" => {
                 let backorder_limit = Some(number(2) as u32);
-                self.define(
-                    words[1],
-                    SkuPatch {
-                        backorder_limit,
-                        ..Default::default()
-                    },
-                )
+                self.define(words[1], SkuPatch { backorder_limit, ..Default::default() })
             }
             "place" => self.place(words[1], &words[2..], false),
             "queue" => self.place(words[1], &words[2..], true),
@@ -134,10 +106,7 @@ impl Stage {
 
     fn define(&mut self, name: &str, patch: SkuPatch) -> String {
         let sku = sku(name);
-        self.stock(
-            Network::stock_of(&sku),
-            &StockCommand::Define { sku, patch },
-        )
+        self.stock(Network::stock_of(&sku), &StockCommand::Define { sku, patch })
     }
 
     fn adjust(&mut self, name: &str, delta: i64) -> String {
@@ -172,10 +141,7 @@ impl Stage {
         let command = match words[0] {
             "confirm" => StockCommand::ConfirmHold { hold },
             "release" => StockCommand::ReleaseHold { hold },
-            "extend" => StockCommand::ExtendHold {
-                hold,
-                ttl_ms: words[2].parse().unwrap(),
-            },
+            "extend" => StockCommand::ExtendHold { hold, ttl_ms: words[2].parse().unwrap() },
             "leave" => StockCommand::ShipHold { hold },
             _ => StockCommand::GetHold { hold },
         };
@@ -258,19 +224,10 @@ impl Stage {
                 },
                 amount_minor: words[2].parse().unwrap(),
             },
-            "cancel" => OrderCommand::Cancel {
-                order,
-                key,
-                fingerprint,
-            },
+            "cancel" => OrderCommand::Cancel { order, key, fingerprint },
             "ship" => {
                 let lines = (words.len() > 2).then(|| stock_lines(&words[2..]));
-                OrderCommand::Fulfil {
-                    order,
-                    key,
-                    fingerprint,
-                    lines,
-                }
+                OrderCommand::Fulfil { order, key, fingerprint, lines }
             }
             "return" | "scrap" => OrderCommand::Return {
                 order,

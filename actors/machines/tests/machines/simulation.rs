@@ -9,63 +9,19 @@ use crate::network::Network;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Place {
-        user: u8,
-        lines: Vec<(u8, u8)>,
-        respond_async: bool,
-        repeat_last: bool,
-    },
-    Pay {
-        order: usize,
-        amount: u8,
-        kind: u8,
-        event: u8,
-    },
-    Cancel {
-        order: usize,
-    },
-    Fulfil {
-        order: usize,
-        part: Option<(u8, u8)>,
-    },
-    Return {
-        order: usize,
-        sku: u8,
-        units: u8,
-        restock: bool,
-    },
-    Adjust {
-        sku: u8,
-        delta: i8,
-    },
-    Define {
-        sku: u8,
-        limit: Option<u8>,
-        backorder: u8,
-    },
-    Hold {
-        user: u8,
-        sku: u8,
-        units: u8,
-    },
-    Settle {
-        hold: usize,
-        what: u8,
-    },
-    Deliver {
-        queue: usize,
-        count: u8,
-        repeat: bool,
-    },
-    Redrive {
-        shard: usize,
-    },
-    Restart {
-        shard: usize,
-    },
-    Sleep {
-        ms: u16,
-    },
+    Place { user: u8, lines: Vec<(u8, u8)>, respond_async: bool, repeat_last: bool },
+    Pay { order: usize, amount: u8, kind: u8, event: u8 },
+    Cancel { order: usize },
+    Fulfil { order: usize, part: Option<(u8, u8)> },
+    Return { order: usize, sku: u8, units: u8, restock: bool },
+    Adjust { sku: u8, delta: i8 },
+    Define { sku: u8, limit: Option<u8>, backorder: u8 },
+    Hold { user: u8, sku: u8, units: u8 },
+    Settle { hold: usize, what: u8 },
+    Deliver { queue: usize, count: u8, repeat: bool },
+    Redrive { shard: usize },
+    Restart { shard: usize },
+    Sleep { ms: u16 },
     Forget,
 }
 
@@ -119,39 +75,23 @@ fn user(number: u8) -> UserId {
 }
 
 fn line(number: u8, units: u8) -> StockLine {
-    StockLine {
-        sku: sku(number),
-        location: Location::default(),
-        quantity: units.into(),
-    }
+    StockLine { sku: sku(number), location: Location::default(), quantity: units.into() }
 }
 
 impl World {
     fn new() -> Self {
         let network = Network::new();
-        let mut world = Self {
-            network,
-            orders: vec![],
-            holds: vec![],
-            last: None,
-            keys: 0,
-        };
+        let mut world = Self { network, orders: vec![], holds: vec![], last: None, keys: 0 };
         for number in 0..SKUS {
+            // Two of the SKUs are sold ahead of stock, so that shipments are refused as well.
+            let ahead = number < 2;
             let patch = SkuPatch {
                 price_minor: Some(Some(2)),
+                backorder_limit: ahead.then_some(6),
                 ..Default::default()
             };
-            world.stock(
-                &sku(number),
-                &StockCommand::Define {
-                    sku: sku(number),
-                    patch,
-                },
-            );
-            world.step(&Step::Adjust {
-                sku: number,
-                delta: 6,
-            });
+            world.stock(&sku(number), &StockCommand::Define { sku: sku(number), patch });
+            world.step(&Step::Adjust { sku: number, delta: if ahead { 1 } else { 6 } });
         }
         world
     }
@@ -172,9 +112,7 @@ impl World {
 
     fn place(&mut self, place: PlaceOrder) {
         let shard = (place.key.0 % 2) as u16;
-        let result = self
-            .network
-            .ask_orders(shard, &OrderCommand::Place(place.clone()));
+        let result = self.network.ask_orders(shard, &OrderCommand::Place(place.clone()));
         let id = match result {
             Ok(Answer::Later(ticket)) => OrderId(ticket.subject),
             Ok(Answer::Now(OrderReply::Placed(receipt))) => receipt.id,
@@ -201,19 +139,12 @@ impl World {
     fn step(&mut self, step: &Step) {
         let fingerprint = Fingerprint(1);
         match step {
-            Step::Place {
-                repeat_last: true, ..
-            } => {
+            Step::Place { repeat_last: true, .. } => {
                 if let Some(last) = self.last.clone() {
                     self.place(last);
                 }
             }
-            Step::Place {
-                user: buyer,
-                lines,
-                respond_async,
-                ..
-            } => {
+            Step::Place { user: buyer, lines, respond_async, .. } => {
                 let new_line = |(number, units): &(u8, u8)| NewLine {
                     sku: sku(*number),
                     location: Location::default(),
@@ -231,23 +162,20 @@ impl World {
                 };
                 self.place(place);
             }
-            Step::Pay {
-                order,
-                amount,
-                kind,
-                event,
-            } => self.ask(*order, |order, _| OrderCommand::Pay {
-                order,
-                provider: Provider::new("bank").unwrap(),
-                event_id: EventId::new(&event.to_string()).unwrap(),
-                kind: match kind {
-                    0 => PaymentKind::Authorized,
-                    1 => PaymentKind::Failed,
-                    2 => PaymentKind::Refunded,
-                    _ => PaymentKind::Captured,
-                },
-                amount_minor: (*amount).into(),
-            }),
+            Step::Pay { order, amount, kind, event } => {
+                self.ask(*order, |order, _| OrderCommand::Pay {
+                    order,
+                    provider: Provider::new("bank").unwrap(),
+                    event_id: EventId::new(&event.to_string()).unwrap(),
+                    kind: match kind {
+                        0 => PaymentKind::Authorized,
+                        1 => PaymentKind::Failed,
+                        2 => PaymentKind::Refunded,
+                        _ => PaymentKind::Captured,
+                    },
+                    amount_minor: (*amount).into(),
+                })
+            }
             _ => self.step_order(step),
         }
     }
@@ -255,31 +183,18 @@ impl World {
     fn step_order(&mut self, step: &Step) {
         let fingerprint = Fingerprint(1);
         match step {
-            Step::Cancel { order } => self.ask(*order, |order, key| OrderCommand::Cancel {
-                order,
-                key,
-                fingerprint,
-            }),
+            Step::Cancel { order } => {
+                self.ask(*order, |order, key| OrderCommand::Cancel { order, key, fingerprint })
+            }
             Step::Fulfil { order, part } => self.ask(*order, |order, key| OrderCommand::Fulfil {
                 order,
                 key,
                 fingerprint,
                 lines: part.map(|(number, units)| vec![line(number, units)]),
             }),
-            Step::Return {
-                order,
-                sku,
-                units,
-                restock,
-            } => self.ask(*order, |order, key| {
+            Step::Return { order, sku, units, restock } => self.ask(*order, |order, key| {
                 let lines = vec![line(*sku, *units)];
-                OrderCommand::Return {
-                    order,
-                    key,
-                    fingerprint,
-                    lines,
-                    restock: *restock,
-                }
+                OrderCommand::Return { order, key, fingerprint, lines, restock: *restock }
             }),
             _ => self.step_stock(step),
         }
@@ -300,29 +215,15 @@ impl World {
                 };
                 self.stock(&sku, &command);
             }
-            Step::Define {
-                sku: number,
-                limit,
-                backorder,
-            } => {
+            Step::Define { sku: number, limit, backorder } => {
                 let patch = SkuPatch {
                     limit_per_user: Some(limit.map(u32::from)),
                     backorder_limit: Some((*backorder).into()),
                     ..Default::default()
                 };
-                self.stock(
-                    &sku(*number),
-                    &StockCommand::Define {
-                        sku: sku(*number),
-                        patch,
-                    },
-                );
+                self.stock(&sku(*number), &StockCommand::Define { sku: sku(*number), patch });
             }
-            Step::Hold {
-                user: buyer,
-                sku: number,
-                units,
-            } => {
+            Step::Hold { user: buyer, sku: number, units } => {
                 let command = StockCommand::Hold {
                     key: self.key(),
                     fingerprint,
@@ -350,11 +251,7 @@ impl World {
 
     fn step_network(&mut self, step: &Step) {
         match step {
-            Step::Deliver {
-                queue,
-                count,
-                repeat,
-            } => {
+            Step::Deliver { queue, count, repeat } => {
                 for _ in 0..*count {
                     self.network.deliver(*queue, *repeat);
                 }
@@ -374,11 +271,7 @@ impl World {
         self.network.tick();
         self.network.deliver_all();
         self.network.check();
-        assert!(
-            self.network.waiting.is_empty(),
-            "waiting: {:?}",
-            self.network.waiting
-        );
+        assert!(self.network.waiting.is_empty(), "waiting: {:?}", self.network.waiting);
         for node in &self.network.orders {
             assert_eq!(node.machine.open_ops(), 0);
             assert!(node.machine.iter().all(Order::at_rest));
@@ -387,12 +280,7 @@ impl World {
             self.network.restart(pick);
         }
         self.network.forget();
-        assert!(
-            self.network
-                .orders
-                .iter()
-                .all(|node| node.machine.is_empty())
-        );
+        assert!(self.network.orders.iter().all(|node| node.machine.is_empty()));
         self.network.check();
     }
 }
