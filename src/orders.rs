@@ -5,12 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::Serialize;
 use tidegate_actors::{
-    AskError, Group, Keyring,
+    AskError, Board, Group, Keyring,
     archive::{self, ArchiveError, UserCursor},
 };
 use tidegate_machines::{
     EventId, KeyHash, Location, NewLine, Order, OrderCommand, OrderId, OrderRejection, OrderReply,
-    Orders, OutOfBounds, PaymentKind, PlaceOrder, Provider, Receipt, Sku, StockLine, UserId,
+    Orders, OutOfBounds, PaymentKind, PlaceOrder, Provider, Receipt, Refusal, Sku, StockLine,
+    UserId,
 };
 use tidegate_storage::State;
 
@@ -26,6 +27,7 @@ pub struct OrdersClient {
     shards: Group<Orders>,
     state: Arc<dyn State>,
     keys: Keyring,
+    board: Arc<Board>,
     caller: Arc<str>,
 }
 
@@ -173,8 +175,13 @@ pub struct UserOrders {
 }
 
 impl OrdersClient {
-    pub(crate) fn new(shards: Group<Orders>, state: Arc<dyn State>, keys: Keyring) -> Self {
-        Self { shards, state, keys, caller: Arc::from("") }
+    pub(crate) fn new(
+        shards: Group<Orders>,
+        state: Arc<dyn State>,
+        keys: Keyring,
+        board: Arc<Board>,
+    ) -> Self {
+        Self { shards, state, keys, board, caller: Arc::from("") }
     }
 
     /// The same, for another caller: idempotency keys of different callers never meet.
@@ -200,12 +207,12 @@ impl OrdersClient {
             let Line { quantity, amount_minor, .. } = line;
             Ok(NewLine { sku, location, quantity, amount_minor })
         });
-        let lines = lines.collect::<Result<_, _>>().map_err(invalid)?;
-        let order =
-            PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint: None };
+        let lines: Vec<NewLine> = lines.collect::<Result<_, _>>().map_err(invalid)?;
+        let hint = self.sold_out(&lines);
+        let order = PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint };
         match self.shards.ask(self.home(key), OrderCommand::Place(order)).await? {
             OrderReply::Placed(receipt) => Ok(receipt),
-            OrderReply::AtRest { order } => Ok(self.from_archive(order).await?.receipt()),
+            OrderReply::AtRest { order } => Ok(self.archived_order(order).await?.receipt()),
             other => Err(unexpected(&other)),
         }
     }
@@ -321,12 +328,12 @@ impl OrdersClient {
         }
         match self.shards.ask(order.shard(), command).await? {
             OrderReply::Order(order) => Ok(*order),
-            OrderReply::AtRest { order } => self.from_archive(order).await,
+            OrderReply::AtRest { order } => self.archived_order(order).await,
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn from_archive(&self, order: OrderId) -> Result<Order, OrderError> {
+    async fn archived_order(&self, order: OrderId) -> Result<Order, OrderError> {
         let found = self.archive(move |state| archive::read(state, order)).await?;
         found.ok_or(AskError::Rejected(OrderRejection::UnknownOrder { order }))
     }
@@ -355,6 +362,14 @@ impl OrdersClient {
         let operation = format!("{operation} {order}");
         let key = self.keys.key(&self.caller, &operation, key).map_err(invalid)?;
         Ok((key, fingerprint))
+    }
+
+    /// What is known to be refused. The order shard still looks at the key first: an order that was
+    /// accepted stays so.
+    fn sold_out(&self, lines: &[NewLine]) -> Option<Refusal> {
+        let gone = lines.iter().find(|line| self.board.is_sold_out(&line.sku, &line.location))?;
+        let NewLine { sku, location, quantity, .. } = gone.clone();
+        Some(Refusal::SoldOut { sku, location, requested: quantity, available: 0 })
     }
 
     /// Orders live where their key leads, so that a reused key meets its first use.

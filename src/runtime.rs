@@ -11,8 +11,8 @@ use std::{
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
-    Clock, Deliver, Durable, FromOrders, FromStock, Group, Keyring, Kit, NoEffects, Projector,
-    ProjectorReport, RestoreError, ShardOptions, ShardReport, Shards, Snapshotter,
+    Board, Clock, Deliver, Durable, FromOrders, FromStock, Group, Keyring, Kit, NoEffects,
+    Projector, ProjectorReport, RestoreError, ShardOptions, ShardReport, Shards, Snapshotter,
     SystemTimeSource, Threads, TimeSource, codec, snapshot_all,
 };
 use tidegate_machines::{
@@ -226,7 +226,10 @@ impl Builder {
         let orders = parts.group(self.order_shards, fresh)?;
         let projector = Projector::new(Arc::clone(&parts.state));
         let handle = projector.handle();
-        stock.start(parts.threads.arbiters(), |_| Box::new(FromStock::new(orders.clone())));
+        let board = Arc::new(Board::default());
+        stock.start(parts.threads.arbiters(), |_| {
+            Box::new(FromStock::new(orders.clone(), Arc::clone(&board)))
+        });
         orders.start(parts.threads.arbiters(), |_| {
             Box::new(FromOrders::new(stock.clone(), handle.clone()))
         });
@@ -254,7 +257,7 @@ impl Builder {
         };
         let store = Inner {
             stock: StockClient::new(stock, keys.clone()),
-            orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys),
+            orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board),
             groups,
             projector,
             journal: parts.journal,

@@ -1,14 +1,17 @@
 //! The default machines as durable actors: their numbers in the journal, and how orders and stock
 //! reach each other. What they decide is in `machines`.
 
+use std::sync::Arc;
+
 use tidegate_machines::{
     OpAction, OpOutcome, OrderCommand, OrderEffect, OrderOp, Orders, Refusal, Stock, StockCommand,
-    StockEffect,
+    StockEffect, StockEvent,
 };
-use tidegate_storage::State;
+use tidegate_storage::{Position, State};
 
 use crate::{
     archive,
+    board::{Board, BoardWriter},
     durable::{Deliver, Durable, Kind, RecallError},
     group::Group,
     projector::ProjectorHandle,
@@ -110,16 +113,17 @@ impl Deliver<Orders> for FromOrders {
     }
 }
 
-/// Carries outcomes back to order shards.
+/// Carries outcomes back to order shards, and what is sold out to the board.
 pub struct FromStock {
     orders: Batches<Orders>,
+    board: BoardWriter,
 }
 
 impl FromStock {
-    /// To the shards of `orders`.
+    /// To the shards of `orders`, and to `board`.
     #[must_use]
-    pub fn new(orders: Group<Orders>) -> Self {
-        Self { orders: Batches::new(orders) }
+    pub fn new(orders: Group<Orders>, board: Arc<Board>) -> Self {
+        Self { orders: Batches::new(orders), board: BoardWriter::new(board) }
     }
 }
 
@@ -129,5 +133,21 @@ impl Deliver<Stock> for FromStock {
             self.orders.add(to, OrderCommand::Outcome { op, order, outcome });
         }
         self.orders.send();
+    }
+
+    fn applying(&mut self, stock: &Stock, event: &StockEvent) {
+        self.board.applying(stock, event);
+    }
+
+    fn applied(&mut self, stock: &Stock, event: &StockEvent) {
+        self.board.applied(stock, event);
+    }
+
+    fn journalled(&mut self, position: Position) {
+        self.board.journalled(position);
+    }
+
+    fn durable(&mut self, durable: Position) {
+        self.board.durable(durable);
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use tidegate_machines::Machine;
-use tidegate_storage::{State, StreamId};
+use tidegate_storage::{Position, State, StreamId};
 
 /// Why [`Durable::recall`] failed, in words.
 pub type RecallError = Box<dyn std::error::Error + Send + Sync>;
@@ -79,6 +79,19 @@ pub trait Durable:
 pub trait Deliver<M: Machine>: Send + 'static {
     /// Sends `effects` on, in order, and leaves the vector empty. Must not block.
     fn deliver(&mut self, effects: &mut Vec<M::Effect>);
+
+    /// `event` is about to be applied to `machine`. Like the three below, for those who publish what
+    /// a machine knows: nothing may be told to the world before it is durable.
+    fn applying(&mut self, _machine: &M, _event: &M::Event) {}
+
+    /// `event` has been applied to `machine`.
+    fn applied(&mut self, _machine: &M, _event: &M::Event) {}
+
+    /// Everything applied so far has its place in the journal, up to `position`.
+    fn journalled(&mut self, _position: Position) {}
+
+    /// Everything up to `durable` is on disk.
+    fn durable(&mut self, _durable: Position) {}
 }
 
 /// For machines that have no effects.

@@ -7,6 +7,7 @@
 
 mod admission;
 pub mod archive;
+mod board;
 mod clock;
 pub mod codec;
 mod commerce;
@@ -21,6 +22,7 @@ mod shard;
 mod snapshotter;
 mod threads;
 
+pub use board::Board;
 pub use clock::{Clock, ManualTime, SystemTimeSource, TimeSource};
 pub use commerce::{FromOrders, FromStock};
 pub use durable::{Deliver, Durable, Kind, NoEffects, RecallError};

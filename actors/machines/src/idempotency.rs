@@ -1,21 +1,28 @@
 //! Which keys were used for what, with the outcome to give again. It deliberately forgets nothing
 //! by itself: a machine's event says what is forgotten, and refusals are never remembered.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::{Fingerprint, KeyHash, Timestamp};
 
+/// Entries of freed keys that are not worth a clean-up.
+const FREED_ENTRIES_MIN: usize = 64;
+
 /// Idempotency keys with the outcome of the command that bound each.
 ///
 /// A refused command binds nothing: its key may be used again. In a flash sale most commands are
 /// refused; remembering them would cost a write each, and asking again can change nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Idempotency<R> {
-    bound: HashMap<KeyHash, Binding<R>>,
-    by_time: BTreeSet<(Timestamp, KeyHash)>,
+    bound: HashMap<KeyHash, (u64, Binding<R>)>,
+    // Every binding ever made that is not forgotten yet, oldest first, with its number. Stamps never
+    // go backwards, so this is the order of time too. A key that was freed leaves its entry behind
+    // until its time comes; the number tells it from a later binding of the same key.
+    in_order: VecDeque<(u64, Timestamp, KeyHash)>,
+    next: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,9 +46,20 @@ pub enum IdempotencyError {
     },
 }
 
+/// Equal if the same keys are bound to the same; entries of freed keys don't count.
+impl<R: PartialEq> PartialEq for Idempotency<R> {
+    fn eq(&self, other: &Self) -> bool {
+        let binding = |key| other.bound.get(key).map(|(_, binding)| binding);
+        self.bound.len() == other.bound.len()
+            && self.bound.iter().all(|(key, (_, bound))| binding(key) == Some(bound))
+    }
+}
+
+impl<R: Eq> Eq for Idempotency<R> {}
+
 impl<R> Default for Idempotency<R> {
     fn default() -> Self {
-        Self { bound: HashMap::new(), by_time: BTreeSet::new() }
+        Self { bound: HashMap::new(), in_order: VecDeque::new(), next: 0 }
     }
 }
 
@@ -57,7 +75,7 @@ impl<R> Idempotency<R> {
     ) -> Result<Option<&R>, IdempotencyError> {
         match self.bound.get(&key) {
             None => Ok(None),
-            Some(binding) if binding.fingerprint == fingerprint => Ok(Some(&binding.outcome)),
+            Some((_, known)) if known.fingerprint == fingerprint => Ok(Some(&known.outcome)),
             Some(_) => Err(IdempotencyError::Conflict),
         }
     }
@@ -76,32 +94,33 @@ impl<R> Idempotency<R> {
 
     /// Binds `key`.
     pub fn bind(&mut self, key: KeyHash, fingerprint: Fingerprint, at: Timestamp, outcome: R) {
-        self.unbind(key);
-        self.bound.insert(key, Binding { fingerprint, outcome, at });
-        self.by_time.insert((at, key));
+        self.bound.insert(key, (self.next, Binding { fingerprint, outcome, at }));
+        self.in_order.push_back((self.next, at, key));
+        self.next += 1;
     }
 
     /// Frees `key`, because what bound it was refused after all.
     pub fn unbind(&mut self, key: KeyHash) {
-        if let Some(binding) = self.bound.remove(&key) {
-            self.by_time.remove(&(binding.at, key));
+        self.bound.remove(&key);
+        // So that what is freed, however much, never takes more room than what is bound.
+        if self.in_order.len() > 2 * self.bound.len() + FREED_ENTRIES_MIN {
+            let bound = &self.bound;
+            self.in_order.retain(|entry| is_current(bound, entry));
         }
     }
 
     /// When the oldest key was bound.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|(at, _)| *at)
+        self.in_order.front().map(|(_, at, _)| *at)
     }
 
     /// Forgets the keys that were bound before `cutoff`.
     pub fn forget_before(&mut self, cutoff: Timestamp) {
-        while let Some((at, key)) = self.by_time.first().copied() {
-            if at >= cutoff {
-                break;
+        while let Some(entry) = self.in_order.pop_front_if(|(_, at, _)| *at < cutoff) {
+            if is_current(&self.bound, &entry) {
+                self.bound.remove(&entry.2);
             }
-            self.by_time.pop_first();
-            self.bound.remove(&key);
         }
     }
 
@@ -118,21 +137,30 @@ impl<R> Idempotency<R> {
     }
 }
 
-// Kept in the order of time, so that equal memories have equal bytes; the second index is rebuilt.
+/// Whether this entry is the one that its key is bound by.
+fn is_current<R>(
+    bound: &HashMap<KeyHash, (u64, Binding<R>)>,
+    (number, _, key): &(u64, Timestamp, KeyHash),
+) -> bool {
+    bound.get(key).is_some_and(|(current, _)| current == number)
+}
+
+// Written in the order in which the keys were bound, so that equal memories have equal bytes.
 impl<R: Serialize> Serialize for Idempotency<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.by_time.iter().map(|(_, key)| (key, self.bound.get(key))))
+        let current = self.in_order.iter().filter(|entry| is_current(&self.bound, entry));
+        let bound: Vec<_> =
+            current.filter_map(|(_, _, key)| Some((key, &self.bound.get(key)?.1))).collect();
+        bound.serialize(serializer)
     }
 }
 
 impl<'de, R: Deserialize<'de>> Deserialize<'de> for Idempotency<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let entries = Vec::<(KeyHash, Option<Binding<R>>)>::deserialize(deserializer)?;
+        let entries = Vec::<(KeyHash, Binding<R>)>::deserialize(deserializer)?;
         let mut memory = Self::default();
-        for (key, binding) in entries {
-            if let Some(Binding { fingerprint, outcome, at }) = binding {
-                memory.bind(key, fingerprint, at, outcome);
-            }
+        for (key, Binding { fingerprint, outcome, at }) in entries {
+            memory.bind(key, fingerprint, at, outcome);
         }
         Ok(memory)
     }

@@ -54,10 +54,13 @@ pub(crate) struct Commit;
 #[rtype(result = "()")]
 pub(crate) struct Committed(pub(crate) Result<Position, StorageError>);
 
+/// What to do with a machine and the position that it stands for.
+pub(crate) type Look<M> = Box<dyn FnOnce(&M, Position) + Send>;
+
 /// Run this with the machine.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Inspect<M: Machine>(pub(crate) Box<dyn FnOnce(&M, Position) + Send>);
+pub(crate) struct Inspect<M: Machine>(pub(crate) Look<M>);
 
 /// Rebuild the machine, then begin.
 #[derive(Message)]

@@ -151,7 +151,7 @@ impl<M: Durable> Shard<M> {
         let Life::Running(machine) = &mut self.life else { return };
         self.gauges.commands.add(1);
         let now = self.turn.now(|| self.kit.clock.now());
-        match self.turn.take(machine, &command, now, &*self.kit.state) {
+        match self.turn.take(machine, &command, now, &*self.kit.state, &mut *self.post) {
             Ok(Ok(decision)) => self.settle(decision, reply, now),
             Ok(Err(rejection)) => {
                 self.gauges.rejections.add(1);
@@ -192,7 +192,10 @@ impl<M: Durable> Shard<M> {
         if let Some(batch) = done.batch {
             let urgency = if done.replies.is_empty() { Urgency::Soon } else { Urgency::Now };
             match self.append(batch, urgency, ctx) {
-                Ok(position) => self.last = position,
+                Ok(position) => {
+                    self.last = position;
+                    self.post.journalled(position);
+                }
                 Err(error) => {
                     done.replies.into_iter().for_each(|reply| reply.unavailable(&error));
                     self.poison(error);
@@ -223,6 +226,7 @@ impl<M: Durable> Shard<M> {
     /// Releases what was held up to `durable`.
     fn release(&mut self, durable: Position) {
         let mut leaving = self.held.release(durable);
+        self.post.durable(durable);
         self.post.deliver(&mut leaving);
         self.gauges.held.set(self.held.len() as u64);
         self.gauges.waiting.set(self.waiting.len() as u64);

@@ -11,8 +11,14 @@ use crate::{durable::Durable, error::AskError};
 
 /// Replies and leaving effects, by the position that must be durable first.
 pub(super) struct Held<M: Durable> {
-    turns: VecDeque<(Position, Vec<Ready<M>>, Vec<M::Effect>)>,
+    turns: VecDeque<HeldTurn<M>>,
     replies: usize,
+}
+
+struct HeldTurn<M: Durable> {
+    until: Position,
+    replies: Vec<Ready<M>>,
+    leaving: Vec<M::Effect>,
 }
 
 impl<M: Durable> Default for Held<M> {
@@ -30,27 +36,25 @@ impl<M: Durable> Held<M> {
     ) {
         if !(replies.is_empty() && leaving.is_empty()) {
             self.replies += replies.len();
-            self.turns.push_back((until, replies, leaving));
+            self.turns.push_back(HeldTurn { until, replies, leaving });
         }
     }
 
     /// Sends every reply that `durable` covers; returns the effects that may leave now.
     pub(super) fn release(&mut self, durable: Position) -> Vec<M::Effect> {
         let mut leaving = Vec::new();
-        while let Some((_, replies, effects)) =
-            self.turns.pop_front_if(|(until, ..)| *until <= durable)
-        {
-            self.replies -= replies.len();
-            replies.into_iter().for_each(Ready::send);
-            leaving.extend(effects);
+        while let Some(turn) = self.turns.pop_front_if(|turn| turn.until <= durable) {
+            self.replies -= turn.replies.len();
+            turn.replies.into_iter().for_each(Ready::send);
+            leaving.extend(turn.leaving);
         }
         leaving
     }
 
     pub(super) fn drop_all(&mut self, error: &StorageError) {
         self.replies = 0;
-        for (_, replies, _) in self.turns.drain(..) {
-            replies.into_iter().for_each(|reply| reply.unavailable(error));
+        for turn in self.turns.drain(..) {
+            turn.replies.into_iter().for_each(|reply| reply.unavailable(error));
         }
     }
 

@@ -12,7 +12,7 @@ use tidegate_storage::{Batch, State, StorageError, StreamId};
 use super::messages::ReplySlot;
 use crate::{
     codec,
-    durable::{Durable, RecallError},
+    durable::{Deliver, Durable, RecallError},
     error::AskError,
     group::Outcome,
 };
@@ -83,17 +83,18 @@ impl<M: Durable> Turn<M> {
         command: &M::Command,
         now: Timestamp,
         state: &dyn State,
+        post: &mut dyn Deliver<M>,
     ) -> Result<Result<Decision<M>, M::Rejection>, Failure> {
         let turn = AssertUnwindSafe(|| {
             if let Some(first) = machine.recall(command, state).map_err(Failure::Recall)? {
                 // What brings an entity back can only be refused if it is there already.
                 if let Ok(decision) = machine.decide(&first, now) {
-                    self.apply(machine, &decision, now)?;
+                    self.apply(machine, &decision, now, post)?;
                 }
             }
             Ok(match machine.decide(command, now) {
                 Ok(decision) => {
-                    self.apply(machine, &decision, now)?;
+                    self.apply(machine, &decision, now, post)?;
                     Ok(decision)
                 }
                 Err(rejection) => Err(rejection),
@@ -108,9 +109,12 @@ impl<M: Durable> Turn<M> {
         machine: &mut M,
         decision: &Decision<M>,
         now: Timestamp,
+        post: &mut dyn Deliver<M>,
     ) -> Result<(), Failure> {
         let Some(event) = &decision.event else { return Ok(()) };
+        post.applying(machine, event);
         machine.apply(event);
+        post.applied(machine, event);
         self.scratch.clear();
         codec::encode(event, &mut self.scratch)
             .map_err(|error| Failure::Panic(format!("its event can't be encoded: {error}")))?;

@@ -131,7 +131,7 @@ impl Order {
             }
             (OpAction::Ship { lines }, OpOutcome::Refused(refusal)) => {
                 self.unship(lines);
-                self.ship_refusal.get_or_insert_with(|| refusal.clone());
+                self.ship_refusal.get_or_insert_with(|| Box::new(refusal.clone()));
             }
             (OpAction::Ship { .. } | OpAction::Return { .. }, _) => {}
         }
@@ -194,7 +194,7 @@ impl Order {
     }
 
     fn give_up(&mut self, refusal: Refusal) -> Vec<Ask> {
-        self.rejection = Some(refusal);
+        self.rejection = Some(Box::new(refusal));
         if self.rereserve == Rereserve::Trying {
             self.rereserve = Rereserve::Done;
         } else {

@@ -1,8 +1,10 @@
 //! How an event changes an order shard, now and at every replay. It deliberately asks neither the
 //! configuration nor whether the event was right to happen.
 
+use std::collections::BTreeSet;
+
 use super::{Ask, Order, OrderEvent, OrderState, Orders};
-use crate::{OpAction, OpId, OpOutcome, OrderId, Timestamp};
+use crate::{OpAction, OpId, OpOutcome, OrderId, Outbox, Timestamp};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
@@ -11,7 +13,7 @@ impl Orders {
                 self.next_order = self.next_order.max(placed.order.sequence() + 1);
                 self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
                 let (mut order, asks) = Order::place(placed);
-                self.open(&mut order, asks);
+                open(&mut self.outbox, &mut order, asks);
                 self.insert(Box::new(order));
             }
             OrderEvent::Answered { op, order, outcome, .. } => {
@@ -55,28 +57,24 @@ impl Orders {
     }
 
     fn advance(&mut self, id: OrderId, event: &OrderEvent, closed: Option<(OpId, &Ask)>) {
-        let Some(mut order) = self.orders.remove(&id) else {
+        let Some(order) = self.orders.get_mut(&id) else {
             return;
         };
-        let before = deadline(&order);
+        let before = deadline(order);
         let asks = order.advance(event, closed);
-        self.open(&mut order, asks);
-        let after = deadline(&order);
+        open(&mut self.outbox, order, asks);
+        let after = deadline(order);
         if before != after {
             before.map(|at| self.deadlines.remove(&(at, id)));
             after.map(|at| self.deadlines.insert((at, id)));
         }
-        self.orders.insert(id, order);
-    }
-
-    fn open(&mut self, order: &mut Order, asks: Vec<Ask>) {
-        for ask in asks {
-            order.open_ops.push(self.outbox.open(ask));
-        }
     }
 
     pub(super) fn insert(&mut self, order: Box<Order>) {
-        self.by_user.entry(order.user.clone()).or_default().insert(order.id);
+        match self.by_user.get_mut(&order.user) {
+            Some(ids) => ids.insert(order.id),
+            None => drop(self.by_user.insert(order.user.clone(), UserOrders::One(order.id))),
+        }
         deadline(&order).map(|at| self.deadlines.insert((at, order.id)));
         self.orders.insert(order.id, order);
     }
@@ -84,13 +82,52 @@ impl Orders {
     fn remove(&mut self, id: OrderId) -> Option<Box<Order>> {
         let order = self.orders.remove(&id)?;
         deadline(&order).map(|at| self.deadlines.remove(&(at, id)));
-        if let Some(ids) = self.by_user.get_mut(&order.user) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_user.remove(&order.user);
-            }
+        if self.by_user.get_mut(&order.user).is_some_and(|ids| ids.remove(id)) {
+            self.by_user.remove(&order.user);
         }
         Some(order)
+    }
+}
+
+/// The orders of one user: almost always one, and then it needs no set of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum UserOrders {
+    One(OrderId),
+    Many(BTreeSet<OrderId>),
+}
+
+impl UserOrders {
+    fn insert(&mut self, order: OrderId) {
+        match self {
+            Self::One(only) => *self = Self::Many(BTreeSet::from([*only, order])),
+            Self::Many(orders) => drop(orders.insert(order)),
+        }
+    }
+
+    /// Whether none is left.
+    fn remove(&mut self, order: OrderId) -> bool {
+        match self {
+            Self::One(only) => *only == order,
+            Self::Many(orders) => {
+                orders.remove(&order);
+                orders.is_empty()
+            }
+        }
+    }
+
+    /// Newest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = OrderId> {
+        let (one, many) = match self {
+            Self::One(only) => (Some(*only), None),
+            Self::Many(orders) => (None, Some(orders)),
+        };
+        one.into_iter().chain(many.into_iter().flat_map(|orders| orders.iter().rev().copied()))
+    }
+}
+
+fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Vec<Ask>) {
+    for ask in asks {
+        order.open_ops.push(outbox.open(ask));
     }
 }
 

@@ -206,7 +206,7 @@ impl Orders {
                 (OpAction::Ship { .. }, OpOutcome::Refused(refusal)) => Some(refusal),
                 _ => None,
             };
-            let result = match before.ship_refusal.as_ref().or(refused) {
+            let result = match before.ship_refusal.as_deref().or(refused) {
                 Some(refusal) => Err(refusal.clone().into()),
                 None => Ok(OrderReply::Order(Box::new(order))),
             };

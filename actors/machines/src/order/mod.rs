@@ -72,7 +72,7 @@ pub struct Orders {
     pub(crate) outbox: Outbox<Ask>,
     pub(crate) memory: Idempotency<OrderId>,
     // Both follow from the orders and are not written.
-    by_user: HashMap<UserId, BTreeSet<OrderId>>,
+    by_user: HashMap<UserId, apply::UserOrders>,
     deadlines: BTreeSet<(Timestamp, OrderId)>,
 }
 
@@ -213,8 +213,8 @@ impl Machine for Orders {
             OrderCommand::Return { .. } => self.decide_return(command, now),
             OrderCommand::Get { order } => self.decide_get(*order),
             OrderCommand::ListByUser { user } => {
-                let ids = self.by_user.get(user).into_iter().flatten().rev();
-                let orders = ids.filter_map(|id| self.order(*id)).cloned().collect();
+                let ids = self.by_user.get(user).into_iter().flat_map(|orders| orders.iter());
+                let orders = ids.filter_map(|id| self.order(id)).cloned().collect();
                 Ok(Decision::reply(OrderReply::Orders(orders)))
             }
             OrderCommand::Tick => Ok(self.decide_tick(now)),

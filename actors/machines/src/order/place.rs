@@ -8,7 +8,7 @@ use super::{
     Placed,
 };
 use crate::bounds::{self, LINES_MAX};
-use crate::{Answer, Decision, OrderId, OutOfBounds, Ticket, Timestamp, shard_of};
+use crate::{Answer, Decision, OrderId, OutOfBounds, Refusal, Ticket, Timestamp, shard_of};
 
 impl Orders {
     pub(super) fn decide_place(
@@ -71,7 +71,7 @@ impl Orders {
 /// What those who placed an order are told once it is decided.
 pub(super) fn placed_reply(order: &Order) -> Result<OrderReply, OrderRejection> {
     match &order.rejection {
-        Some(refusal) if order.state == OrderState::Rejected => Err(refusal.clone().into()),
+        Some(refusal) if order.state == OrderState::Rejected => Err(Refusal::clone(refusal).into()),
         _ => Ok(OrderReply::Placed(order.receipt())),
     }
 }

@@ -28,7 +28,7 @@ pub struct Order {
     /// Where it is in its life.
     pub state: OrderState,
     /// Why it was rejected, or why its late payment came to nothing.
-    pub rejection: Option<Refusal>,
+    pub rejection: Option<Box<Refusal>>,
     /// What is bought, one line for each SKU and location.
     pub lines: Vec<OrderLine>,
     /// The sum of the lines' amounts in minor units.
@@ -56,7 +56,7 @@ pub struct Order {
     /// Whether those who wait for it to be placed still wait.
     pub placing: bool,
     /// Why the shipment under way is refused, until those who wait for it are told.
-    pub ship_refusal: Option<Refusal>,
+    pub ship_refusal: Option<Box<Refusal>>,
 }
 
 /// Where an order is in its life.

@@ -2,7 +2,7 @@
 //! deliberately does not say what is left: the shell asks after the event is applied.
 
 use super::{OpAction, Stock, StockEvent, StockLine};
-use crate::{Location, Sku};
+use crate::{HoldId, Location, Sku};
 
 /// What an event may do to the units that can be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,62 +13,50 @@ pub enum Touch {
     Raises,
 }
 
-/// A place that an event touches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Touched {
-    /// The SKU.
-    pub sku: Sku,
-    /// Where; `None` for every location of the SKU.
-    pub location: Option<Location>,
-    /// In which direction.
-    pub touch: Touch,
-}
+/// Told of each place that an event touches: the SKU, the location (`None` for every location of the
+/// SKU), and in which direction.
+pub type Touched<'a> = dyn FnMut(&Sku, Option<&Location>, Touch) + 'a;
 
 impl Stock {
-    /// The places where `event` changes what can be reserved. To be asked **before** the event is
-    /// applied: a release names its order, and applying it forgets what the order held.
-    #[must_use]
-    pub fn touched(&self, event: &StockEvent) -> Vec<Touched> {
+    /// Tells `tell` of the places where `event` changes what can be reserved. Asked **before** the
+    /// event is applied it knows all; afterwards not those that a release frees, since applying it
+    /// forgets what the order held.
+    pub fn touched(&self, event: &StockEvent, tell: &mut Touched<'_>) {
         match event {
-            StockEvent::Defined { sku, .. } => {
-                vec![Touched { sku: sku.clone(), location: None, touch: Touch::Raises }]
-            }
+            StockEvent::Defined { sku, .. } => tell(sku, None, Touch::Raises),
             StockEvent::Adjusted { sku, location, delta, .. } => {
                 let touch = if *delta < 0 { Touch::Lowers } else { Touch::Raises };
-                let location = Some(location.clone());
-                vec![Touched { sku: sku.clone(), location, touch }]
+                tell(sku, Some(location), touch);
             }
-            StockEvent::HoldPlaced { line, .. } => vec![touched(line, Touch::Lowers)],
-            StockEvent::HoldReleased { hold, .. } => self.freed(std::slice::from_ref(hold)),
-            StockEvent::Ticked { expired, .. } => self.freed(expired),
+            StockEvent::HoldPlaced { line, .. } => all([line], Touch::Lowers, tell),
+            StockEvent::HoldReleased { hold, .. } => self.freed(&[*hold], tell),
+            StockEvent::Ticked { expired, .. } => self.freed(expired, tell),
             StockEvent::OpApplied { op, .. } => match &op.action {
-                OpAction::Reserve { lines, .. } => all(lines, Touch::Lowers),
+                OpAction::Reserve { lines, .. } => all(lines, Touch::Lowers, tell),
                 OpAction::Release => {
-                    let hold = self.order_holds.get(&op.order);
-                    hold.map(|hold| all(&hold.lines, Touch::Raises)).unwrap_or_default()
+                    if let Some(hold) = self.order_holds.get(&op.order) {
+                        all(&hold.lines, Touch::Raises, tell);
+                    }
                 }
                 OpAction::Deallocate { lines, .. }
-                | OpAction::Return { lines, restock: true, .. } => all(lines, Touch::Raises),
+                | OpAction::Return { lines, restock: true, .. } => all(lines, Touch::Raises, tell),
                 // A ship takes a unit from on_hand and from allocated: the difference stays.
-                OpAction::Allocate | OpAction::Ship { .. } | OpAction::Return { .. } => Vec::new(),
+                OpAction::Allocate | OpAction::Ship { .. } | OpAction::Return { .. } => {}
             },
             StockEvent::HoldExtended { .. }
             | StockEvent::HoldConfirmed { .. }
             | StockEvent::HoldShipped { .. }
-            | StockEvent::OpRefused { .. } => Vec::new(),
+            | StockEvent::OpRefused { .. } => {}
         }
     }
 
-    fn freed(&self, holds: &[crate::HoldId]) -> Vec<Touched> {
-        let known = holds.iter().filter_map(|hold| self.holds.get(hold));
-        known.map(|hold| touched(&hold.line, Touch::Raises)).collect()
+    fn freed(&self, holds: &[HoldId], tell: &mut Touched<'_>) {
+        for hold in holds.iter().filter_map(|hold| self.holds.get(hold)) {
+            all([&hold.line], Touch::Raises, tell);
+        }
     }
 }
 
-fn touched(line: &StockLine, touch: Touch) -> Touched {
-    Touched { sku: line.sku.clone(), location: Some(line.location.clone()), touch }
-}
-
-fn all(lines: &[StockLine], touch: Touch) -> Vec<Touched> {
-    lines.iter().map(|line| touched(line, touch)).collect()
+fn all<'a>(lines: impl IntoIterator<Item = &'a StockLine>, touch: Touch, tell: &mut Touched<'_>) {
+    lines.into_iter().for_each(|line| tell(&line.sku, Some(&line.location), touch));
 }

@@ -1,0 +1,124 @@
+//! The sold-out board: what stock shards have durably found sold out, for fronts to read without
+//! asking them. So that in a sale, where most orders are refused, a refusal costs no write.
+//!
+//! It may be late to say "sold out", never late to say "back": a place leaves the board before the
+//! event that brings stock back is applied, and enters it only when the event that took the last
+//! unit is on disk. It doesn't know how much is left.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tidegate_machines::{Location, Refusal, Sku, Stock, StockEvent, Touch};
+use tidegate_storage::Position;
+
+/// Places that are sold out, shared by all shards and fronts of a store.
+#[derive(Default)]
+pub struct Board {
+    places: RwLock<HashMap<Sku, Vec<Location>>>,
+    /// How many SKUs are on it: on most days none, and then nobody takes the lock.
+    skus: AtomicUsize,
+}
+
+impl Board {
+    /// Whether nothing of `sku` is left at `location`, durably.
+    #[must_use]
+    pub fn is_sold_out(&self, sku: &Sku, location: &Location) -> bool {
+        if self.skus.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.get(sku).is_some_and(|locations| locations.contains(location))
+    }
+
+    fn add(&self, sku: &Sku, location: &Location) {
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let locations = places.entry(sku.clone()).or_default();
+        if !locations.contains(location) {
+            locations.push(location.clone());
+        }
+        self.skus.store(places.len(), Ordering::Release);
+    }
+
+    /// Takes `sku` off, at all locations if `location` is `None`.
+    fn remove(&self, sku: &Sku, location: Option<&Location>) {
+        if self.skus.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(locations) = places.get_mut(sku) {
+            locations.retain(|known| location.is_some_and(|location| location != known));
+            if locations.is_empty() {
+                places.remove(sku);
+            }
+        }
+        self.skus.store(places.len(), Ordering::Release);
+    }
+}
+
+/// One stock shard's way to the board.
+pub(crate) struct BoardWriter {
+    board: Arc<Board>,
+    /// Sold out by events of the present turn, which has no position yet.
+    fresh: Vec<(Sku, Location)>,
+    /// Sold out since this position, which is not known to be durable, and not touched since.
+    pending: HashMap<(Sku, Location), Position>,
+}
+
+impl BoardWriter {
+    pub(crate) fn new(board: Arc<Board>) -> Self {
+        Self { board, fresh: Vec::new(), pending: HashMap::new() }
+    }
+
+    /// Before `event` is applied: what may come back leaves the board.
+    pub(crate) fn applying(&mut self, stock: &Stock, event: &StockEvent) {
+        stock.touched(event, &mut |sku, location, touch| {
+            if touch == Touch::Raises {
+                let other = |known: &(Sku, Location)| {
+                    known.0 != *sku || location.is_some_and(|location| *location != known.1)
+                };
+                self.fresh.retain(other);
+                self.pending.retain(|known, _| other(known));
+                self.board.remove(sku, location);
+            }
+        });
+    }
+
+    /// After `event` is applied: notes what it has sold out, or found sold out.
+    pub(crate) fn applied(&mut self, stock: &Stock, event: &StockEvent) {
+        let fresh = &mut self.fresh;
+        let mut note = |sku: &Sku, location: &Location| {
+            if stock.available(sku, location) == Some(0) {
+                fresh.push((sku.clone(), location.clone()));
+            }
+        };
+        if let StockEvent::OpRefused { refusal: Refusal::SoldOut { sku, location, .. }, .. } = event
+        {
+            note(sku, location);
+        }
+        stock.touched(event, &mut |sku, location, touch| {
+            if let (Touch::Lowers, Some(location)) = (touch, location) {
+                note(sku, location);
+            }
+        });
+    }
+
+    /// The present turn is in the journal up to `position`.
+    pub(crate) fn journalled(&mut self, position: Position) {
+        self.pending.extend(self.fresh.drain(..).map(|place| (place, position)));
+    }
+
+    /// Everything up to `durable` is on disk.
+    pub(crate) fn durable(&mut self, durable: Position) {
+        if self.pending.is_empty() {
+            return;
+        }
+        for ((sku, location), _) in self.pending.extract_if(|_, position| *position <= durable) {
+            self.board.add(&sku, &location);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Replays that are killed (SIGKILL: no handler runs, no buffer is written) again and again, at
+//! moments drawn from a seed, and taken up again with the same command. In the end nothing may tell
+//! them from a replay that was left alone. Power loss is another matter: the system lives on here.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tidegate::{Level, OrderState};
+
+use crate::{
+    program::{self, count, tidegate},
+    seed::Random,
+    shop::{assert_sound, orders_of},
+    traces::{self, Shape, TraceOrder},
+};
+
+/// Kills while there is work to do, spread over it.
+const KILLS_AT_WORK: u64 = 12;
+
+/// Kills of a run that has only to close and to audit.
+const KILLS_AT_THE_END: usize = 3;
+
+/// A trace, and how it is replayed.
+struct Case {
+    folder: TempDir,
+    orders: Vec<TraceOrder>,
+    concurrency: &'static str,
+    random: Random,
+}
+
+/// What can be read from a store after a replay.
+#[derive(Debug, PartialEq)]
+struct End {
+    stock: BTreeMap<String, Level>,
+    /// By the reference in its payment's event: user, lines, total, payments, state.
+    orders: BTreeMap<String, Paid>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Paid {
+    user: String,
+    lines: Vec<(String, u64, Option<u64>)>,
+    total_minor: u64,
+    captured_minor: u64,
+    payments: usize,
+    state: OrderState,
+}
+
+#[test]
+fn a_killed_replay_ends_as_one_that_was_left_alone() {
+    let shape = Shape { orders: 1_200, skus: 12, users: 30, lines_max: 4 };
+    let mut case = Case::new("a_killed_replay_ends_as_one_that_was_left_alone", shape, "1");
+    let alone = case.folder.path().join("alone");
+    let (expected, whole) = case.run_alone(&alone);
+    traces::model(&case.orders, 80).assert_matches(&expected);
+
+    let killed = case.folder.path().join("killed");
+    case.kill_at_start(&killed, 3);
+    case.kill_at_work(&killed, whole, count(&expected, "accepted"));
+    let (again, rerun) = case.run_alone(&killed);
+    assert_same_counts(&again, &expected);
+    case.kill_at_the_end(&killed, rerun);
+    let (again, _) = case.run_alone(&killed);
+    assert_same_counts(&again, &expected);
+    assert_eq!(case.end(&killed), case.end(&alone));
+    program::audit(&killed);
+}
+
+#[test]
+fn killed_replays_of_many_orders_at_a_time_oversell_and_lose_nothing() {
+    let name = "killed_replays_of_many_orders_at_a_time_oversell_and_lose_nothing";
+    let shape = Shape { orders: 4_000, skus: 12, users: 30, lines_max: 4 };
+    let mut case = Case::new(name, shape, "64");
+    let (alone, killed) = (case.folder.path().join("alone"), case.folder.path().join("killed"));
+    let (left_alone, whole) = case.run_alone(&alone);
+    case.kill_at_start(&killed, 1);
+    case.kill_at_work(&killed, whole, count(&left_alone, "accepted"));
+    let (report, _) = case.run_alone(&killed);
+
+    let refused = count(&report, "rejected_sold_out") + count(&report, "rejected_other");
+    assert_eq!(count(&report, "accepted") + refused, count(&report, "orders"), "{report}");
+    assert_eq!(count(&report, "rejected_other"), 0, "{report}");
+    let end = case.end(&killed);
+    assert_eq!(end.orders.len() as u64, count(&report, "accepted"), "each is there, and once");
+    let start = traces::model(&case.orders, 80).start;
+    for (sku, level) in &end.stock {
+        assert_eq!((level.on_hand, level.held), (start[sku], 0), "{sku}");
+        assert!(level.allocated <= level.on_hand, "{sku} is oversold: {level:?}");
+    }
+    let sold: u64 = end.stock.values().map(|level| level.allocated).sum();
+    assert_eq!(sold, count(&report, "units_sold"));
+}
+
+impl Case {
+    fn new(name: &str, shape: Shape, concurrency: &'static str) -> Self {
+        let mut random = Random::of(name);
+        let folder = tempfile::tempdir().unwrap();
+        let orders = traces::make(&folder.path().join("trace.csv"), shape, &mut random);
+        Self { folder, orders, concurrency, random }
+    }
+
+    /// Runs to the end; says how long that took, which only serves to choose when to kill.
+    fn run_alone(&self, data: &Path) -> (Value, Duration) {
+        let begun = Instant::now();
+        let trace = self.folder.path().join("trace.csv");
+        let report = program::replay(&trace, data, &["--concurrency", self.concurrency]);
+        (report, begun.elapsed())
+    }
+
+    fn command(&self, data: &Path) -> Command {
+        let mut command = tidegate();
+        command.arg("replay").arg(self.folder.path().join("trace.csv")).arg("--data").arg(data);
+        command.args(["--json", "--concurrency", self.concurrency]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// Kills a run after `delay`. False if it was over by then.
+    fn kill_after(&self, data: &Path, delay: Duration) -> bool {
+        let mut child = self.command(data).spawn().unwrap();
+        thread::sleep(delay);
+        let over = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(over.is_none_or(|status| status.success()), "it failed by itself: {over:?}");
+        over.is_none()
+    }
+
+    /// Kills while the store is created and opened.
+    fn kill_at_start(&mut self, data: &Path, kills: u64) {
+        for _ in 0..kills {
+            let delay = Duration::from_micros(self.random.between(0, 150_000));
+            self.kill_after(data, delay);
+        }
+    }
+
+    /// Kills [`KILLS_AT_WORK`] times, so that each run does about one more part of all the work.
+    fn kill_at_work(&mut self, data: &Path, whole: Duration, accepted: u64) {
+        let mut delay_us = whole.as_micros() as u64 / 5;
+        let (mut kills, mut done) = (0, Vec::new());
+        while kills < KILLS_AT_WORK {
+            let drawn = self.random.between(delay_us * 7 / 10, delay_us * 13 / 10 + 1);
+            if !self.kill_after(data, Duration::from_micros(drawn)) {
+                // It was over before: the machine is faster than it seemed.
+                delay_us /= 2;
+                continue;
+            }
+            kills += 1;
+            // A look at the crashed store; not each time, for it mends the journal's torn end.
+            if kills.is_multiple_of(2) && data.join("tidegate.store").exists() {
+                let (there, wanted) = (sold_so_far(data), accepted * kills / KILLS_AT_WORK);
+                done.push(there);
+                delay_us = if there < wanted { delay_us * 3 / 2 } else { delay_us * 9 / 10 };
+            }
+        }
+        println!("accepted at every second kill, of {accepted}: {done:?}");
+    }
+
+    /// Kills runs that find everything sold: once anywhere, and as they close and audit.
+    fn kill_at_the_end(&mut self, data: &Path, rerun: Duration) {
+        for _ in 0..KILLS_AT_THE_END {
+            let part = self.random.between(600, 1_000) as u32;
+            self.kill_after(data, rerun * part / 1_000);
+        }
+        for _ in 0..KILLS_AT_THE_END {
+            let delay = Duration::from_micros(self.random.between(0, 60_000));
+            self.kill_in_audit(data, delay);
+        }
+    }
+
+    /// Kills a run `delay` after it has opened its store for the second time, to audit it.
+    fn kill_in_audit(&self, data: &Path, delay: Duration) {
+        let mut command = self.command(data);
+        command.env("RUST_LOG", "tidegate_storage=info").stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let opened = log.lines().map(Result::unwrap).filter(|line| line.contains("journal opened"));
+        assert_eq!(opened.take(2).count(), 2, "it opens its store to sell, and to audit");
+        thread::sleep(delay);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn end(&self, data: &Path) -> End {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let gate = tidegate::Tidegate::builder(data).open().await.unwrap();
+            let mut end = End { stock: BTreeMap::new(), orders: BTreeMap::new() };
+            for sku in traces::model(&self.orders, 80).start.into_keys() {
+                let total = gate.stock().get(&sku).await.unwrap().total;
+                end.stock.insert(sku, total);
+            }
+            let mut users: Vec<&str> = self.orders.iter().map(|o| o.user.as_str()).collect();
+            users.sort_unstable();
+            users.dedup();
+            for user in users {
+                for order in orders_of(&gate, user, 50).await {
+                    let reference = order.payments[0].event_id.to_string();
+                    let before = end.orders.insert(reference, Paid::of(&order));
+                    assert_eq!(before, None, "one reference, two orders: {order:?}");
+                }
+            }
+            gate.close().await.unwrap();
+            end
+        })
+    }
+}
+
+impl Paid {
+    fn of(order: &tidegate::Order) -> Self {
+        let lines = order.lines.iter();
+        Self {
+            user: order.user.to_string(),
+            lines: lines.map(|l| (l.sku.to_string(), l.quantity, l.amount_minor)).collect(),
+            total_minor: order.total_minor,
+            captured_minor: order.captured_minor,
+            payments: order.payments.len(),
+            state: order.state,
+        }
+    }
+}
+
+/// How many orders a crashed store has, by its audit, which must pass at any moment.
+fn sold_so_far(data: &Path) -> u64 {
+    assert_sound(data);
+    let report = tidegate::audit(data).unwrap();
+    let found = report.checks.iter().find(|check| check.name == "conservation").unwrap();
+    let numbers = found.detail.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+    // In memory, archived, or both.
+    numbers.max().unwrap()
+}
+
+fn assert_same_counts(one: &Value, other: &Value) {
+    for field in ["orders", "skipped_orders", "skipped_lines", "accepted", "rejected_sold_out"] {
+        assert_eq!(count(one, field), count(other, field), "{field}");
+    }
+    for field in ["rejected_other", "units_sold"] {
+        assert_eq!(count(one, field), count(other, field), "{field}");
+    }
+    assert_eq!(one["audit"]["ok"], true);
+}

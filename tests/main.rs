@@ -1,0 +1,18 @@
+//! Tidegate from outside: the library as a host uses it, and the program as a shell runs it. One
+//! binary, so that it is linked once. What a single package promises is tested beside its code.
+
+mod disks;
+mod holds;
+mod kills;
+mod lifecycle;
+mod opening;
+mod orders;
+mod program;
+mod queue;
+mod random;
+mod replay;
+mod seed;
+mod shop;
+mod supervision;
+mod tidy;
+mod traces;
