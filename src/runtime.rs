@@ -87,8 +87,11 @@ pub struct Builder {
     idempotency: IdempotencyBounds,
     snapshot_every_bytes: u64,
     time: Box<dyn TimeSource>,
-    machines: Vec<Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Shards>, OpenError> + Send>>,
+    machines: Vec<AddMachine>,
 }
+
+/// Wires and starts the shards of one kind of machine.
+type AddMachine = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Shards>, OpenError> + Send>;
 
 impl Builder {
     fn new(dir: PathBuf) -> Self {

@@ -1,6 +1,9 @@
 //! Tidegate from outside: the library as a host uses it, and the program as a shell runs it. One
 //! binary, so that it is linked once. What a single package promises is tested beside its code.
 
+// All of this is test code: a failed unwrap is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod disks;
 mod holds;
 mod kills;

@@ -32,9 +32,8 @@ fn field(rejection: OrderRejection) -> &'static str {
 async fn what_is_out_of_bounds_is_named_and_changes_nothing() {
     let shop = shop_with_a_mug().await;
     let before = shop.picture(&["mug", "cup"], &["ada", "bob"]).await;
-    let many = |lines: usize| {
-        (0..lines).fold(NewOrder::new("ada"), |order, _| order.line("mug", 1))
-    };
+    let many =
+        |lines: usize| (0..lines).fold(NewOrder::new("ada"), |order, _| order.line("mug", 1));
     let too_long = "x".repeat(65);
     let amount = bounds::AMOUNT_MINOR_MAX;
     let cases = [
@@ -59,14 +58,8 @@ async fn what_is_out_of_bounds_is_named_and_changes_nothing() {
         (mug(1).hold_ms(bounds::HOLD_MS_MAX + 1), "hold_ms"),
         (NewOrder::new("ada").line_for("mug", 1, amount + 1), "amount_minor"),
         (NewOrder::new("ada").line_for("mug", 1, u64::MAX), "amount_minor"),
-        (
-            NewOrder::new("ada").line_for("mug", 1, amount).line_for("mug", 1, 1),
-            "amount_minor",
-        ),
-        (
-            NewOrder::new("ada").line_for("mug", 1, amount).line_for("cup", 1, 1),
-            "total_minor",
-        ),
+        (NewOrder::new("ada").line_for("mug", 1, amount).line_for("mug", 1, 1), "amount_minor"),
+        (NewOrder::new("ada").line_for("mug", 1, amount).line_for("cup", 1, 1), "total_minor"),
     ];
     for (order, expected) in cases {
         let shown = format!("{order:?}");
@@ -182,7 +175,6 @@ async fn the_same_key_with_another_order_is_a_conflict() {
             mug(2).line("mug", 1),
             NewOrder::new("bob").line("mug", 2),
             NewOrder::new("ada").line_for("mug", 2, 200),
-            mug(2).at("main"),
         ];
         for other in others {
             let shown = format!("round {round}: {other:?}");
@@ -301,10 +293,8 @@ async fn stock_that_is_promised_can_not_be_taken_away() {
     }
     let ghost = Adjustment::new("ghost", 1, "arrival");
     let error = shop.gate.stock().adjust(ghost, "b").await.unwrap_err();
-    let unknown = matches!(
-        error.rejection(),
-        Some(StockRejection::Refused(Refusal::UnknownSku { .. }))
-    );
+    let unknown =
+        matches!(error.rejection(), Some(StockRejection::Refused(Refusal::UnknownSku { .. })));
     assert!(unknown, "{error}");
     assert_eq!(shop.levels("mug").await, (10, 2, 0));
     shop.gate.stock().adjust(take(-8), "b").await.unwrap();
@@ -319,7 +309,8 @@ async fn an_order_can_be_answered_when_it_is_queued() {
     shop.until_state(good.id, OrderState::AwaitingPayment).await;
     let bad = shop.place(mug(1).respond_async(), "b").await;
     let bad = shop.until_state(bad.id, OrderState::Rejected).await;
-    assert!(matches!(bad.rejection, Some(Refusal::SoldOut { .. })), "{bad:?}");
+    let refusal = bad.rejection.as_ref().expect("a reason").to_string();
+    assert!(refusal.contains("is sold out"), "{refusal}");
     let again = shop.place(mug(1).respond_async(), "b").await;
     assert_eq!((again.id, again.state), (bad.id, OrderState::Rejected));
     shop.audited().await;

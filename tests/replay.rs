@@ -243,18 +243,14 @@ fn an_audit_of_no_store_says_so_and_makes_none() {
     assert_eq!(fs::read_dir(empty).unwrap().count(), 0);
 }
 
-fn arguments<'a>(trace: &'a Path, data: &'a Path, more: &[&'a str]) -> Vec<&'a OsStr> {
+fn arguments<'a>(trace: &'a Path, data: &'a Path, more: &'a [&'a str]) -> Vec<&'a OsStr> {
     let fixed = ["replay".as_ref(), trace.as_os_str(), "--data".as_ref(), data.as_os_str()];
     fixed.into_iter().chain(more.iter().map(OsStr::new)).collect()
 }
 
 fn run_at(trace: &Path, data: &Path, percent: u64, concurrency: u64) -> serde_json::Value {
     let (percent, concurrency) = (percent.to_string(), concurrency.to_string());
-    program::replay(
-        trace,
-        data,
-        &["--stock-percent", &percent, "--concurrency", &concurrency],
-    )
+    program::replay(trace, data, &["--stock-percent", &percent, "--concurrency", &concurrency])
 }
 
 fn assert_malformed(trace: &[u8], line: u64) {
@@ -262,10 +258,7 @@ fn assert_malformed(trace: &[u8], line: u64) {
     let (path, store) = (folder.path().join("bad.csv"), folder.path().join("store"));
     fs::write(&path, trace).unwrap();
     for more in [&[][..], &["--json"]] {
-        run(arguments(&path, &store, more)).assert_failed(&[
-            "bad.csv",
-            &format!("line {line}: "),
-        ]);
+        run(arguments(&path, &store, more)).assert_failed(&["bad.csv", &format!("line {line}: ")]);
     }
     assert!(!store.exists(), "a store was made for a trace that can't be read");
 }

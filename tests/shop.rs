@@ -1,7 +1,12 @@
 //! What tests of the library share: small stores in temporary folders, and short words for what a
 //! host does with them. It asserts nothing of its own but that setting up works.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tidegate::{
@@ -161,10 +166,7 @@ pub(crate) async fn orders_of(gate: &Tidegate, user: &str, page: usize) -> Vec<O
 }
 
 /// Asks until there is an answer, for what comes by itself and tells nobody.
-pub(crate) async fn eventually<T>(
-    what: &str,
-    mut ask: impl AsyncFnMut() -> Option<T>,
-) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {
