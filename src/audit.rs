@@ -15,7 +15,7 @@ use tidegate_machines::{
 };
 use tidegate_storage::{Journal, Position, State};
 
-use crate::runtime::{AtRest, OpenError};
+use crate::{error::OpenError, runtime::AtRest};
 
 /// Archived orders looked at together.
 const PAGE_ORDERS: usize = 1_024;

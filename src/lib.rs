@@ -2,6 +2,9 @@
 //! traffic surge.
 
 mod audit;
+mod builder;
+mod error;
+mod layout;
 mod orders;
 mod runtime;
 mod stock;
@@ -9,10 +12,12 @@ mod stock;
 pub mod machine;
 
 pub use audit::{AuditReport, Check, audit};
+pub use builder::Builder;
+pub use error::OpenError;
 pub use orders::{
     HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,
 };
-pub use runtime::{Builder, OpenError, Report, Tidegate};
+pub use runtime::{Report, Tidegate};
 pub use stock::{Adjustment, NewHold, StockClient, StockError};
 pub use tidegate_actors::{
     AskError, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport, SystemTimeSource,

@@ -212,7 +212,10 @@ impl OrdersClient {
         let order = PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint };
         match self.shards.ask(self.home(key), OrderCommand::Place(order)).await? {
             OrderReply::Placed(receipt) => Ok(receipt),
-            OrderReply::AtRest { order } => Ok(self.archived_order(order).await?.receipt()),
+            OrderReply::AtRest { order } => {
+                let order = self.archived_order(order).await?;
+                order.placed().map_err(AskError::Rejected)
+            }
             other => Err(unexpected(&other)),
         }
     }

@@ -11,22 +11,21 @@ use std::{
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
-    Board, Clock, Deliver, Durable, FromOrders, FromStock, Group, Keyring, Kit, NoEffects,
-    Projector, ProjectorReport, RestoreError, ShardOptions, ShardReport, Shards, Snapshotter,
-    SystemTimeSource, Threads, TimeSource, codec, snapshot_all,
-};
-use tidegate_machines::{
-    Orders, OrdersConfig, Stock, StockConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN,
+    ArbiterHandle, Board, Clock, Durable, FromOrders, FromStock, Group, Keyring, Kit, Projector,
+    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, codec, snapshot_all,
 };
 use tidegate_storage::{
-    ClosableState, Journal, JournalStats, State, StorageError, Store, StoreLock, StoreOptions,
-    Table,
+    ClosableState, Journal, JournalStats, Position, State, StorageError, Store, StoreLock,
+    StoreOptions,
 };
 
-use crate::{orders::OrdersClient, stock::StockClient};
-
-/// Shard counts, one row per kind.
-const LAYOUT: Table = Table(b'l');
+use crate::{
+    builder::Builder,
+    error::OpenError,
+    layout::{Layout, fresh_orders, fresh_stock},
+    orders::OrdersClient,
+    stock::StockClient,
+};
 
 /// How long closing waits for answers that are still due.
 const DRAIN_WAIT: Duration = Duration::from_secs(30);
@@ -41,271 +40,76 @@ struct Manifest {
     secret: [u8; 16],
 }
 
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The folder, the disk, or what is on it.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// A shard can't be rebuilt.
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
-    /// The number of shards is fixed when a store is created.
-    #[error(
-        "this store has {stored} {name} shards, not {asked}; leave the number out, or ask for {stored}"
-    )]
-    ShardCount {
-        /// The kind of shard.
-        name: &'static str,
-        /// What the store has.
-        stored: u16,
-        /// What was asked for.
-        asked: u16,
-    },
-    /// Bytes of the store's own that this program can't understand.
-    #[error("the store's {what} can't be understood: {cause}")]
-    Codec {
-        /// Which bytes.
-        what: &'static str,
-        /// What is wrong with them.
-        cause: codec::CodecError,
-    },
-    /// The system can't start a thread.
-    #[error("can't start a thread: {0}")]
-    Threads(#[from] std::io::Error),
-}
-
-/// How a store is opened. Get it from [`Tidegate::builder`].
-pub struct Builder {
-    dir: PathBuf,
-    storage: StoreOptions,
-    shards: ShardOptions,
-    arbiters: Option<usize>,
-    order_shards: Option<u16>,
-    stock_shards: Option<u16>,
-    idempotency: IdempotencyBounds,
-    snapshot_every_bytes: u64,
-    time: Box<dyn TimeSource>,
-    machines: Vec<AddMachine>,
-}
-
-/// Wires and starts the shards of one kind of machine.
-type AddMachine = Box<dyn FnOnce(&Parts) -> Result<Arc<dyn Shards>, OpenError> + Send>;
-
-impl Builder {
-    fn new(dir: PathBuf) -> Self {
-        Self {
-            dir,
-            storage: StoreOptions::default(),
-            shards: ShardOptions::default(),
-            arbiters: None,
-            order_shards: None,
-            stock_shards: None,
-            idempotency: IdempotencyBounds::default(),
-            snapshot_every_bytes: 256 << 20,
-            time: Box::new(SystemTimeSource),
-            machines: Vec::new(),
-        }
+/// Opens the store as `builder` says.
+pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
+    let mut options = StoreOptions::default();
+    if let Some(bytes) = builder.segment_bytes {
+        options.journal.segment_bytes = bytes;
+    }
+    let (dir, fresh) = (builder.dir, fresh_manifest()?);
+    let opened = blocking(move || Store::open(&dir, &options, || fresh)).await??;
+    let manifest: Manifest = codec::decode(&opened.manifest)
+        .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let state = Arc::new(ClosableState::new(opened.state));
+    // From here on an error ends what has begun in the same order as a close.
+    let mut running = Running {
+        groups: Vec::new(),
+        snapshotter: None,
+        threads: Some(Threads::start(builder.arbiters.unwrap_or(cores))?),
+        journal: opened.journal,
+        state,
+        _lock: opened.lock,
+    };
+    let mut parts = Parts {
+        journal: Arc::clone(&running.journal),
+        state: Arc::clone(&running.state) as Arc<dyn State>,
+        clock: Arc::new(Clock::new(builder.time)),
+        arbiters: running.threads.iter().flat_map(Threads::arbiters).cloned().collect(),
+        layout: Layout::read(&*running.state)?,
+        shard_options: builder.shards,
+        shards_default: u16::try_from(cores).unwrap_or(u16::MAX),
+    };
+    if parts.layout.is_empty() && parts.journal.appended() > Position::ZERO {
+        return Err(OpenError::StateMissing);
     }
 
-    /// Threads for the actors. Default: one per core.
-    #[must_use]
-    pub fn arbiters(mut self, arbiters: usize) -> Self {
-        self.arbiters = Some(arbiters);
-        self
+    // A new kind of durable actor is a line or two here.
+    let memory = builder.idempotency;
+    let stock = parts.group(builder.stock_shards, move |shard| fresh_stock(shard, memory))?;
+    let stock_shards = stock.len();
+    let fresh = move |shard| fresh_orders(shard, stock_shards, memory);
+    let orders = parts.group(builder.order_shards, fresh)?;
+
+    let projector = Projector::new(Arc::clone(&parts.state));
+    let (handle, board) = (projector.handle(), Arc::new(Board::default()));
+    stock.start(&parts.arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
+    orders.start(&parts.arbiters, |_| Box::new(FromOrders::new(stock.clone(), handle.clone())));
+    running.groups = vec![Arc::new(stock.clone()), Arc::new(orders.clone())];
+    for machine in builder.machines {
+        running.groups.push(machine(&mut parts)?);
     }
-
-    /// Order shards. Fixed when the store is created; default then: one per core.
-    #[must_use]
-    pub fn order_shards(mut self, shards: u16) -> Self {
-        self.order_shards = Some(shards.max(1));
-        self
-    }
-
-    /// Stock shards. Fixed when the store is created; default then: one per core.
-    #[must_use]
-    pub fn stock_shards(mut self, shards: u16) -> Self {
-        self.stock_shards = Some(shards.max(1));
-        self
-    }
-
-    /// Commands in flight per shard; one more is answered `Overloaded`. Default: 16,384.
-    #[must_use]
-    pub fn in_flight_max(mut self, commands: usize) -> Self {
-        self.shards.in_flight_max = commands.max(1);
-        self
-    }
-
-    /// How long idempotency keys are remembered, in milliseconds. Default and least: 24 hours.
-    #[must_use]
-    pub fn idempotency_retention_ms(mut self, ms: u64) -> Self {
-        self.idempotency.retention_ms = ms.max(IDEMPOTENCY_RETENTION_MS_MIN);
-        self
-    }
-
-    /// Idempotency keys remembered per shard; when they are all younger than the retention, commands
-    /// with a new key are refused. Default: 8 million (about 100 bytes each).
-    #[must_use]
-    pub fn idempotency_keys_max(mut self, keys: usize) -> Self {
-        self.idempotency.keys_max = keys.max(1);
-        self
-    }
-
-    /// Size of a journal segment in bytes. Default: 64 MiB.
-    #[must_use]
-    pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.storage.journal.segment_bytes = bytes;
-        self
-    }
-
-    /// Snapshots are taken each time the journal has grown by this. Default: 256 MiB.
-    #[must_use]
-    pub fn snapshot_every_bytes(mut self, bytes: u64) -> Self {
-        self.snapshot_every_bytes = bytes.max(1);
-        self
-    }
-
-    /// Where wall-clock time comes from; for tests.
-    #[must_use]
-    pub fn time(mut self, source: impl TimeSource) -> Self {
-        self.time = Box::new(source);
-        self
-    }
-
-    /// Adds a durable sharded actor of your own: `shards` shards, each made by `fresh` and without
-    /// effects. Ask it through [`Tidegate::shards_of`].
-    #[must_use]
-    pub fn machine<M: Durable>(
-        self,
-        shards: u16,
-        fresh: impl Fn(u16) -> M + Send + Sync + 'static,
-    ) -> Self {
-        self.machine_with(shards, fresh, |_| Box::new(NoEffects))
-    }
-
-    /// The same, for a machine with effects: `deliver` makes what carries them from each shard, given
-    /// the group itself.
-    #[must_use]
-    pub fn machine_with<M: Durable>(
-        mut self,
-        shards: u16,
-        fresh: impl Fn(u16) -> M + Send + Sync + 'static,
-        deliver: impl Fn(Group<M>) -> Box<dyn Deliver<M>> + Send + 'static,
-    ) -> Self {
-        self.machines.push(Box::new(move |parts| {
-            let group = parts.group(Some(shards), fresh)?;
-            group.start(parts.threads.arbiters(), |_| deliver(group.clone()));
-            Ok(Arc::new(group))
-        }));
-        self
-    }
-
-    /// Opens the store, creating it if the folder is empty or absent; rebuilds every shard and
-    /// drives open effects again. Waits for the disk.
-    ///
-    /// # Errors
-    /// [`OpenError`], which says what to do. Nothing is changed then, but for a store half created.
-    pub async fn open(self) -> Result<Tidegate, OpenError> {
-        let (dir, storage) = (self.dir, self.storage);
-        let fresh = fresh_manifest()?;
-        let opened = blocking(move || Store::open(&dir, &storage, || fresh)).await??;
-        let manifest: Manifest = codec::decode(&opened.manifest)
-            .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let state = Arc::new(ClosableState::new(opened.state));
-        let parts = Parts {
-            journal: opened.journal,
-            state: Arc::clone(&state) as Arc<dyn State>,
-            clock: Arc::new(Clock::new(self.time)),
-            threads: Threads::start(self.arbiters.unwrap_or(cores))?,
-            shard_options: self.shards,
-            shards_default: u16::try_from(cores).unwrap_or(u16::MAX),
-        };
-        let memory = self.idempotency;
-        let stock = parts.group(self.stock_shards, move |shard| fresh_stock(shard, memory))?;
-        let stock_shards = stock.len();
-        let fresh = move |shard| fresh_orders(shard, stock_shards, memory);
-        let orders = parts.group(self.order_shards, fresh)?;
-        let projector = Projector::new(Arc::clone(&parts.state));
-        let handle = projector.handle();
-        let board = Arc::new(Board::default());
-        stock.start(parts.threads.arbiters(), |_| {
-            Box::new(FromStock::new(orders.clone(), Arc::clone(&board)))
-        });
-        orders.start(parts.threads.arbiters(), |_| {
-            Box::new(FromOrders::new(stock.clone(), handle.clone()))
-        });
-        projector.start(orders.clone())?;
-        let mut groups: Vec<Arc<dyn Shards>> =
-            vec![Arc::new(stock.clone()), Arc::new(orders.clone())];
-        for machine in self.machines {
-            groups.push(machine(&parts)?);
-        }
-        // Everything that is open when a shard is ready finds the others there.
-        try_join_all(groups.iter().map(|group| group.restore())).await?;
-        let keys = Keyring::new(manifest.secret);
-        let snapshotter = Snapshotter::start(
-            groups.clone(),
-            Arc::clone(&parts.journal),
-            Arc::clone(&parts.state),
-            self.snapshot_every_bytes,
-        )?;
-        let running = Running {
-            snapshotter: Some(snapshotter),
-            threads: Some(parts.threads),
-            journal: Arc::clone(&parts.journal),
-            state,
-            _lock: opened.lock,
-        };
-        let store = Inner {
-            stock: StockClient::new(stock, keys.clone()),
-            orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board),
-            groups,
-            projector,
-            journal: parts.journal,
-            state: parts.state,
-            running: Mutex::new(Some(running)),
-        };
-        Ok(Tidegate { inner: Arc::new(store) })
-    }
-}
-
-/// How long and how many idempotency keys a shard remembers.
-#[derive(Clone, Copy)]
-struct IdempotencyBounds {
-    retention_ms: u64,
-    keys_max: usize,
-}
-
-impl Default for IdempotencyBounds {
-    fn default() -> Self {
-        Self { retention_ms: IDEMPOTENCY_RETENTION_MS_MIN, keys_max: 8_000_000 }
-    }
-}
-
-fn fresh_stock(shard: u16, memory: IdempotencyBounds) -> Stock {
-    Stock::new(StockConfig {
-        shard,
-        idempotency_retention_ms: memory.retention_ms,
-        idempotency_keys_max: memory.keys_max,
-    })
-}
-
-fn fresh_orders(shard: u16, stock_shards: u16, memory: IdempotencyBounds) -> Orders {
-    Orders::new(OrdersConfig {
-        shard,
-        stock_shards,
-        idempotency_retention_ms: memory.retention_ms,
-        idempotency_keys_max: memory.keys_max,
-    })
-}
-
-/// How many shards of `M` the store was created with.
-fn stored_shards<M: Durable>(state: &dyn State) -> Result<Option<u16>, OpenError> {
-    let row = state.get(LAYOUT, &M::KIND.0.to_be_bytes())?;
-    let shards = row.map(|row| codec::decode(&row)).transpose();
-    shards.map_err(|cause| OpenError::Codec { what: "layout", cause })
+    parts.layout.check_all_claimed()?;
+    projector.start(orders.clone())?;
+    // Everything that is open when a shard is ready finds the others there.
+    try_join_all(running.groups.iter().map(|group| group.restore())).await?;
+    running.snapshotter = Some(Snapshotter::start(
+        running.groups.clone(),
+        Arc::clone(&parts.journal),
+        Arc::clone(&parts.state),
+        builder.snapshot_every_bytes,
+    )?);
+    let keys = Keyring::new(manifest.secret);
+    let store = Inner {
+        stock: StockClient::new(stock, keys.clone()),
+        orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board),
+        groups: running.groups.clone(),
+        projector,
+        journal: parts.journal,
+        state: parts.state,
+        running: Mutex::new(Some(running)),
+    };
+    Ok(Tidegate { inner: Arc::new(store) })
 }
 
 /// A store that is opened to be looked at, with no actor running. The folder stays locked until
@@ -317,72 +121,38 @@ pub(crate) struct AtRest {
     _lock: StoreLock,
 }
 
-/// The shards that a store was created with.
-pub(crate) struct Layout {
-    stock_shards: u16,
-    order_shards: u16,
-}
-
 impl AtRest {
     /// Opens the store in `dir`, which must be there.
     pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
         let opened = Store::open_existing(dir, &StoreOptions::default())?;
         let state: Arc<dyn State> = opened.state;
-        let layout = Layout {
-            stock_shards: stored_shards::<Stock>(&*state)?.unwrap_or(0),
-            order_shards: stored_shards::<Orders>(&*state)?.unwrap_or(0),
-        };
+        let layout = Layout::read(&*state)?;
+        if layout.is_empty() && opened.journal.appended() > Position::ZERO {
+            return Err(OpenError::StateMissing);
+        }
         Ok(Self { journal: opened.journal, state, layout, _lock: opened.lock })
     }
 }
 
-impl Layout {
-    /// Stock shards before their first event.
-    pub(crate) fn stock(&self) -> Vec<Stock> {
-        let memory = IdempotencyBounds::default();
-        (0..self.stock_shards).map(|shard| fresh_stock(shard, memory)).collect()
-    }
-
-    /// Order shards before their first event.
-    pub(crate) fn orders(&self) -> Vec<Orders> {
-        let memory = IdempotencyBounds::default();
-        (0..self.order_shards).map(|shard| fresh_orders(shard, self.stock_shards, memory)).collect()
-    }
-}
-
 /// What groups are built from.
-struct Parts {
+pub(crate) struct Parts {
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
     clock: Arc<Clock>,
-    threads: Threads,
+    pub(crate) arbiters: Vec<ArbiterHandle>,
+    layout: Layout,
     shard_options: ShardOptions,
     shards_default: u16,
 }
 
 impl Parts {
     /// A group with as many shards as the store was created with, or `asked` if that is now.
-    fn group<M: Durable>(
-        &self,
+    pub(crate) fn group<M: Durable>(
+        &mut self,
         asked: Option<u16>,
         fresh: impl Fn(u16) -> M + Send + Sync + 'static,
     ) -> Result<Group<M>, OpenError> {
-        let stored = stored_shards::<M>(&*self.state)?;
-        let shards = match (stored, asked) {
-            (Some(stored), Some(asked)) if stored != asked => {
-                return Err(OpenError::ShardCount { name: M::NAME, stored, asked });
-            }
-            (Some(stored), _) => stored,
-            (None, asked) => {
-                let shards = asked.unwrap_or(self.shards_default).max(1);
-                let mut row = Vec::new();
-                codec::encode(&shards, &mut row)
-                    .map_err(|cause| OpenError::Codec { what: "layout", cause })?;
-                self.state.put(LAYOUT, &M::KIND.0.to_be_bytes(), &row)?;
-                self.state.flush()?;
-                shards
-            }
-        };
+        let shards = self.layout.claim::<M>(asked, self.shards_default, &*self.state)?;
         let kit = Kit {
             journal: Arc::clone(&self.journal),
             state: Arc::clone(&self.state),
@@ -514,6 +284,7 @@ async fn settle(groups: &[Arc<dyn Shards>]) {
 
 /// What ends with the store, in this order.
 struct Running {
+    groups: Vec<Arc<dyn Shards>>,
     snapshotter: Option<Snapshotter>,
     threads: Option<Threads>,
     journal: Arc<dyn Journal>,
@@ -523,6 +294,8 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Clients may outlive the store: they are answered, not left waiting.
+        self.groups.iter().for_each(|group| group.close_admission());
         drop(self.snapshotter.take());
         drop(self.threads.take());
         if let Err(error) = self.journal.close() {

@@ -268,3 +268,26 @@ async fn a_users_orders_are_paged_newest_first_over_memory_and_archive() {
     assert!(matches!(bad.rejection(), Some(OrderRejection::Invalid(_))), "{bad}");
     shop.audited().await;
 }
+
+#[tokio::test]
+async fn orders_called_back_from_the_archive_leave_memory_again() {
+    let shop = shop_with_mugs(100).await;
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        let id = shop.place(mug(1), &format!("k{number}")).await.id;
+        shop.pay(id, "e", 100).await;
+        ids.push(id);
+    }
+    let shop = shop.reopened().await;
+    for id in ids {
+        // Told again, it changes nothing; refused, neither.
+        shop.pay(id, "e", 100).await;
+        let ghost = Some(vec![Units::new("ghost", 1)]);
+        shop.gate.orders().fulfil(id, ghost, "x").await.unwrap_err();
+    }
+    let folder = shop.folder().to_owned();
+    shop.gate.close().await.unwrap();
+    let report = tidegate::audit(folder).unwrap();
+    let found = report.checks.iter().find(|check| check.name == "conservation").unwrap();
+    assert_eq!(found.detail, "0 orders in memory, 20 archived");
+}

@@ -54,6 +54,10 @@ impl Shop {
         Self { gate, folder: folder.to_owned(), temporary: None, time }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Closes in order and opens again.
     pub(crate) async fn reopened(self) -> Self {
         self.gate.close().await.expect("the store closes");

@@ -96,6 +96,21 @@ pub enum RestoreError {
         /// What is wrong with it.
         cause: crate::codec::CodecError,
     },
+    /// The journal ends before a snapshot that was made from it: its end is missing.
+    #[error(
+        "the journal ends at position {durable}, but a snapshot of {shards} shard {index} is of \
+         position {position}: the journal's end is missing; restore journal and state from one backup"
+    )]
+    JournalBehind {
+        /// The kind of shard.
+        shards: &'static str,
+        /// Which one.
+        index: u16,
+        /// The snapshot's position.
+        position: Position,
+        /// The journal's last position.
+        durable: Position,
+    },
     /// The machine panicked on an event of its own.
     #[error("{shards} shard {index} panics on its own event at position {position}: {panic}")]
     Fault {

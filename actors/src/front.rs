@@ -14,11 +14,15 @@ use crate::{
 /// Where callers leave commands for a front. Only the first one of a batch costs a message, so under
 /// load a command costs one short lock instead of a mailbox slot and a wake-up.
 pub(crate) struct Intake<M: Durable> {
-    commands: Mutex<Vec<(u16, Envelope<M>)>>,
+    /// `None` once the front has gone: whoever asks then is answered at once, not left waiting.
+    commands: Mutex<Option<Addressed<M>>>,
 }
 
+/// Commands, each with its shard.
+type Addressed<M> = Vec<(u16, Envelope<M>)>;
+
 impl<M: Durable> Intake<M> {
-    fn lock(&self) -> MutexGuard<'_, Vec<(u16, Envelope<M>)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Addressed<M>>> {
         // No user code runs under this lock, so its content is whole even after a panic.
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -26,6 +30,7 @@ impl<M: Durable> Intake<M> {
     /// Leaves `commands`; returns whether the front must be woken.
     fn leave(&self, shard: u16, command: Envelope<M>) -> bool {
         let mut commands = self.lock();
+        let Some(commands) = &mut *commands else { return false };
         commands.push((shard, command));
         commands.len() == 1
     }
@@ -55,7 +60,7 @@ pub(crate) struct Wake;
 pub(crate) struct Front<M: Durable> {
     intake: Arc<Intake<M>>,
     shards: Arc<[Addr<Shard<M>>]>,
-    taken: Vec<(u16, Envelope<M>)>,
+    taken: Addressed<M>,
     batches: Vec<Vec<Envelope<M>>>,
 }
 
@@ -64,7 +69,7 @@ impl<M: Durable> Front<M> {
         arbiter: &actix_rt::ArbiterHandle,
         shards: Arc<[Addr<Shard<M>>]>,
     ) -> FrontHandle<M> {
-        let intake = Arc::new(Intake { commands: Mutex::new(Vec::new()) });
+        let intake = Arc::new(Intake { commands: Mutex::new(Some(Vec::new())) });
         let front = Self {
             intake: Arc::clone(&intake),
             batches: shards.iter().map(|_| Vec::new()).collect(),
@@ -72,6 +77,12 @@ impl<M: Durable> Front<M> {
             taken: Vec::new(),
         };
         FrontHandle { intake, front: Self::start_in_arbiter(arbiter, |_| front) }
+    }
+}
+
+impl<M: Durable> Drop for Front<M> {
+    fn drop(&mut self) {
+        drop(self.intake.lock().take());
     }
 }
 
@@ -86,7 +97,9 @@ impl<M: Durable> Handler<Wake> for Front<M> {
     type Result = ();
 
     fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
-        std::mem::swap(&mut *self.intake.lock(), &mut self.taken);
+        if let Some(commands) = &mut *self.intake.lock() {
+            std::mem::swap(commands, &mut self.taken);
+        }
         for (shard, command) in self.taken.drain(..) {
             self.batches[usize::from(shard)].push(command);
         }

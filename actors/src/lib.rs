@@ -33,4 +33,4 @@ pub use observe::{Phase, ProjectorReport, ShardReport};
 pub use projector::{Projector, ProjectorHandle};
 pub use shard::{Kit, Rebuilt, Shard, ShardOptions, rebuild, rebuild_from};
 pub use snapshotter::{Snapshottable, Snapshotter, snapshot_all};
-pub use threads::Threads;
+pub use threads::{ArbiterHandle, Threads};

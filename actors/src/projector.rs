@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,6 +30,9 @@ const FETCH_ORDERS_MAX: usize = 1_024;
 
 /// Rows written before they are made durable and forgotten in memory.
 const FLUSH_ROWS_MAX: usize = 16_384;
+
+/// Orders that a shard forgets by one event, which must stay far below the journal's bound.
+const FORGET_ORDERS_MAX: usize = 1_024;
 
 /// How long written rows wait for company before the flush.
 const LINGER: Duration = Duration::from_millis(100);
@@ -137,7 +141,9 @@ struct Work {
 
 impl Work {
     fn run(mut self, messages: &Receiver<Message>) {
-        if let Err(error) = self.work(messages) {
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work(messages)));
+        let worked = worked.map_err(|_| "it has panicked".to_owned());
+        if let Err(error) = worked.and_then(|worked| worked.map_err(|error| error.to_string())) {
             // Nothing is lost: the orders stay in memory and in the journal.
             tracing::error!(%error, "projector stopped; orders at rest stay in memory until the store is reopened");
             self.gauges.failed.store(1, Ordering::Relaxed);
@@ -220,7 +226,9 @@ impl Work {
         self.gauges.flushes.fetch_add(1, Ordering::Relaxed);
         self.rows = 0;
         for (shard, orders) in std::mem::take(&mut self.written) {
-            self.orders.tell(shard, vec![OrderCommand::Forget { orders }]);
+            let forget = orders.chunks(FORGET_ORDERS_MAX);
+            let forget = forget.map(|orders| OrderCommand::Forget { orders: orders.to_vec() });
+            self.orders.tell(shard, forget.collect());
         }
         Ok(())
     }

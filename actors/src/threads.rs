@@ -3,8 +3,11 @@
 
 use std::{io, sync::mpsc, thread};
 
-use actix_rt::{Arbiter, ArbiterHandle, System};
+use actix_rt::{Arbiter, System};
+
 use tokio::sync::oneshot;
+
+pub use actix_rt::ArbiterHandle;
 
 /// A running set of arbiters. Stopped and joined when dropped.
 pub struct Threads {

@@ -95,6 +95,11 @@ impl Batch {
         self.stamp
     }
 
+    /// Moves the writer's time on, for records added later; never back.
+    pub fn restamp(&mut self, stamp: u64) {
+        self.stamp = self.stamp.max(stamp);
+    }
+
     /// The records, each with its length in front (u32, little endian).
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -130,6 +135,9 @@ pub trait Journal: Send + Sync + 'static {
     /// [`Journal::close`], [`StorageError::TooLarge`] for a batch over the engine's bound. Then
     /// nothing was queued and `done` is never called.
     fn append(&self, batch: Batch, urgency: Urgency, done: Done) -> Result<Position, StorageError>;
+
+    /// The size of the largest batch that [`Journal::append`] takes, in bytes.
+    fn batch_bytes_max(&self) -> usize;
 
     /// The last position that was queued.
     fn appended(&self) -> Position;

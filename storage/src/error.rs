@@ -42,8 +42,8 @@ pub enum StorageError {
     },
     /// The state engine refuses to open its folder.
     #[error(
-        "the state at {path} cannot be opened: {what}; do not delete it: move the folder aside and \
-         open again, and the state is rebuilt as far back as the journal reaches"
+        "the state at {path} cannot be opened: {what}; do not delete it, finished orders are only \
+         there: keep a copy of the store, then restore it from a backup"
     )]
     StateUnusable {
         /// The state's folder.

@@ -113,6 +113,7 @@ impl<M: Durable> Shard<M> {
         gauges: Arc<ShardGauges>,
         post: Box<dyn Deliver<M>>,
     ) -> Self {
+        let turn = Turn::new(M::KIND.stream(index), kit.journal.batch_bytes_max());
         let restarts = RestartLog::new(kit.options.restarts_max, kit.options.restart_window_ms);
         Self {
             index,
@@ -122,7 +123,7 @@ impl<M: Durable> Shard<M> {
             life: Life::Restoring,
             begun: false,
             queue: VecDeque::new(),
-            turn: Turn::new(M::KIND.stream(index)),
+            turn,
             commit_scheduled: false,
             last: Position::ZERO,
             held: Held::default(),
@@ -133,9 +134,10 @@ impl<M: Durable> Shard<M> {
 
     /// Decides what is queued. Ends early when the machine panics: the rest waits for the rebuild.
     fn drain(&mut self, ctx: &mut Context<Self>) {
+        let now = self.kit.clock.now();
         while matches!(self.life, Life::Running(_)) {
             let Some(envelope) = self.queue.pop_front() else { break };
-            self.decide(envelope, ctx);
+            self.decide(envelope, now, ctx);
             if self.turn.size() >= self.kit.options.batch_bytes_max {
                 self.commit(ctx);
             }
@@ -147,27 +149,46 @@ impl<M: Durable> Shard<M> {
         }
     }
 
-    fn decide(&mut self, Envelope { command, reply }: Envelope<M>, ctx: &mut Context<Self>) {
-        let Life::Running(machine) = &mut self.life else { return };
+    fn decide(&mut self, envelope: Envelope<M>, now: Timestamp, ctx: &mut Context<Self>) {
+        let Envelope { command, reply } = envelope;
         self.gauges.commands.add(1);
-        let now = self.turn.now(|| self.kit.clock.now());
-        match self.turn.take(machine, &command, now, &*self.kit.state, &mut *self.post) {
-            Ok(Ok(decision)) => self.settle(decision, reply, now),
-            Ok(Err(rejection)) => {
+        let mut taken = self.take(&command, now);
+        if let Some(Err(turn::Failure::NoRoom(_))) = taken {
+            self.commit(ctx);
+            taken = self.take(&command, now);
+        }
+        match taken {
+            // The commit has failed; the caller is told as everyone who waits is.
+            None => {
+                self.queue.push_front(Envelope { command, reply });
+                self.refuse_queued();
+            }
+            Some(Ok(Ok(decision))) => self.settle(decision, reply, now),
+            Some(Ok(Err(rejection))) => {
                 self.gauges.rejections.add(1);
                 self.turn.answer(reply, Err(AskError::Rejected(rejection)));
             }
-            Err(turn::Failure::Recall(error)) => {
+            Some(Err(turn::Failure::Recall(error))) => {
                 tracing::error!(shards = M::NAME, index = self.index, %error, "can't recall");
                 self.turn.answer(reply, Err(AskError::Unavailable { why: error.to_string() }));
             }
-            Err(turn::Failure::Panic(panic)) => self.fail(&command, reply, panic, ctx),
+            Some(Err(turn::Failure::NoRoom(size))) => {
+                let (shards, index) = (M::NAME, self.index);
+                let panic = format!("its event of {size} bytes is over the journal's bound");
+                tracing::error!(shards, index, size, "an event is over the journal's bound");
+                self.turn.answer(reply, Err(AskError::Fault { shards, index, panic }));
+            }
+            Some(Err(turn::Failure::Panic(panic))) => self.fail(&command, reply, panic, ctx),
         }
+    }
+
+    fn take(&mut self, command: &M::Command, now: Timestamp) -> Option<turn::Taken<M>> {
+        let Life::Running(machine) = &mut self.life else { return None };
+        Some(self.turn.take(machine, command, now, &*self.kit.state, &mut *self.post))
     }
 
     /// Notes what is to be sent and who is to be answered once this turn is journalled.
     fn settle(&mut self, decision: Decision<M>, reply: Option<ReplySlot<M>>, now: Timestamp) {
-        self.turn.add_effects(decision.effects);
         match decision.answer {
             Answer::Now(answer) => self.turn.answer(reply, Ok(answer)),
             Answer::Later(ticket) => {
@@ -188,7 +209,7 @@ impl<M: Durable> Shard<M> {
         if !self.turn.has_work() {
             return;
         }
-        let done = self.turn.finish_turn();
+        let done = self.turn.end();
         if let Some(batch) = done.batch {
             let urgency = if done.replies.is_empty() { Urgency::Soon } else { Urgency::Now };
             match self.append(batch, urgency, ctx) {
@@ -204,9 +225,8 @@ impl<M: Durable> Shard<M> {
             }
         }
         // The cause has its place in the one journal, so its effects can only come after it.
-        let mut effects = done.effects;
-        self.post.deliver(&mut effects);
         self.held.hold(self.last, done.replies, done.leaving);
+        self.deliver(done.effects);
         self.release(self.kit.journal.durable());
     }
 
@@ -225,11 +245,20 @@ impl<M: Durable> Shard<M> {
 
     /// Releases what was held up to `durable`.
     fn release(&mut self, durable: Position) {
-        let mut leaving = self.held.release(durable);
+        let leaving = self.held.release(durable);
         self.post.durable(durable);
-        self.post.deliver(&mut leaving);
+        self.deliver(leaving);
         self.gauges.held.set(self.held.len() as u64);
         self.gauges.waiting.set(self.waiting.len() as u64);
+    }
+
+    /// Sends effects on. If that panics, what was not sent is only sent after the next open, so this
+    /// shard stays down until then.
+    fn deliver(&mut self, mut effects: Vec<M::Effect>) {
+        let post = &mut self.post;
+        if turn::guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
+            self.die();
+        }
     }
 
     /// Storage has failed: nothing more is acknowledged, and the state, which may be ahead of the
@@ -239,7 +268,7 @@ impl<M: Durable> Shard<M> {
             tracing::error!(shards = M::NAME, index = self.index, %error, "poisoned");
         }
         self.gauges.set_phase(Phase::Poisoned);
-        let replies = self.turn.finish_turn().replies;
+        let replies = self.turn.end().replies;
         replies.into_iter().for_each(|reply| reply.unavailable(&error));
         self.held.drop_all(&error);
         self.waiting.let_go(|| AskError::Unavailable { why: error.to_string() });
@@ -263,13 +292,14 @@ impl<M: Durable> Shard<M> {
 
     /// Looks at the time: decides what is due and lets go of those who have waited too long.
     fn look_at_time(&mut self, ctx: &mut Context<Self>) {
+        let now = self.kit.clock.now();
         for _ in 0..DUE_PER_LOOK_MAX {
             let Life::Running(machine) = &self.life else { break };
-            let Some(command) = turn::due(machine, self.kit.clock.now()) else { break };
-            self.decide(Envelope { command, reply: None }, ctx);
+            let Some(command) = turn::due(machine, now) else { break };
+            self.decide(Envelope { command, reply: None }, now, ctx);
             // Applied by now, so the next look sees what is still due.
         }
-        let oldest = self.kit.clock.now().0.saturating_sub(self.kit.options.answer_ms_max);
+        let oldest = now.0.saturating_sub(self.kit.options.answer_ms_max);
         self.waiting.let_go_before(Timestamp(oldest), || AskError::Unavailable {
             why: "another shard has not answered in time".to_owned(),
         });
@@ -342,7 +372,8 @@ impl<M: Durable> Handler<Inspect<M>> for Shard<M> {
         if let Life::Running(machine) = &self.life {
             // All of this shard's own events are at or below `last`, so the machine also stands for
             // any later position that others have reached by now.
-            look(machine, self.kit.journal.appended().max(self.last));
+            let position = self.kit.journal.appended().max(self.last);
+            turn::guarded(M::NAME, "an inspection", || look(machine, position));
         }
     }
 }

@@ -8,10 +8,13 @@ use std::{
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tidegate_machines::Timestamp;
-use tidegate_storage::{Journal, Position, Snapshots, State, StorageError};
+use tidegate_storage::{Journal, Position, Snapshots, State};
 use tokio::sync::oneshot;
 
-use super::{Life, Shard, turn::panic_text};
+use super::{
+    Life, Shard,
+    turn::{self, panic_text},
+};
 use crate::{codec, durable::Durable, error::RestoreError, observe::Phase};
 
 /// A machine as the store remembers it.
@@ -39,6 +42,10 @@ pub fn rebuild<M: Durable>(
     let Some((position, bytes)) = snapshot else {
         return rebuild_from(index, fresh, Position::ZERO, journal);
     };
+    let durable = journal.durable();
+    if position > durable {
+        return Err(RestoreError::JournalBehind { shards: M::NAME, index, position, durable });
+    }
     let (stamp, mut machine): (Timestamp, M) = codec::decode_snapshot(&bytes)
         .map_err(|cause| RestoreError::Codec { shards: M::NAME, index, position, cause })?;
     machine.reconfigure(&fresh);
@@ -92,8 +99,11 @@ impl<M: Durable> Shard<M> {
             rebuild(index, (kit.fresh)(index), &*kit.journal, &kit.state)
         });
         ctx.wait(job.into_actor(self).map(move |result, shard, ctx| {
-            let gone = RestoreError::Storage(StorageError::Closed);
-            let result = shard.restored(result.unwrap_or(Err(gone)), ctx);
+            let result = result.unwrap_or_else(|panic| {
+                let (shards, position, panic) = (M::NAME, Position::ZERO, panic.to_string());
+                Err(RestoreError::Fault { shards, index, position, panic })
+            });
+            let result = shard.restored(result, ctx);
             match (ready, result) {
                 // Whoever opens the store may have given up meanwhile.
                 (Some(ready), result) => drop(ready.send(result)),
@@ -114,10 +124,18 @@ impl<M: Durable> Shard<M> {
             Ok(Rebuilt { machine, stamp, position }) => {
                 self.kit.clock.observe(stamp);
                 self.last = self.last.max(position);
-                let mut open = machine.outstanding();
+                let (shards, index) = (M::NAME, self.index);
+                let open = turn::guarded(shards, "finding open effects", || machine.outstanding());
                 self.life = Life::Running(machine);
                 self.gauges.set_phase(Phase::Running);
-                self.post.deliver(&mut open);
+                match open {
+                    Some(open) => self.deliver(open),
+                    None => self.die(),
+                }
+                if matches!(self.life, Life::Dead) {
+                    let panic = "its open effects can't be driven".to_owned();
+                    return Err(RestoreError::Fault { shards, index, position, panic });
+                }
                 self.drain(ctx);
                 Ok(())
             }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use actix::{ActorContext, Context};
 use tidegate_machines::Timestamp;
 
-use super::{Life, ReplySlot, Shard};
+use super::{Life, ReplySlot, Shard, turn};
 use crate::{durable::Durable, error::AskError, observe::Phase};
 
 /// When a shard was restarted of late.
@@ -62,15 +62,19 @@ impl<M: Durable> Shard<M> {
 
     /// Tells the shard that sent `command` that it will not be done here.
     pub(super) fn report_fault(&mut self, command: &M::Command) {
-        if let Some(effect) = M::fault(command) {
-            self.post.deliver(&mut vec![effect]);
+        let fault = turn::guarded(M::NAME, "a fault report", || M::fault(command)).flatten();
+        if let Some(effect) = fault {
+            let post = &mut self.post;
+            turn::guarded(M::NAME, "a delivery", || post.deliver(&mut vec![effect]));
         }
     }
 
     pub(super) fn die(&mut self) {
         self.life = Life::Dead;
         self.gauges.set_phase(Phase::Dead);
-        self.waiting.let_go(|| AskError::Dead { shards: M::NAME, index: self.index });
+        // Their commands are in the journal, and will be driven on after the next open.
+        let why = || format!("{} shard {} is down", M::NAME, self.index);
+        self.waiting.let_go(|| AskError::Unavailable { why: why() });
         self.refuse_queued();
     }
 }

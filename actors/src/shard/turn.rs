@@ -17,13 +17,22 @@ use crate::{
     group::Outcome,
 };
 
-/// Why a command could not be decided.
+/// What a batch adds to each record.
+const RECORD_BYTES: usize = 4;
+
+/// Why a command could not be decided. But for a panic, nothing has changed.
 pub(super) enum Failure {
-    /// A resting entity could not be read; nothing has changed.
+    /// A resting entity could not be read.
     Recall(RecallError),
+    /// The turn has no room for its event, of so many bytes. An empty turn may have.
+    NoRoom(usize),
     /// The machine panicked; its state is not to be trusted any more.
     Panic(String),
 }
+
+/// What a command comes to: a decision without its effects, which are in the turn.
+pub(super) type Taken<M> =
+    Result<Result<Decision<M>, <M as tidegate_machines::Machine>::Rejection>, Failure>;
 
 /// An answer that is ready to be sent.
 pub(super) struct Ready<M: Durable> {
@@ -59,21 +68,17 @@ impl<M: Durable> Default for Done<M> {
 
 /// See the module.
 pub(super) struct Turn<M: Durable> {
-    now: Option<Timestamp>,
     stream: StreamId,
+    /// What one batch may hold.
+    bytes_max: usize,
     scratch: Vec<u8>,
     done: Done<M>,
 }
 
 impl<M: Durable> Turn<M> {
-    /// An empty turn; its events will belong to `stream`.
-    pub(super) fn new(stream: StreamId) -> Self {
-        Self { now: None, stream, scratch: Vec::new(), done: Done::default() }
-    }
-
-    /// The one stamp of this turn.
-    pub(super) fn now(&mut self, clock: impl FnOnce() -> Timestamp) -> Timestamp {
-        *self.now.get_or_insert_with(clock)
+    /// An empty turn; its events will belong to `stream`, and take up to `bytes_max`.
+    pub(super) fn new(stream: StreamId, bytes_max: usize) -> Self {
+        Self { stream, bytes_max, scratch: Vec::new(), done: Done::default() }
     }
 
     /// Decides `command` and applies its event. After a panic nothing of this command is in the turn.
@@ -84,17 +89,19 @@ impl<M: Durable> Turn<M> {
         now: Timestamp,
         state: &dyn State,
         post: &mut dyn Deliver<M>,
-    ) -> Result<Result<Decision<M>, M::Rejection>, Failure> {
+    ) -> Taken<M> {
         let turn = AssertUnwindSafe(|| {
             if let Some(first) = machine.recall(command, state).map_err(Failure::Recall)? {
                 // What brings an entity back can only be refused if it is there already.
                 if let Ok(decision) = machine.decide(&first, now) {
-                    self.apply(machine, &decision, now, post)?;
+                    self.apply(machine, decision.event.as_ref(), now, post)?;
+                    self.add_effects(decision.effects);
                 }
             }
             Ok(match machine.decide(command, now) {
-                Ok(decision) => {
-                    self.apply(machine, &decision, now, post)?;
+                Ok(mut decision) => {
+                    self.apply(machine, decision.event.as_ref(), now, post)?;
+                    self.add_effects(std::mem::take(&mut decision.effects));
                     Ok(decision)
                 }
                 Err(rejection) => Err(rejection),
@@ -103,23 +110,29 @@ impl<M: Durable> Turn<M> {
         catch_unwind(turn).unwrap_or_else(|panic| Err(Failure::Panic(panic_text(&*panic))))
     }
 
-    /// Applies first: an event that its machine can't apply must never reach the journal.
+    /// Applies before it adds to the batch: an event that its machine can't apply must never reach
+    /// the journal. Encodes before it applies: one that can't be journalled must not be applied.
     fn apply(
         &mut self,
         machine: &mut M,
-        decision: &Decision<M>,
+        event: Option<&M::Event>,
         now: Timestamp,
         post: &mut dyn Deliver<M>,
     ) -> Result<(), Failure> {
-        let Some(event) = &decision.event else { return Ok(()) };
-        post.applying(machine, event);
-        machine.apply(event);
-        post.applied(machine, event);
+        let Some(event) = event else { return Ok(()) };
         self.scratch.clear();
         codec::encode(event, &mut self.scratch)
             .map_err(|error| Failure::Panic(format!("its event can't be encoded: {error}")))?;
+        let size = self.scratch.len() + RECORD_BYTES;
+        if self.size() + size > self.bytes_max {
+            return Err(Failure::NoRoom(size));
+        }
+        post.applying(machine, event);
+        machine.apply(event);
+        post.applied(machine, event);
         let stream = self.stream;
         let batch = self.done.batch.get_or_insert_with(|| Batch::new(stream, now.0));
+        batch.restamp(now.0);
         let Ok(()) = batch.push::<std::convert::Infallible>(|bytes| {
             bytes.extend_from_slice(&self.scratch);
             Ok(())
@@ -127,7 +140,7 @@ impl<M: Durable> Turn<M> {
         Ok(())
     }
 
-    pub(super) fn add_effects(&mut self, effects: Vec<M::Effect>) {
+    fn add_effects(&mut self, effects: Vec<M::Effect>) {
         for effect in effects {
             if M::leaves_store(&effect) {
                 self.done.leaving.push(effect);
@@ -164,9 +177,8 @@ impl<M: Durable> Turn<M> {
         batch.is_some() || !(replies.is_empty() && effects.is_empty() && leaving.is_empty())
     }
 
-    /// Ends the turn; the next one gets a new stamp.
-    pub(super) fn finish_turn(&mut self) -> Done<M> {
-        self.now = None;
+    /// Ends the turn.
+    pub(super) fn end(&mut self) -> Done<M> {
         std::mem::take(&mut self.done)
     }
 }
@@ -174,6 +186,15 @@ impl<M: Durable> Turn<M> {
 /// What is due, or nothing if asking panics (the next command will meet the same panic, and be told).
 pub(super) fn due<M: Durable>(machine: &M, now: Timestamp) -> Option<M::Command> {
     catch_unwind(AssertUnwindSafe(|| machine.due(now))).unwrap_or_default()
+}
+
+/// Runs code that is not the shard's own where a panic would take the actor and its mailbox along.
+pub(super) fn guarded<T>(shards: &str, what: &str, run: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run))
+        .inspect_err(|panic| {
+            tracing::error!(shards, panic = panic_text(&**panic), "{what} has panicked");
+        })
+        .ok()
 }
 
 /// The message of a panic.

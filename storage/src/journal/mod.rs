@@ -193,6 +193,10 @@ impl Journal for FileJournal {
         self.shared.queue.append(batch, urgency, done)
     }
 
+    fn batch_bytes_max(&self) -> usize {
+        usize::try_from(self.batch_bytes_max).unwrap_or(usize::MAX)
+    }
+
     fn appended(&self) -> Position {
         self.shared.queue.appended()
     }

@@ -184,6 +184,10 @@ impl Journal for MemoryJournal {
         Ok(last)
     }
 
+    fn batch_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     fn appended(&self) -> Position {
         Position(disk::lock(&self.shared.log).appended)
     }

@@ -62,7 +62,6 @@ impl Order {
             key: placed.key,
             respond_async: placed.respond_async,
             placing: true,
-            ship_refusal: None,
         };
         let asks = order.reserve();
         (order, asks)
@@ -129,15 +128,11 @@ impl Order {
             (OpAction::Deallocate { .. }, _) => {
                 self.set_leg(ask.to, LegState::Deallocating, LegState::Free);
             }
-            (OpAction::Ship { lines }, OpOutcome::Refused(refusal)) => {
-                self.unship(lines);
-                self.ship_refusal.get_or_insert_with(|| Box::new(refusal.clone()));
-            }
+            (OpAction::Ship { lines }, OpOutcome::Refused(_)) => self.unship(ask.key, lines),
             (OpAction::Ship { .. } | OpAction::Return { .. }, _) => {}
         }
         if self.open_ops.is_empty() && asks.is_empty() {
             self.placing = false;
-            self.ship_refusal = None;
             let shipped = self.lines.iter().all(|line| line.shipped == line.quantity);
             if shipped && self.state == OrderState::Confirmed {
                 self.state = OrderState::Completed;
@@ -247,15 +242,14 @@ impl Order {
 
     fn fulfil(&mut self, at: Timestamp, key: KeyHash, lines: &[StockLine]) -> Vec<Ask> {
         self.each_line(lines, |line, units| line.shipped += units);
-        self.fulfilments.push(Fulfilment { at, lines: lines.to_vec() });
+        self.fulfilments.push(Fulfilment { at, key, lines: lines.to_vec() });
         self.by_shard(lines, Some(key), |lines| OpAction::Ship { lines })
     }
 
     // Takes a refused shipment out of the record: what its other legs shipped stays.
-    fn unship(&mut self, refused: &[StockLine]) {
+    fn unship(&mut self, key: Option<KeyHash>, refused: &[StockLine]) {
         self.each_line(refused, |line, units| line.shipped = line.shipped.saturating_sub(units));
-        let all_in = |f: &&mut Fulfilment| refused.iter().all(|line| f.lines.contains(line));
-        if let Some(fulfilment) = self.fulfilments.iter_mut().rev().find(all_in) {
+        for fulfilment in self.fulfilments.iter_mut().filter(|f| Some(f.key) == key) {
             fulfilment.lines.retain(|line| !refused.contains(line));
         }
         self.fulfilments.retain(|fulfilment| !fulfilment.lines.is_empty());

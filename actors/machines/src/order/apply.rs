@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Ask, Order, OrderEvent, OrderState, Orders};
-use crate::{OpAction, OpId, OpOutcome, OrderId, Outbox, Timestamp};
+use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
@@ -20,12 +20,13 @@ impl Orders {
                 let Some(ask) = self.outbox.close(*op) else {
                     return;
                 };
-                if let (Some(key), OpOutcome::Refused(_), OpAction::Ship { .. }) =
-                    (ask.key, outcome, &ask.action)
+                self.advance(*order, event, Some((*op, &ask)));
+                if let (Some(key), OpOutcome::Refused(_)) = (ask.key, outcome)
+                    && self.order(*order).is_some_and(|order| !order.has_shipment(key))
                 {
+                    // Nothing of the shipment is left: it was refused, and its key is free.
                     self.memory.unbind(key);
                 }
-                self.advance(*order, event, Some((*op, &ask)));
                 if self.order(*order).is_some_and(Order::vanishes)
                     && let Some(order) = self.remove(*order)
                 {

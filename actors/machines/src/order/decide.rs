@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use super::{
     Ask, CHANGE, Order, OrderCommand, OrderEffect, OrderEvent, OrderLine, OrderRejection,
-    OrderReply, OrderState, Orders, Payment, place,
+    OrderReply, OrderState, Orders, Payment, SHIP, place,
 };
 use crate::bounds::{self, EXPIRIES_PER_EVENT_MAX, LINES_MAX, ORDER_ENTRIES_MAX};
 use crate::{
-    Answer, Decision, Fingerprint, KeyHash, OpAction, OpId, OpOutcome, OrderId, OutOfBounds,
-    StockLine, Ticket, Timestamp,
+    Answer, Decision, Fingerprint, KeyHash, OpId, OpOutcome, OrderId, OutOfBounds, StockLine,
+    Ticket, Timestamp,
 };
 
 type Decided = Result<Decision<Orders>, OrderRejection>;
@@ -72,6 +72,9 @@ impl Orders {
             return Ok(None);
         };
         match self.order(*id) {
+            Some(order) if self.is_shipping(order, key) => {
+                Ok(Some(Decision::later(ship_ticket(key))))
+            }
             Some(order) => Ok(Some(Decision::nothing().answered(answer(order)))),
             None => self.away(*id).map(Some),
         }
@@ -147,7 +150,8 @@ impl Orders {
             return Err(OrderRejection::ChangeUnderWay { order: id });
         }
         self.memory.check_room(self.config.idempotency_keys_max)?;
-        Ok(self.changed(order, OrderEvent::Fulfilled { at, order: id, key, fingerprint, lines }))
+        let event = OrderEvent::Fulfilled { at, order: id, key, fingerprint, lines };
+        Ok(self.changed(order, event).answered(Answer::Later(ship_ticket(key))))
     }
 
     pub(super) fn decide_return(&self, command: &OrderCommand, at: Timestamp) -> Decided {
@@ -194,25 +198,33 @@ impl Orders {
         };
         let event = OrderEvent::Answered { at, op, order: id, outcome: outcome.clone() };
         let (order, mut decision) = self.change(before, event, Some((op, ask)));
+        if let Some(key) = ask.key.filter(|key| !self.is_shipping(&order, *key)) {
+            let result = match outcome {
+                OpOutcome::Refused(refusal) if !order.has_shipment(key) => {
+                    Err(refusal.clone().into())
+                }
+                _ => Ok(OrderReply::Order(Box::new(order.clone()))),
+            };
+            decision = decision.settling(ship_ticket(key), result);
+        }
         if !order.open_ops.is_empty() {
             return decision;
         }
         if before.placing {
-            decision = decision.settling(place::ticket(id), place::placed_reply(&order));
+            decision = decision.settling(place::ticket(id), order.placed().map(OrderReply::Placed));
         }
         let asked_more = !order.payments.is_empty() || order.state == OrderState::Cancelled;
         if !before.placing || asked_more {
-            let refused = match (&ask.action, outcome) {
-                (OpAction::Ship { .. }, OpOutcome::Refused(refusal)) => Some(refusal),
-                _ => None,
-            };
-            let result = match before.ship_refusal.as_deref().or(refused) {
-                Some(refusal) => Err(refusal.clone().into()),
-                None => Ok(OrderReply::Order(Box::new(order))),
-            };
-            decision = decision.settling(Ticket { subject: id.0, purpose: CHANGE }, result);
+            let change = Ticket { subject: id.0, purpose: CHANGE };
+            decision = decision.settling(change, Ok(OrderReply::Order(Box::new(order))));
         }
         decision
+    }
+
+    // Whether a stock shard has yet to answer for the shipment that was asked for with `key`.
+    fn is_shipping(&self, order: &Order, key: KeyHash) -> bool {
+        let of_key = |op: &OpId| self.outbox.get(*op).is_some_and(|ask| ask.key == Some(key));
+        order.open_ops.iter().any(of_key)
     }
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
@@ -253,6 +265,11 @@ impl Orders {
         let event = OrderEvent::Revived { order: Box::new(order.clone()) };
         Decision::event(event).with_effect(archive)
     }
+}
+
+// Half of the key's hash is as good as unique, and only names those who wait at this moment.
+fn ship_ticket(key: KeyHash) -> Ticket {
+    Ticket { subject: key.0 as u64, purpose: SHIP }
 }
 
 fn answer(order: &Order) -> Answer<OrderReply> {

@@ -35,6 +35,9 @@ pub const PLACE: u8 = 1;
 /// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until a change of an order is
 /// done.
 pub const CHANGE: u8 = 2;
+/// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until a shipment is done. Its
+/// subject is the shipment's key, so that nobody else is told of its refusal.
+pub const SHIP: u8 = 3;
 
 /// What an order shard is told about itself. Used to decide only, so all but the shards may change
 /// between runs.

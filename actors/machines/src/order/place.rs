@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    NewLine, Order, OrderEvent, OrderRejection, OrderReply, OrderState, Orders, PLACE, PlaceOrder,
-    Placed,
+    NewLine, Order, OrderEvent, OrderRejection, OrderReply, Orders, PLACE, PlaceOrder, Placed,
 };
 use crate::bounds::{self, LINES_MAX};
-use crate::{Answer, Decision, OrderId, OutOfBounds, Refusal, Ticket, Timestamp, shard_of};
+use crate::{Answer, Decision, OrderId, OutOfBounds, Ticket, Timestamp, shard_of};
 
 impl Orders {
     pub(super) fn decide_place(
@@ -64,15 +63,7 @@ impl Orders {
         if order.placing {
             return Ok(Decision::later(ticket(id)));
         }
-        placed_reply(order).map(Decision::reply)
-    }
-}
-
-/// What those who placed an order are told once it is decided.
-pub(super) fn placed_reply(order: &Order) -> Result<OrderReply, OrderRejection> {
-    match &order.rejection {
-        Some(refusal) if order.state == OrderState::Rejected => Err(Refusal::clone(refusal).into()),
-        _ => Ok(OrderReply::Placed(order.receipt())),
+        order.placed().map(OrderReply::Placed).map(Decision::reply)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Payment, PaymentKind, Receipt};
+use super::{OrderRejection, Payment, PaymentKind, Receipt};
 use crate::{KeyHash, Location, OpId, OrderId, Refusal, Sku, StockLine, Timestamp, UserId};
 
 /// An order.
@@ -55,8 +55,6 @@ pub struct Order {
     pub respond_async: bool,
     /// Whether those who wait for it to be placed still wait.
     pub placing: bool,
-    /// Why the shipment under way is refused, until those who wait for it are told.
-    pub ship_refusal: Option<Box<Refusal>>,
 }
 
 /// Where an order is in its life.
@@ -127,6 +125,8 @@ impl OrderLine {
 pub struct Fulfilment {
     /// When.
     pub at: Timestamp,
+    /// The key it was asked for with.
+    pub key: KeyHash,
     /// What.
     pub lines: Vec<StockLine>,
 }
@@ -222,14 +222,27 @@ impl Order {
     /// order that was answered when it was queued shows its state as it is now.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
-        let undecided = self.respond_async || self.state == OrderState::Queued;
-        let state = if undecided { self.state } else { OrderState::AwaitingPayment };
+        let accepted = self.expires_at.is_some() && !self.respond_async;
+        let state = if accepted { OrderState::AwaitingPayment } else { self.state };
         Receipt {
             id: self.id,
             state,
             total_minor: self.total_minor,
             placed_at: self.placed_at,
             expires_at: self.expires_at,
+        }
+    }
+
+    /// What those who placed it are told once it is decided: its receipt, or why it was refused.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn placed(&self) -> Result<Receipt, OrderRejection> {
+        match &self.rejection {
+            Some(refusal) if self.state == OrderState::Rejected => {
+                Err(Refusal::clone(refusal).into())
+            }
+            _ => Ok(self.receipt()),
         }
     }
 
@@ -255,6 +268,11 @@ impl Order {
     #[must_use]
     pub fn line(&self, sku: &Sku, location: &Location) -> Option<&OrderLine> {
         self.lines.iter().find(|line| line.sku == *sku && line.location == *location)
+    }
+
+    /// Whether anything of the shipment that was asked for with `key` is shipped or on its way.
+    pub(crate) fn has_shipment(&self, key: KeyHash) -> bool {
+        self.fulfilments.iter().any(|fulfilment| fulfilment.key == key)
     }
 
     /// Whether enough has come in to confirm: an order of total 0 still waits for its payment.

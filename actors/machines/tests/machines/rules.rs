@@ -248,9 +248,15 @@ fn a_touch_says_where_availability_may_rise() {
         },
         outcome: OpOutcome::Done,
     };
+    let touched = |event: &StockEvent| {
+        let mut touched = Vec::new();
+        stock.machine.touched(event, &mut |sku, location, touch| {
+            touched.push((sku.clone(), location.cloned(), touch));
+        });
+        touched
+    };
     let place = Some(Location::default());
-    let raised = Touched { sku: sku("A"), location: place.clone(), touch: Touch::Raises };
-    assert_eq!(stock.machine.touched(&release), [raised]);
-    let lowered = Touched { sku: sku("A"), location: place, touch: Touch::Lowers };
-    assert_eq!(stock.machine.touched(stock.journal.last().unwrap()), [lowered]);
+    assert_eq!(touched(&release), [(sku("A"), place.clone(), Touch::Raises)]);
+    let reserve = stock.journal.last().unwrap();
+    assert_eq!(touched(reserve), [(sku("A"), place, Touch::Lowers)]);
 }

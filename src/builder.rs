@@ -1,0 +1,158 @@
+//! How a store is to be opened: options with their bounds and defaults, and the machines in it. The
+//! opening itself is in `runtime`.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tidegate_actors::{
+    Deliver, Durable, Group, Kind, NoEffects, ShardOptions, Shards, SystemTimeSource, TimeSource,
+};
+use tidegate_machines::bounds::IDEMPOTENCY_RETENTION_MS_MIN;
+
+use crate::{
+    Tidegate,
+    error::OpenError,
+    layout::IdempotencyBounds,
+    runtime::{self, Parts},
+};
+
+/// The smallest journal segment: a batch may take a quarter of it, and must hold the largest order.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+/// How a store is opened. Get it from [`Tidegate::builder`].
+pub struct Builder {
+    pub(crate) dir: PathBuf,
+    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) shards: ShardOptions,
+    pub(crate) arbiters: Option<usize>,
+    pub(crate) order_shards: Option<u16>,
+    pub(crate) stock_shards: Option<u16>,
+    pub(crate) idempotency: IdempotencyBounds,
+    pub(crate) snapshot_every_bytes: u64,
+    pub(crate) time: Box<dyn TimeSource>,
+    pub(crate) machines: Vec<AddMachine>,
+}
+
+/// Wires and starts the shards of one kind of machine.
+pub(crate) type AddMachine =
+    Box<dyn FnOnce(&mut Parts) -> Result<Arc<dyn Shards>, OpenError> + Send>;
+
+impl Builder {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            segment_bytes: None,
+            shards: ShardOptions::default(),
+            arbiters: None,
+            order_shards: None,
+            stock_shards: None,
+            idempotency: IdempotencyBounds::default(),
+            snapshot_every_bytes: 256 << 20,
+            time: Box::new(SystemTimeSource),
+            machines: Vec::new(),
+        }
+    }
+
+    /// Threads for the actors. Default: one per core.
+    #[must_use]
+    pub fn arbiters(mut self, arbiters: usize) -> Self {
+        self.arbiters = Some(arbiters);
+        self
+    }
+
+    /// Order shards. Fixed when the store is created; default then: one per core.
+    #[must_use]
+    pub fn order_shards(mut self, shards: u16) -> Self {
+        self.order_shards = Some(shards.max(1));
+        self
+    }
+
+    /// Stock shards. Fixed when the store is created; default then: one per core.
+    #[must_use]
+    pub fn stock_shards(mut self, shards: u16) -> Self {
+        self.stock_shards = Some(shards.max(1));
+        self
+    }
+
+    /// Commands in flight per shard; one more is answered `Overloaded`. Default: 16,384.
+    #[must_use]
+    pub fn in_flight_max(mut self, commands: usize) -> Self {
+        self.shards.in_flight_max = commands.max(1);
+        self
+    }
+
+    /// How long idempotency keys are remembered, in milliseconds. Default and least: 24 hours.
+    #[must_use]
+    pub fn idempotency_retention_ms(mut self, ms: u64) -> Self {
+        self.idempotency.retention_ms = ms.max(IDEMPOTENCY_RETENTION_MS_MIN);
+        self
+    }
+
+    /// Idempotency keys remembered per shard; when they are all younger than the retention, commands
+    /// with a new key are refused. Default: 8 million (about 100 bytes each).
+    #[must_use]
+    pub fn idempotency_keys_max(mut self, keys: usize) -> Self {
+        self.idempotency.keys_max = keys.max(1);
+        self
+    }
+
+    /// Size of a journal segment in bytes. Default: 64 MiB; at least 1 MiB.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = Some(bytes.max(SEGMENT_BYTES_MIN));
+        self
+    }
+
+    /// Snapshots are taken each time the journal has grown by this. Default: 256 MiB.
+    #[must_use]
+    pub fn snapshot_every_bytes(mut self, bytes: u64) -> Self {
+        self.snapshot_every_bytes = bytes.max(1);
+        self
+    }
+
+    /// Where wall-clock time comes from; for tests.
+    #[must_use]
+    pub fn time(mut self, source: impl TimeSource) -> Self {
+        self.time = Box::new(source);
+        self
+    }
+
+    /// Adds a durable sharded actor of your own: `shards` shards, each made by `fresh` and without
+    /// effects. Ask it through [`Tidegate::shards_of`].
+    #[must_use]
+    pub fn machine<M: Durable>(
+        self,
+        shards: u16,
+        fresh: impl Fn(u16) -> M + Send + Sync + 'static,
+    ) -> Self {
+        self.machine_with(shards, fresh, |_| Box::new(NoEffects))
+    }
+
+    /// The same, for a machine with effects: `deliver` makes what carries them from each shard, given
+    /// the group itself.
+    #[must_use]
+    pub fn machine_with<M: Durable>(
+        mut self,
+        shards: u16,
+        fresh: impl Fn(u16) -> M + Send + Sync + 'static,
+        deliver: impl Fn(Group<M>) -> Box<dyn Deliver<M>> + Send + 'static,
+    ) -> Self {
+        self.machines.push(Box::new(move |parts| {
+            if M::KIND < Kind::FIRST_FREE {
+                return Err(OpenError::KindTaken { name: M::NAME, kind: M::KIND.0 });
+            }
+            let group = parts.group(Some(shards), fresh)?;
+            group.start(&parts.arbiters, |_| deliver(group.clone()));
+            Ok(Arc::new(group))
+        }));
+        self
+    }
+
+    /// Opens the store, creating it if the folder is empty or absent; rebuilds every shard and
+    /// drives open effects again. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do. Nothing is changed then, but for a store half created.
+    pub async fn open(self) -> Result<Tidegate, OpenError> {
+        runtime::open(self).await
+    }
+}

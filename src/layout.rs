@@ -1,0 +1,131 @@
+//! What a store was created with and keeps: which machines, in how many shards. It opens nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_actors::{Durable, codec};
+use tidegate_machines::{
+    Orders, OrdersConfig, Stock, StockConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN,
+};
+use tidegate_storage::{State, Table};
+
+use crate::error::OpenError;
+
+/// Name and number of shards, one row per kind.
+const LAYOUT: Table = Table(b'l');
+
+/// No store has more kinds of machines.
+const KINDS_MAX: usize = 1 << 16;
+
+/// The machines of a store.
+pub(crate) struct Layout {
+    /// Name and number of shards, by kind.
+    kinds: BTreeMap<u16, (String, u16)>,
+    /// Kinds that this process has added.
+    claimed: BTreeSet<u16>,
+}
+
+impl Layout {
+    /// Reads what was kept.
+    pub(crate) fn read(state: &dyn State) -> Result<Self, OpenError> {
+        let mut kinds = BTreeMap::new();
+        for (key, row) in state.scan(LAYOUT, &[], None, KINDS_MAX)? {
+            let kind = key.first_chunk().map_or(0, |kind| u16::from_be_bytes(*kind));
+            let kept =
+                codec::decode(&row).map_err(|cause| OpenError::Codec { what: "layout", cause })?;
+            kinds.insert(kind, kept);
+        }
+        Ok(Self { kinds, claimed: BTreeSet::new() })
+    }
+
+    /// Whether nothing was ever kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    /// How many shards of `M` there are: as many as were kept, or `asked`, or `default`, which is
+    /// then kept durably.
+    pub(crate) fn claim<M: Durable>(
+        &mut self,
+        asked: Option<u16>,
+        default: u16,
+        state: &dyn State,
+    ) -> Result<u16, OpenError> {
+        let (name, kind) = (M::NAME, M::KIND.0);
+        if !self.claimed.insert(kind) {
+            return Err(OpenError::KindTaken { name, kind });
+        }
+        match (self.shards::<M>(), asked) {
+            (Some(stored), Some(asked)) if stored != asked => {
+                Err(OpenError::ShardCount { name, stored, asked })
+            }
+            (Some(stored), _) => Ok(stored),
+            (None, asked) => {
+                let shards = asked.unwrap_or(default).max(1);
+                let kept = (name.to_owned(), shards);
+                let mut row = Vec::new();
+                codec::encode(&kept, &mut row)
+                    .map_err(|cause| OpenError::Codec { what: "layout", cause })?;
+                state.put(LAYOUT, &kind.to_be_bytes(), &row)?;
+                state.flush()?;
+                self.kinds.insert(kind, kept);
+                Ok(shards)
+            }
+        }
+    }
+
+    /// An error if a machine that the store has was not claimed: nobody would snapshot it, and
+    /// trimming the journal would lose its events.
+    pub(crate) fn check_all_claimed(&self) -> Result<(), OpenError> {
+        let missing = self.kinds.iter().find(|(kind, _)| !self.claimed.contains(kind));
+        missing.map_or(Ok(()), |(&kind, (name, shards))| {
+            Err(OpenError::MachineMissing { name: name.clone(), kind, shards: *shards })
+        })
+    }
+
+    fn shards<M: Durable>(&self) -> Option<u16> {
+        self.kinds.get(&M::KIND.0).map(|(_, shards)| *shards)
+    }
+
+    /// Stock shards before their first event.
+    pub(crate) fn stock(&self) -> Vec<Stock> {
+        let shards = self.shards::<Stock>().unwrap_or(0);
+        (0..shards).map(|shard| fresh_stock(shard, IdempotencyBounds::default())).collect()
+    }
+
+    /// Order shards before their first event.
+    pub(crate) fn orders(&self) -> Vec<Orders> {
+        let (shards, stock) = (self.shards::<Orders>(), self.shards::<Stock>());
+        let fresh = |shard| fresh_orders(shard, stock.unwrap_or(1), IdempotencyBounds::default());
+        (0..shards.unwrap_or(0)).map(fresh).collect()
+    }
+}
+
+/// How long and how many idempotency keys a shard remembers.
+#[derive(Clone, Copy)]
+pub(crate) struct IdempotencyBounds {
+    pub(crate) retention_ms: u64,
+    pub(crate) keys_max: usize,
+}
+
+impl Default for IdempotencyBounds {
+    fn default() -> Self {
+        Self { retention_ms: IDEMPOTENCY_RETENTION_MS_MIN, keys_max: 8_000_000 }
+    }
+}
+
+pub(crate) fn fresh_stock(shard: u16, memory: IdempotencyBounds) -> Stock {
+    Stock::new(StockConfig {
+        shard,
+        idempotency_retention_ms: memory.retention_ms,
+        idempotency_keys_max: memory.keys_max,
+    })
+}
+
+pub(crate) fn fresh_orders(shard: u16, stock_shards: u16, memory: IdempotencyBounds) -> Orders {
+    Orders::new(OrdersConfig {
+        shard,
+        stock_shards,
+        idempotency_retention_ms: memory.retention_ms,
+        idempotency_keys_max: memory.keys_max,
+    })
+}
