@@ -36,6 +36,13 @@ impl<M: Durable> Intake<M> {
     }
 }
 
+/// Takes what is in `batch` and leaves room for as much again: the next batch is about as large, and
+/// should not have to grow there step by step.
+pub(crate) fn take_keeping_room<T>(batch: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(batch.len());
+    std::mem::replace(batch, room)
+}
+
 /// A front's address.
 pub(crate) struct FrontHandle<M: Durable> {
     intake: Arc<Intake<M>>,
@@ -105,7 +112,7 @@ impl<M: Durable> Handler<Wake> for Front<M> {
         }
         for (batch, shard) in self.batches.iter_mut().zip(&*self.shards) {
             if !batch.is_empty() {
-                shard.do_send(Commands(std::mem::take(batch)));
+                shard.do_send(Commands(take_keeping_room(batch)));
             }
         }
     }
