@@ -8,6 +8,7 @@ mod disks;
 mod holds;
 mod kills;
 mod lifecycle;
+mod odd_ends;
 mod opening;
 mod orders;
 mod program;
