@@ -86,8 +86,8 @@ impl Layout {
         self.kinds.get(&M::KIND.0).map(|(_, shards)| *shards)
     }
 
-    /// Stock shards before their first event, with no bound on what they may remember: for an audit,
-    /// which doesn't know the bound that they ran with.
+    /// Stock shards before their first event, with no bound on what they may remember: for an
+    /// audit, which doesn't know the bound that they ran with.
     pub(crate) fn stock(&self) -> Vec<Stock> {
         let shards = self.shards::<Stock>().unwrap_or(0);
         (0..shards).map(|shard| fresh_stock(shard, IdempotencyBounds::NONE)).collect()

@@ -84,7 +84,8 @@ impl NewOrder {
         self
     }
 
-    /// Be answered as soon as the order is durably queued, instead of when it is accepted or refused.
+    /// Be answered as soon as the order is durably queued, instead of when it is accepted or
+    /// refused.
     #[must_use]
     pub fn respond_async(mut self) -> Self {
         self.respond_async = true;
@@ -195,8 +196,8 @@ impl OrdersClient {
     /// nothing behind, and its key is free.
     ///
     /// # Errors
-    /// [`OrderError`]: sold out, over a limit, an unknown SKU, a value out of bounds, a key used for
-    /// another order.
+    /// [`OrderError`]: sold out, over a limit, an unknown SKU, a value out of bounds, a key used
+    /// for another order.
     pub async fn place(&self, order: NewOrder, key: &str) -> Result<Receipt, OrderError> {
         let key = self.keys.key(&self.caller, "place", key).map_err(invalid)?;
         let NewOrder { user, lines, hold_ms, respond_async } = order;
@@ -220,8 +221,8 @@ impl OrdersClient {
         }
     }
 
-    /// Tells of a payment event. The same event again changes nothing. Waits for the disk, and until
-    /// stock knows.
+    /// Tells of a payment event. The same event again changes nothing. Waits for the disk, and
+    /// until stock knows.
     ///
     /// # Errors
     /// [`OrderError`]: an unknown order, or an event known with another kind or amount.

@@ -215,7 +215,8 @@ impl Tidegate {
         &self.inner.orders
     }
 
-    /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this type.
+    /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this
+    /// type.
     #[must_use]
     pub fn shards_of<M: Durable>(&self) -> Option<Group<M>> {
         self.inner.groups.iter().find_map(|group| {
@@ -240,7 +241,8 @@ impl Tidegate {
     /// snapshots, joins all threads, and lets go of the folder. A second call does nothing.
     ///
     /// # Errors
-    /// Storage failed on the way. Nothing acknowledged is lost; the next open recovers from the journal.
+    /// Storage failed on the way. Nothing acknowledged is lost; the next open recovers from the
+    /// journal.
     pub async fn close(&self) -> Result<(), StorageError> {
         let Inner { groups, projector, journal, state, running, .. } = &*self.inner;
         let taken = running.lock().unwrap_or_else(PoisonError::into_inner).take();

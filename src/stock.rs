@@ -95,8 +95,8 @@ impl StockClient {
         item(self.shards.ask(shard, StockCommand::Define { sku, patch }).await?)
     }
 
-    /// Moves stock. The same `key` with the same adjustment gives the same receipt and moves nothing
-    /// again. Waits for the disk.
+    /// Moves stock. The same `key` with the same adjustment gives the same receipt and moves
+    /// nothing again. Waits for the disk.
     ///
     /// # Errors
     /// [`StockError`]: an unknown SKU, a key used for something else, units that are promised.
@@ -132,7 +132,8 @@ impl StockClient {
     /// `key` with the same hold gives the same hold. Waits for the disk.
     ///
     /// # Errors
-    /// [`StockError`]: sold out, over the user's limit, an unknown SKU, a key used for something else.
+    /// [`StockError`]: sold out, over the user's limit, an unknown SKU, a key used for something
+    /// else.
     pub async fn hold(&self, new: NewHold, key: &str) -> Result<Hold, StockError> {
         let NewHold { user, sku, location, quantity, ttl_ms } = new;
         let sku = Sku::new(&sku).map_err(invalid)?;
@@ -154,7 +155,8 @@ impl StockClient {
         self.about_hold(hold.shard(), StockCommand::ExtendHold { hold, ttl_ms }).await
     }
 
-    /// Settles a hold: its units are sold (allocated). Again gives the same answer. Waits for the disk.
+    /// Settles a hold: its units are sold (allocated). Again gives the same answer. Waits for the
+    /// disk.
     ///
     /// # Errors
     /// [`StockError`]: unknown, or settled otherwise.
@@ -170,7 +172,8 @@ impl StockClient {
         self.about_hold(hold.shard(), StockCommand::ReleaseHold { hold }).await
     }
 
-    /// The units of a confirmed hold leave the stock. Again gives the same answer. Waits for the disk.
+    /// The units of a confirmed hold leave the stock. Again gives the same answer. Waits for the
+    /// disk.
     ///
     /// # Errors
     /// [`StockError`]: unknown or not confirmed.

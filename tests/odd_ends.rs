@@ -1,5 +1,5 @@
-//! What must hold when things end oddly: time that nobody asks about, a machine left out, a state or
-//! the end of a journal that is gone, clients that outlive their store. Each was wrong once.
+//! What must hold when things end oddly: time that nobody asks about, a machine left out, a state
+//! or the end of a journal that is gone, clients that outlive their store. Each was wrong once.
 
 use std::{path::Path, time::Duration};
 
@@ -128,11 +128,8 @@ async fn many_orders_at_once_fit_a_journal_of_the_smallest_segments() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shipment_that_is_refused_is_refused_to_nobody_else() {
     let shop = Shop::open().await;
-    let ahead = SkuPatch {
-        price_minor: Some(Some(100)),
-        backorder_limit: Some(5),
-        ..SkuPatch::default()
-    };
+    let ahead =
+        SkuPatch { price_minor: Some(Some(100)), backorder_limit: Some(5), ..SkuPatch::default() };
     shop.item_with("mug", 0, ahead).await;
     let receipt = shop.place(NewOrder::new("ada").line("mug", 1), "1").await;
     shop.pay(receipt.id, "captured", 100).await;

@@ -66,7 +66,8 @@ pub struct ProjectorHandle {
 impl ProjectorHandle {
     pub(crate) fn archive(&self, order: OrderId, version: u32) {
         self.gauges.told.fetch_add(1, Ordering::Relaxed);
-        // If the projector has gone, the order stays in memory and is reported again at the next open.
+        // If the projector has gone, the order stays in memory and is reported again at the next
+        // open.
         let _ = self.messages.send(Message::Archive(order, version));
     }
 }
@@ -177,7 +178,7 @@ impl Work {
         let worked = worked.map_err(|_| "it has panicked".to_owned());
         if let Err(error) = worked.and_then(|worked| worked.map_err(|error| error.to_string())) {
             // Nothing is lost: the orders stay in memory and in the journal.
-            tracing::error!(%error, "projector stopped; orders at rest stay in memory until the store is reopened");
+            tracing::error!(%error, "the projector stopped; orders at rest stay in memory");
             self.gauges.failed.store(1, Ordering::Relaxed);
         }
     }
@@ -240,7 +241,8 @@ impl Work {
     }
 
     /// Copies of those orders that still are in the reported version. One that has changed since
-    /// will be reported again when it comes to rest. The reported version is durable, so is the copy.
+    /// will be reported again when it comes to rest. The reported version is durable, so is the
+    /// copy.
     fn fetch(&self, shard: u16, wanted: Vec<(OrderId, u32)>) -> Vec<Order> {
         let (sender, copies) = mpsc::channel();
         self.orders.look(shard, move |machine, _| {

@@ -84,7 +84,8 @@ impl<M: Durable> Turn<M> {
         Self { stream, bytes_max, batch_bytes: 0, scratch: Vec::new(), done: Done::default() }
     }
 
-    /// Decides `command` and applies its event. After a panic nothing of this command is in the turn.
+    /// Decides `command` and applies its event. After a panic nothing of this command is in the
+    /// turn.
     pub(super) fn take(
         &mut self,
         machine: &mut M,
@@ -194,7 +195,8 @@ impl<M: Durable> Turn<M> {
     }
 }
 
-/// What is due, or nothing if asking panics (the next command will meet the same panic, and be told).
+/// What is due, or nothing if asking panics (the next command will meet the same panic, and be
+/// told).
 pub(super) fn due<M: Durable>(machine: &M, now: Timestamp) -> Option<M::Command> {
     catch_unwind(AssertUnwindSafe(|| machine.due(now))).unwrap_or_default()
 }
