@@ -88,7 +88,7 @@ fn bare_sync_us() -> Result<u64, Failure> {
 async fn round(in_flight: u64, orders: u64) -> Result<Round, Failure> {
     let folder = tempfile::tempdir()?;
     let gate = Tidegate::builder(folder.path()).open().await?;
-    let rules = SkuPatch { limit_per_user: Some(Some(2)), ..SkuPatch::default() };
+    let rules = SkuPatch::default().limit_per_user(2);
     gate.stock().define("hot", rules).await?;
     gate.stock().adjust(Adjustment::new("hot", i64::try_from(orders)?, "stock"), "stock").await?;
     let (clock, next) = (Clock::new(), Arc::new(AtomicU64::new(0)));
@@ -98,7 +98,8 @@ async fn round(in_flight: u64, orders: u64) -> Result<Round, Failure> {
     for _ in 0..in_flight {
         let (gate, clock, next) = (gate.clone(), clock.clone(), Arc::clone(&next));
         callers.spawn(async move {
-            // Plain numbers: a histogram for each of thousands of callers would cost more than they.
+            // Plain numbers: a histogram for each of thousands of callers would cost more than
+            // they.
             let mut micros = Vec::new();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);

@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "target/example-embedded".to_owned());
     let gate = Tidegate::builder(folder).open().await?;
 
-    let price = SkuPatch { price_minor: Some(Some(4_900)), ..SkuPatch::default() };
+    let price = SkuPatch::default().price_minor(4_900);
     gate.stock().define("ticket", price).await?;
     gate.stock().adjust(Adjustment::new("ticket", 100, "first print run"), "delivery-1").await?;
 

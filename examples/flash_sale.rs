@@ -24,11 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let gate = Tidegate::builder(folder.path()).open().await?;
 
-    let rules = SkuPatch {
-        price_minor: Some(Some(7_500)),
-        limit_per_user: Some(Some(2)),
-        ..SkuPatch::default()
-    };
+    let rules = SkuPatch::default().price_minor(7_500).limit_per_user(2);
     gate.stock().define("ticket", rules).await?;
     gate.stock().adjust(Adjustment::new("ticket", TICKETS, "the hall"), "hall").await?;
 

@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let gate = Tidegate::builder(folder.path()).stock_shards(4).open().await?;
     for sku in SKUS {
-        let price = SkuPatch { price_minor: Some(Some(1_000)), ..SkuPatch::default() };
+        let price = SkuPatch::default().price_minor(1_000);
         gate.stock().define(sku, price).await?;
         gate.stock().adjust(Adjustment::new(sku, 3, "first delivery"), "delivery-1").await?;
     }

@@ -41,7 +41,7 @@ pub struct Check {
 }
 
 /// Audits the store in `dir`, which must not be open elsewhere. Blocks and reads the whole store;
-/// takes the memory of its live orders.
+/// takes the memory of all of its orders, archived ones too.
 ///
 /// # Errors
 /// The store can't be opened at all: there is none, it is open elsewhere, its journal is damaged.
@@ -116,8 +116,8 @@ impl Audit {
         Ok("the journal alone gives the same bytes as snapshots and journal".to_owned())
     }
 
-    /// Every archived order that is also in memory must be older there or the same, and its user
-    /// must lead to it.
+    /// Every archived order that is also in memory must be the same, or the older one, and its
+    /// user must lead to it.
     fn archived(&self, orders: &[Orders]) -> Result<(Vec<Order>, String), String> {
         let state = &*self.store.state;
         let words = |error: ArchiveError| error.to_string();

@@ -140,7 +140,7 @@ impl Builder {
             if M::KIND < Kind::FIRST_FREE {
                 return Err(OpenError::KindTaken { name: M::NAME, kind: M::KIND.0 });
             }
-            let group = parts.group(Some(shards), fresh)?;
+            let group = parts.group(Some(shards.max(1)), fresh)?;
             group.start(&parts.arbiters, |_| deliver(group.clone()));
             Ok(Arc::new(group))
         }));

@@ -22,6 +22,8 @@ pub(crate) struct Layout {
     kinds: BTreeMap<u16, (String, u16)>,
     /// Kinds that this process has added.
     claimed: BTreeSet<u16>,
+    /// Those of them that the store did not have before.
+    fresh: Vec<u16>,
 }
 
 impl Layout {
@@ -34,7 +36,7 @@ impl Layout {
                 codec::decode(&row).map_err(|cause| OpenError::Codec { what: "layout", cause })?;
             kinds.insert(kind, kept);
         }
-        Ok(Self { kinds, claimed: BTreeSet::new() })
+        Ok(Self { kinds, claimed: BTreeSet::new(), fresh: Vec::new() })
     }
 
     /// Whether nothing was ever kept.
@@ -42,35 +44,44 @@ impl Layout {
         self.kinds.is_empty()
     }
 
-    /// How many shards of `M` there are: as many as were kept, or `asked`, or `default`, which is
-    /// then kept durably.
+    /// How many shards of `M` there are: as many as were kept, or `asked`, or `default`.
     pub(crate) fn claim<M: Durable>(
         &mut self,
         asked: Option<u16>,
         default: u16,
-        state: &dyn State,
     ) -> Result<u16, OpenError> {
         let (name, kind) = (M::NAME, M::KIND.0);
         if !self.claimed.insert(kind) {
             return Err(OpenError::KindTaken { name, kind });
         }
-        match (self.shards::<M>(), asked) {
-            (Some(stored), Some(asked)) if stored != asked => {
+        match (self.kinds.get(&kind), asked) {
+            (Some((other, _)), _) if other != name => Err(OpenError::KindTaken { name, kind }),
+            (Some(&(_, stored)), Some(asked)) if stored != asked => {
                 Err(OpenError::ShardCount { name, stored, asked })
             }
-            (Some(stored), _) => Ok(stored),
+            (Some(&(_, stored)), _) => Ok(stored),
             (None, asked) => {
                 let shards = asked.unwrap_or(default).max(1);
-                let kept = (name.to_owned(), shards);
-                let mut row = Vec::new();
-                codec::encode(&kept, &mut row)
-                    .map_err(|cause| OpenError::Codec { what: "layout", cause })?;
-                state.put(LAYOUT, &kind.to_be_bytes(), &row)?;
-                state.flush()?;
-                self.kinds.insert(kind, kept);
+                self.kinds.insert(kind, (name.to_owned(), shards));
+                self.fresh.push(kind);
                 Ok(shards)
             }
         }
+    }
+
+    /// Keeps what was claimed for the first time, durably.
+    pub(crate) fn keep(&mut self, state: &dyn State) -> Result<(), OpenError> {
+        let fresh = std::mem::take(&mut self.fresh);
+        for kind in &fresh {
+            let mut row = Vec::new();
+            codec::encode(&self.kinds[kind], &mut row)
+                .map_err(|cause| OpenError::Codec { what: "layout", cause })?;
+            state.put(LAYOUT, &kind.to_be_bytes(), &row)?;
+        }
+        if !fresh.is_empty() {
+            state.flush()?;
+        }
+        Ok(())
     }
 
     /// An error if a machine that the store has was not claimed: nobody would snapshot it, and

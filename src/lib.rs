@@ -29,9 +29,10 @@ pub use tidegate_actors::{
 };
 pub use tidegate_machines::{
     Currency, EventId, Fulfilment, FulfilmentStatus, Hold, HoldId, HoldOutcome, IdempotencyError,
-    ItemView, Level, Location, Order, OrderId, OrderLine, OrderRejection, OrderState, OutOfBounds,
-    Payment, PaymentKind, PaymentStatus, Provider, Receipt, Refusal, Return, Sku, SkuOptions,
-    SkuPatch, StockLine, StockReceipt, StockRejection, UserId, bounds,
+    ItemView, KeyHash, Leg, LegState, Level, Location, OpId, Order, OrderId, OrderLine,
+    OrderRejection, OrderState, OutOfBounds, Payment, PaymentKind, PaymentStatus, Provider,
+    Receipt, Refusal, Rereserve, Return, Sku, SkuOptions, SkuPatch, StockLine, StockReceipt,
+    StockRejection, Timestamp, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
 

@@ -129,6 +129,24 @@ impl PaymentEvent {
         Self { provider, event_id, kind: PaymentKind::Captured, amount_minor }
     }
 
+    /// The money is set aside; it still has to be captured.
+    pub fn authorized(
+        provider: impl Into<String>,
+        event_id: impl Into<String>,
+        amount_minor: u64,
+    ) -> Self {
+        Self { kind: PaymentKind::Authorized, ..Self::captured(provider, event_id, amount_minor) }
+    }
+
+    /// An attempt has failed.
+    pub fn failed(
+        provider: impl Into<String>,
+        event_id: impl Into<String>,
+        amount_minor: u64,
+    ) -> Self {
+        Self { kind: PaymentKind::Failed, ..Self::captured(provider, event_id, amount_minor) }
+    }
+
     /// The money went back.
     pub fn refunded(
         provider: impl Into<String>,
@@ -286,7 +304,8 @@ impl OrdersClient {
         self.about(order, OrderCommand::Get { order }).await
     }
 
-    /// Up to `limit` orders of `user`, newest first, after `after` if given.
+    /// Up to `limit` orders (at least 1) of `user`, newest first, after `after` if given. Asks
+    /// every order shard; waits until what it shows is on disk.
     ///
     /// # Errors
     /// [`OrderError`]; a rejection only for a user out of bounds.
@@ -296,7 +315,7 @@ impl OrdersClient {
         after: Option<UserCursor>,
         limit: usize,
     ) -> Result<UserOrders, OrderError> {
-        let user = UserId::new(user).map_err(invalid)?;
+        let (user, limit) = (UserId::new(user).map_err(invalid)?, limit.max(1));
         let mut found: HashMap<OrderId, Order> = HashMap::new();
         let asks: Vec<_> = (0..self.shards.len())
             .map(|shard| self.shards.ask(shard, OrderCommand::ListByUser { user: user.clone() }))

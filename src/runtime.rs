@@ -91,6 +91,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         running.groups.push(machine(&mut parts)?);
     }
     parts.layout.check_all_claimed()?;
+    parts.layout.keep(&*parts.state)?;
     projector.start(orders.clone())?;
     running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.
@@ -154,7 +155,7 @@ impl Parts {
         asked: Option<u16>,
         fresh: impl Fn(u16) -> M + Send + Sync + 'static,
     ) -> Result<Group<M>, OpenError> {
-        let shards = self.layout.claim::<M>(asked, self.shards_default, &*self.state)?;
+        let shards = self.layout.claim::<M>(asked, self.shards_default)?;
         let kit = Kit {
             journal: Arc::clone(&self.journal),
             state: Arc::clone(&self.state),
@@ -168,7 +169,8 @@ impl Parts {
 
 /// An open store. Cheap to clone; `Send + Sync`; works from any tokio runtime. Close it with
 /// [`Tidegate::close`]; a store that is only dropped stops at once, which loses nothing that was
-/// acknowledged, but takes longer to open.
+/// acknowledged, but takes longer to open. Dropping the last handle joins threads: it blocks
+/// shortly.
 #[derive(Clone)]
 pub struct Tidegate {
     inner: Arc<Inner>,
@@ -238,7 +240,8 @@ impl Tidegate {
     }
 
     /// Closes in order: takes no more commands, answers those in flight, writes what is at rest,
-    /// snapshots, joins all threads, and lets go of the folder. A second call does nothing.
+    /// snapshots, joins all threads, and lets go of the folder. A second call returns at once,
+    /// even while the first is still at it.
     ///
     /// # Errors
     /// Storage failed on the way. Nothing acknowledged is lost; the next open recovers from the

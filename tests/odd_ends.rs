@@ -50,6 +50,26 @@ async fn a_store_does_not_open_without_a_machine_that_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_order_that_was_answered_early_is_the_same_in_memory_and_archived() {
+    let shop = Shop::open().await;
+    shop.item("mug", 1).await;
+    shop.item("cup", 1).await;
+    // Two of which only one is there: the board knows of nothing sold out, so it is queued.
+    let wish = || NewOrder::new("ada").line("mug", 2).respond_async();
+    let queued = shop.place(wish(), "1").await;
+    shop.until_state(queued.id, OrderState::Rejected).await;
+    for _ in 0..2 {
+        let again = shop.place(wish(), "1").await;
+        assert_eq!((again.id, again.state), (queued.id, OrderState::Rejected));
+        eventually("everything at rest is archived", async || {
+            (shop.gate.report().projector.flushes > 0).then_some(())
+        })
+        .await;
+    }
+    shop.audited().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_is_gone_is_not_taken_for_an_empty_one() {
     let shop = Shop::open().await;
     let folder = shop.folder().to_owned();

@@ -6,7 +6,7 @@
 //! unit is on disk. It doesn't know how much is left.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +19,7 @@ use tidegate_storage::Position;
 /// Places that are sold out, shared by all shards and fronts of a store.
 #[derive(Default)]
 pub struct Board {
-    places: RwLock<HashMap<Sku, Vec<Location>>>,
+    places: RwLock<HashMap<Sku, HashSet<Location>>>,
     /// How many SKUs are on it: on most days none, and then nobody takes the lock.
     skus: AtomicUsize,
 }
@@ -37,10 +37,7 @@ impl Board {
 
     fn add(&self, sku: &Sku, location: &Location) {
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        let locations = places.entry(sku.clone()).or_default();
-        if !locations.contains(location) {
-            locations.push(location.clone());
-        }
+        places.entry(sku.clone()).or_default().insert(location.clone());
         self.skus.store(places.len(), Ordering::Release);
     }
 
@@ -92,7 +89,8 @@ impl BoardWriter {
     pub(crate) fn applied(&mut self, stock: &Stock, event: &StockEvent) {
         let fresh = &mut self.fresh;
         let mut note = |sku: &Sku, location: &Location| {
-            if stock.available(sku, location) == Some(0) {
+            // Only places that have had stock: others could be made up without end.
+            if stock.is_stocked(sku, location) && stock.available(sku, location) == Some(0) {
                 fresh.push((sku.clone(), location.clone()));
             }
         };

@@ -57,20 +57,6 @@ pub enum AskError<R> {
 }
 
 impl<R> AskError<R> {
-    /// The same error with the rejection turned into another type.
-    pub fn map_rejection<S>(self, f: impl FnOnce(R) -> S) -> AskError<S> {
-        match self {
-            Self::Rejected(rejection) => AskError::Rejected(f(rejection)),
-            Self::Overloaded { shards, index, in_flight_max } => {
-                AskError::Overloaded { shards, index, in_flight_max }
-            }
-            Self::Closing => AskError::Closing,
-            Self::Unavailable { why } => AskError::Unavailable { why },
-            Self::Fault { shards, index, panic } => AskError::Fault { shards, index, panic },
-            Self::Dead { shards, index } => AskError::Dead { shards, index },
-        }
-    }
-
     /// The rejection, if it is one.
     pub fn rejection(&self) -> Option<&R> {
         match self {

@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use tidegate_machines::{Fingerprint, KeyHash, OutOfBounds};
 
 /// The longest idempotency key, in bytes.
-pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// Hashes with the store's secret, so that nobody can make two keys that collide.
 #[derive(Clone)]

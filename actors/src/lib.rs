@@ -28,7 +28,7 @@ pub use commerce::{FromOrders, FromStock};
 pub use durable::{Deliver, Durable, Kind, NoEffects, RecallError};
 pub use error::{AskError, RestoreError};
 pub use group::{Group, Outcome, Shards};
-pub use keys::{IDEMPOTENCY_KEY_BYTES_MAX, Keyring};
+pub use keys::Keyring;
 pub use observe::{Phase, ProjectorReport, ShardReport};
 pub use projector::{Projector, ProjectorHandle};
 pub use shard::{Kit, Rebuilt, Shard, ShardOptions, rebuild, rebuild_from};

@@ -252,7 +252,11 @@ impl Work {
             // The projector waits, unless it has given this shard up.
             let _ = sender.send(same.collect());
         });
-        copies.recv_timeout(FETCH_WAIT).unwrap_or_default()
+        copies.recv_timeout(FETCH_WAIT).unwrap_or_else(|error| {
+            // They stay in memory and are reported again when the shard is rebuilt or reopened.
+            tracing::warn!(shard, %error, "an order shard hands nothing over");
+            Vec::new()
+        })
     }
 
     /// Makes what was written durable, then lets the shards forget it.

@@ -20,6 +20,9 @@ use crate::{
 /// How often the journal's growth is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Records in the journal at an open that make a snapshot due at once.
+const RECORDS_AT_OPEN_MAX: u64 = 1_000_000;
+
 /// A cloned machine, ready to be written.
 pub struct Copy {
     stream: StreamId,
@@ -103,16 +106,23 @@ impl Snapshotter {
     ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
+            // What is there from before may be much: a process that never lived long enough to
+            // snapshot must not leave it to the next one for ever.
+            let unsnapshotted = journal.durable().0.saturating_sub(journal.oldest().0);
+            let mut due = unsnapshotted >= RECORDS_AT_OPEN_MAX;
             let mut written = 0;
             while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let now_written = journal.stats().bytes;
-                if now_written - written < every_bytes {
+                due |= now_written - written >= every_bytes;
+                if !due {
                     continue;
                 }
-                written = now_written;
                 let start = Instant::now();
                 match snapshot_all(&groups, &*journal, &state) {
-                    Ok(()) => tracing::info!(seconds = start.elapsed().as_secs_f64(), "snapshot"),
+                    Ok(()) => {
+                        (due, written) = (false, now_written);
+                        tracing::info!(seconds = start.elapsed().as_secs_f64(), "snapshot");
+                    }
                     Err(error) => tracing::error!(%error, "no snapshot; the journal stays longer"),
                 }
             }

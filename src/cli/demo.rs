@@ -114,7 +114,7 @@ async fn a_day(gate: &Tidegate) -> anyhow::Result<replay::Outcome> {
 
 /// A new item with `units` in stock.
 async fn hot_item(gate: &Tidegate, sku: &str, units: u64) -> anyhow::Result<()> {
-    let patch = SkuPatch { price_minor: Some(Some(HOT_PRICE_MINOR)), ..SkuPatch::default() };
+    let patch = SkuPatch::default().price_minor(HOT_PRICE_MINOR);
     gate.stock().define(sku, patch).await?;
     let arrival = Adjustment::new(sku, i64::try_from(units)?, "for the sale");
     gate.stock().adjust(arrival, "arrival").await?;
@@ -155,7 +155,7 @@ async fn surge(gate: &Tidegate, in_flight: u64, count: u64) -> anyhow::Result<Su
 
 /// There is one for every fourth buyer.
 async fn flash_sale(gate: &Tidegate, count: u64) -> anyhow::Result<Surge> {
-    let (_, in_flight) = (0, SURGES[SURGES.len() - 1].0);
+    let in_flight = SURGES[SURGES.len() - 1].0;
     hot_item(gate, HOT, count.div_ceil(4)).await?;
     let surge = Surge::of(in_flight, &buyers(gate, HOT.to_owned(), in_flight, count).await?);
     ensure!(surge.accepted == count.div_ceil(4), "{} units sold", surge.accepted);
@@ -273,7 +273,8 @@ impl Report {
             let plural = if surge.in_flight == 1 { "buyer" } else { "buyers" };
             text += &surge.row(&format!("{} {plural} at a time", grouped(surge.in_flight)));
         }
-        text += &sale.row(&format!("a sale, one for every 4th of {}", grouped(sale.in_flight)));
+        let wanted = grouped(sale.accepted + sale.refused);
+        text += &sale.row(&format!("a sale: one for every 4th of {wanted}"));
         text += &format!(
             "  the sale: {} sold, {} refused, none oversold\n",
             grouped(sale.accepted),

@@ -55,7 +55,8 @@ where
         let (clock, next, ask, progress) =
             (clock.clone(), Arc::clone(&next), ask.clone(), progress.clone());
         tasks.spawn(async move {
-            // Plain numbers: a histogram for each of thousands of callers would cost more than they.
+            // Plain numbers: a histogram for each of thousands of callers would cost more than
+            // they.
             let mut mine = (0u64, 0u64, Vec::new());
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);

@@ -37,7 +37,7 @@ enum Command {
     Replay(ReplayArguments),
     /// Rebuild a closed store from its snapshots, journal and tables, and check every invariant.
     ///
-    /// Exits with 1 if any check fails. It changes nothing that the store holds.
+    /// Exits with 1 if any check fails. It mends nothing; like any open it cuts off a torn end.
     Audit(AuditArguments),
 }
 

@@ -32,6 +32,9 @@ pub const HOLD_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 pub const IDEMPOTENCY_RETENTION_MS_MIN: u64 = 24 * 60 * 60 * 1_000;
 /// Most payments, fulfilments and returns (of each) of one order.
 pub const ORDER_ENTRIES_MAX: usize = 100;
+/// Most lines of all fulfilments and returns of one order together, so that an order stays far
+/// below what one journal record may hold.
+pub const ORDER_ENTRY_LINES_MAX: usize = 1_024;
 /// Most holds or orders that one passing of time expires; the rest follow at once.
 pub const EXPIRIES_PER_EVENT_MAX: usize = 1_000;
 /// How long forgettable keys are gathered before an event forgets them, in milliseconds.

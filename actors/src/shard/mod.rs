@@ -163,7 +163,7 @@ impl<M: Durable> Shard<M> {
                 self.queue.push_front(Envelope { command, reply });
                 self.refuse_queued();
             }
-            Some(Ok(Ok(decision))) => self.settle(decision, reply, now),
+            Some(Ok(Ok(decision))) => self.settle(decision, reply),
             Some(Ok(Err(rejection))) => {
                 self.gauges.rejections.add(1);
                 self.turn.answer(reply, Err(AskError::Rejected(rejection)));
@@ -188,12 +188,12 @@ impl<M: Durable> Shard<M> {
     }
 
     /// Notes what is to be sent and who is to be answered once this turn is journalled.
-    fn settle(&mut self, decision: Decision<M>, reply: Option<ReplySlot<M>>, now: Timestamp) {
+    fn settle(&mut self, decision: Decision<M>, reply: Option<ReplySlot<M>>) {
         match decision.answer {
             Answer::Now(answer) => self.turn.answer(reply, Ok(answer)),
             Answer::Later(ticket) => {
                 if let Some(reply) = reply {
-                    self.waiting.add(ticket, reply, now);
+                    self.waiting.add(ticket, reply);
                 }
             }
             // A message of the store's own, or a caller who asked what only the store may ask.
@@ -295,12 +295,18 @@ impl<M: Durable> Shard<M> {
         let now = self.kit.clock.now();
         for _ in 0..DUE_PER_LOOK_MAX {
             let Life::Running(machine) = &self.life else { break };
-            let Some(command) = turn::due(machine, now) else { break };
+            let due = turn::guarded(M::NAME, "asking what is due", || machine.due(now));
+            let Some(due) = due else {
+                // It would panic at every look, and time would stand still unnoticed.
+                self.die();
+                break;
+            };
+            let Some(command) = due else { break };
             self.decide(Envelope { command, reply: None }, now, ctx);
             // Applied by now, so the next look sees what is still due.
         }
-        let oldest = now.0.saturating_sub(self.kit.options.answer_ms_max);
-        self.waiting.let_go_before(Timestamp(oldest), || AskError::Unavailable {
+        let patience = Duration::from_millis(self.kit.options.answer_ms_max);
+        self.waiting.let_go_after(patience, || AskError::Unavailable {
             why: "another shard has not answered in time".to_owned(),
         });
         self.commit(ctx);

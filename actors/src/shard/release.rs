@@ -1,9 +1,12 @@
 //! Answers on their way out: those held until they are durable, and callers who wait for other
 //! shards. Nothing here decides what an answer says.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
 
-use tidegate_machines::{Ticket, Timestamp};
+use tidegate_machines::Ticket;
 use tidegate_storage::{Position, StorageError};
 
 use super::{messages::ReplySlot, turn::Ready};
@@ -65,7 +68,7 @@ impl<M: Durable> Held<M> {
 
 /// Callers whose answer a later command will settle.
 pub(super) struct Waiting<M: Durable> {
-    callers: HashMap<Ticket, Vec<(Timestamp, ReplySlot<M>)>>,
+    callers: HashMap<Ticket, Vec<(Instant, ReplySlot<M>)>>,
 }
 
 impl<M: Durable> Default for Waiting<M> {
@@ -75,22 +78,22 @@ impl<M: Durable> Default for Waiting<M> {
 }
 
 impl<M: Durable> Waiting<M> {
-    pub(super) fn add(&mut self, ticket: Ticket, reply: ReplySlot<M>, now: Timestamp) {
-        self.callers.entry(ticket).or_default().push((now, reply));
+    pub(super) fn add(&mut self, ticket: Ticket, reply: ReplySlot<M>) {
+        self.callers.entry(ticket).or_default().push((Instant::now(), reply));
     }
 
     pub(super) fn take(&mut self, ticket: Ticket) -> impl Iterator<Item = ReplySlot<M>> + use<M> {
         self.callers.remove(&ticket).unwrap_or_default().into_iter().map(|(_, reply)| reply)
     }
 
-    /// Answers everyone who came before `oldest` with `why`.
-    pub(super) fn let_go_before(
+    /// Answers everyone who has waited for `patience` with `why`.
+    pub(super) fn let_go_after(
         &mut self,
-        oldest: Timestamp,
+        patience: Duration,
         why: impl Fn() -> AskError<M::Rejection>,
     ) {
         self.callers.retain(|_, callers| {
-            for (_, reply) in callers.extract_if(.., |(since, _)| *since < oldest) {
+            for (_, reply) in callers.extract_if(.., |(since, _)| since.elapsed() >= patience) {
                 reply.send(Err(why()));
             }
             !callers.is_empty()
@@ -99,7 +102,7 @@ impl<M: Durable> Waiting<M> {
 
     /// Answers everyone with `why`.
     pub(super) fn let_go(&mut self, why: impl Fn() -> AskError<M::Rejection>) {
-        self.let_go_before(Timestamp(u64::MAX), why);
+        self.let_go_after(Duration::ZERO, why);
     }
 
     pub(super) fn len(&self) -> usize {

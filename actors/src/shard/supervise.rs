@@ -2,29 +2,31 @@
 //! again, what was decided before it stands, what is queued behind it is kept, and the state is
 //! rebuilt. Too many panics in a short time and the shard stays down. Other shards don't notice.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use actix::{ActorContext, Context};
-use tidegate_machines::Timestamp;
 
 use super::{Life, ReplySlot, Shard, turn};
 use crate::{durable::Durable, error::AskError, observe::Phase};
 
 /// When a shard was restarted of late.
 pub(super) struct RestartLog {
-    times: VecDeque<Timestamp>,
+    times: VecDeque<Instant>,
     restarts_max: usize,
-    window_ms: u64,
+    window: Duration,
 }
 
 impl RestartLog {
     pub(super) fn new(restarts_max: usize, window_ms: u64) -> Self {
-        Self { times: VecDeque::new(), restarts_max, window_ms }
+        Self { times: VecDeque::new(), restarts_max, window: Duration::from_millis(window_ms) }
     }
 
     /// Notes a restart at `now`; false if it is one too many.
-    fn allow(&mut self, now: Timestamp) -> bool {
-        while self.times.pop_front_if(|time| time.plus_ms(self.window_ms) <= now).is_some() {}
+    fn allow(&mut self, now: Instant) -> bool {
+        while self.times.pop_front_if(|time| *time + self.window <= now).is_some() {}
         self.times.push_back(now);
         self.times.len() <= self.restarts_max
     }
@@ -46,10 +48,10 @@ impl<M: Durable> Shard<M> {
         } else {
             self.report_fault(command);
         }
-        if matches!(self.life, Life::Poisoned(_)) {
+        if matches!(self.life, Life::Poisoned(_) | Life::Dead) {
             return;
         }
-        if self.restarts.allow(self.kit.clock.now()) {
+        if self.restarts.allow(Instant::now()) {
             self.gauges.restarts.add(1);
             // The state is half-changed: forget it now, so that nothing is decided on it.
             self.life = Life::Restoring;
@@ -85,11 +87,12 @@ mod tests {
 
     #[test]
     fn restarts_are_counted_within_their_window() {
+        let (begin, ms) = (Instant::now(), Duration::from_millis);
         let mut log = RestartLog::new(2, 100);
-        assert!(log.allow(Timestamp(0)));
-        assert!(log.allow(Timestamp(50)));
-        assert!(!log.allow(Timestamp(99)));
-        assert!(!log.allow(Timestamp(140)), "50, 99 and 140 are within 100 ms");
-        assert!(log.allow(Timestamp(300)));
+        assert!(log.allow(begin));
+        assert!(log.allow(begin + ms(50)));
+        assert!(!log.allow(begin + ms(99)));
+        assert!(!log.allow(begin + ms(140)), "50, 99 and 140 are within 100 ms");
+        assert!(log.allow(begin + ms(300)));
     }
 }

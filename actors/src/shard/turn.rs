@@ -21,7 +21,7 @@ use crate::{
 /// What a batch adds to each record.
 const RECORD_BYTES: usize = 4;
 
-/// Why a command could not be decided. But for a panic, nothing has changed.
+/// Why a command could not be decided. But for a panic, it has changed nothing.
 pub(super) enum Failure {
     /// A resting entity could not be read.
     Recall(RecallError),
@@ -193,12 +193,6 @@ impl<M: Durable> Turn<M> {
             leaving: std::mem::take(&mut done.leaving),
         }
     }
-}
-
-/// What is due, or nothing if asking panics (the next command will meet the same panic, and be
-/// told).
-pub(super) fn due<M: Durable>(machine: &M, now: Timestamp) -> Option<M::Command> {
-    catch_unwind(AssertUnwindSafe(|| machine.due(now))).unwrap_or_default()
 }
 
 /// Runs code that is not the shard's own where a panic would take the actor and its mailbox along.

@@ -194,7 +194,8 @@ impl Journal for FileJournal {
     }
 
     fn batch_bytes_max(&self) -> usize {
-        usize::try_from(self.batch_bytes_max).unwrap_or(usize::MAX)
+        let room = self.batch_bytes_max.saturating_sub(BATCH_HEADER as u64);
+        usize::try_from(room).unwrap_or(usize::MAX)
     }
 
     fn appended(&self) -> Position {

@@ -32,7 +32,7 @@ pub enum Invariant {
     TotalIsLines,
     /// Sums of payments are right.
     MoneyIsPayments,
-    /// Money that came in has a sale, a sale to come, or a refund due.
+    /// A sale was paid for, and what pays for an order makes it a sale or becomes due as a refund.
     NoLostMoney,
     /// Shipped and returned units are right.
     UnitsAreEntries,
@@ -94,7 +94,9 @@ impl Invariant {
             Self::MemoryBounded => "no more idempotency keys are kept than may be",
             Self::TotalIsLines => "an accepted order's total is the sum of its lines",
             Self::MoneyIsPayments => "captured and refunded are the sums of the payment events",
-            Self::NoLostMoney => "captured = refunded + kept for a sale + refund due",
+            Self::NoLostMoney => {
+                "no sale without a capture, and no covering capture without its effect"
+            }
             Self::UnitsAreEntries => "shipped and returned are the sums of the entries",
             Self::OpsHaveOrders => "each open operation is listed by its order, and no other",
             Self::LegsFitState => "an order has at the stock shards what its state says",

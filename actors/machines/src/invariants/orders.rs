@@ -45,13 +45,16 @@ pub(super) fn check_order(order: &Order) -> Result<(), Violation> {
     let captured = paid(PaymentKind::Captured) == order.captured_minor;
     let refunded = paid(PaymentKind::Refunded) == order.refunded_minor;
     require(Invariant::MoneyIsPayments, captured && refunded, fail("sums"))?;
-    let undecided = matches!(order.state, OrderState::Queued | OrderState::AwaitingPayment)
-        || order.rereserve == Rereserve::Trying;
-    let sold = matches!(order.state, OrderState::Confirmed | OrderState::Completed);
-    let kept = if sold { order.total_minor.saturating_sub(order.returned_minor()) } else { 0 };
-    let accounted = order.refunded_minor.saturating_add(kept) + order.refund_due_minor();
-    let safe = undecided || order.captured_minor <= accounted;
-    require(Invariant::NoLostMoney, safe, fail("captured money is unaccounted for"))?;
+    let seen = match order.state {
+        OrderState::Confirmed | OrderState::Completed => {
+            order.payments.iter().any(|payment| payment.kind == PaymentKind::Captured)
+        }
+        // What covers an order must have confirmed it, or have brought its one late try.
+        OrderState::AwaitingPayment => !order.covered(),
+        OrderState::Expired => !order.covered() || order.rereserve != Rereserve::No,
+        OrderState::Queued | OrderState::Rejected | OrderState::Cancelled => true,
+    };
+    require(Invariant::NoLostMoney, seen, fail("its payments have not done what they must"))?;
     check_units(order)?;
     check_legs(order)
 }

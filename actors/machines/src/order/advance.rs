@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Fulfilment, Leg, LegState, NewLine, Order, OrderEvent, OrderLine, OrderState, Payment,
-    PaymentKind, Placed, Rereserve, Return,
+    PaymentKind, Placed, Rereserve, Return, Shipment,
 };
 use crate::bounds::AMOUNT_MINOR_MAX;
 use crate::{KeyHash, OpAction, OpId, OpOutcome, OrderId, Refusal, StockLine, Timestamp};
@@ -16,8 +16,8 @@ pub(crate) struct Ask {
     pub(crate) order: OrderId,
     pub(crate) to: u16,
     pub(crate) action: OpAction,
-    // The key to free if the ask is refused.
-    pub(super) key: Option<KeyHash>,
+    // The shipment that it is a part of.
+    pub(super) shipment: Option<Shipment>,
 }
 
 impl Placed {
@@ -34,7 +34,7 @@ impl Placed {
         }
         let ask = |(to, lines)| {
             let action = OpAction::Reserve { user: self.user.clone(), lines };
-            Ask { order: self.order, to, action, key: None }
+            Ask { order: self.order, to, action, shipment: None }
         };
         asks.into_iter().map(ask).collect()
     }
@@ -140,7 +140,7 @@ impl Order {
             (OpAction::Deallocate { .. }, _) => {
                 self.set_leg(ask.to, LegState::Deallocating, LegState::Free);
             }
-            (OpAction::Ship { lines }, OpOutcome::Refused(_)) => self.unship(ask.key, lines),
+            (OpAction::Ship { lines }, OpOutcome::Refused(_)) => self.unship(ask.shipment, lines),
             (OpAction::Ship { .. } | OpAction::Return { .. }, _) => {}
         }
         if self.open_ops.is_empty() && asks.is_empty() {
@@ -254,14 +254,16 @@ impl Order {
 
     fn fulfil(&mut self, at: Timestamp, key: KeyHash, lines: &[StockLine]) -> Vec<Ask> {
         self.each_line(lines, |line, units| line.shipped += units);
-        self.fulfilments.push(Fulfilment { at, key, lines: lines.to_vec() });
-        self.by_shard(lines, Some(key), |lines| OpAction::Ship { lines })
+        let fulfilment = Fulfilment { at, key, lines: lines.to_vec() };
+        let shipment = Some(fulfilment.shipment());
+        self.fulfilments.push(fulfilment);
+        self.by_shard(lines, shipment, |lines| OpAction::Ship { lines })
     }
 
     // Takes a refused shipment out of the record: what its other legs shipped stays.
-    fn unship(&mut self, key: Option<KeyHash>, refused: &[StockLine]) {
+    fn unship(&mut self, shipment: Option<Shipment>, refused: &[StockLine]) {
         self.each_line(refused, |line, units| line.shipped = line.shipped.saturating_sub(units));
-        for fulfilment in self.fulfilments.iter_mut().filter(|f| Some(f.key) == key) {
+        for fulfilment in self.fulfilments.iter_mut().filter(|f| Some(f.shipment()) == shipment) {
             fulfilment.lines.retain(|line| !refused.contains(line));
         }
         self.fulfilments.retain(|fulfilment| !fulfilment.lines.is_empty());
@@ -289,7 +291,7 @@ impl Order {
     fn by_shard(
         &self,
         lines: &[StockLine],
-        key: Option<KeyHash>,
+        shipment: Option<Shipment>,
         action: impl Fn(Vec<StockLine>) -> OpAction,
     ) -> Vec<Ask> {
         let mut asks = Vec::new();
@@ -299,7 +301,7 @@ impl Order {
             };
             let lines: Vec<_> = lines.iter().filter(here).cloned().collect();
             if !lines.is_empty() {
-                asks.push(Ask { order: self.id, to: leg.shard, action: action(lines), key });
+                asks.push(Ask { order: self.id, to: leg.shard, action: action(lines), shipment });
             }
         }
         asks
@@ -331,7 +333,7 @@ impl Order {
                 }
                 _ => OpAction::Release,
             };
-            asks.push(Ask { order: self.id, to: shard, action, key: None });
+            asks.push(Ask { order: self.id, to: shard, action, shipment: None });
         }
         asks
     }

@@ -22,11 +22,11 @@ impl Orders {
                     return;
                 };
                 self.advance(*order, event, Some((*op, &ask)));
-                if let (Some(key), OpOutcome::Refused(_)) = (ask.key, outcome)
-                    && self.order(*order).is_some_and(|order| !order.has_shipment(key))
+                if let (Some(shipment), OpOutcome::Refused(_)) = (ask.shipment, outcome)
+                    && self.order(*order).is_some_and(|order| !order.has_shipment(shipment))
                 {
                     // Nothing of the shipment is left: it was refused, and its key is free.
-                    self.memory.unbind(key);
+                    self.memory.unbind(shipment.key);
                 }
                 if self.order(*order).is_some_and(Order::vanishes)
                     && let Some(order) = self.remove(*order)

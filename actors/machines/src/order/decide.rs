@@ -7,7 +7,9 @@ use super::{
     Ask, CHANGE, Order, OrderCommand, OrderEffect, OrderEvent, OrderLine, OrderRejection,
     OrderReply, OrderState, Orders, Payment, SHIP, place,
 };
-use crate::bounds::{self, EXPIRIES_PER_EVENT_MAX, LINES_MAX, ORDER_ENTRIES_MAX};
+use crate::bounds::{
+    self, EXPIRIES_PER_EVENT_MAX, LINES_MAX, ORDER_ENTRIES_MAX, ORDER_ENTRY_LINES_MAX,
+};
 use crate::{
     Answer, Decision, Fingerprint, KeyHash, OpId, OpOutcome, OrderId, OutOfBounds, StockLine,
     Ticket, Timestamp,
@@ -140,6 +142,7 @@ impl Orders {
         };
         check_state(order, &[OrderState::Confirmed], "fulfilled")?;
         check_entries("fulfilments", order.fulfilments.len())?;
+        check_entry_lines(order)?;
         let lines = match lines {
             Some(lines) => {
                 check_units(order, lines, "fulfilled", |line| line.quantity - line.shipped)?
@@ -166,6 +169,7 @@ impl Orders {
         };
         check_state(order, &[OrderState::Confirmed, OrderState::Completed], "returned")?;
         check_entries("returns", order.returns.len())?;
+        check_entry_lines(order)?;
         // A shipment under way may still be refused; nothing of it can come back yet.
         if !order.open_ops.is_empty() {
             return Err(OrderRejection::ChangeUnderWay { order: *id });
@@ -198,14 +202,14 @@ impl Orders {
         };
         let event = OrderEvent::Answered { at, op, order: id, outcome: outcome.clone() };
         let (order, mut decision) = self.change(before, event, Some((op, ask)));
-        if let Some(key) = ask.key.filter(|key| !self.is_shipping(&order, *key)) {
+        if let Some(shipment) = ask.shipment.filter(|it| !self.is_shipping(&order, it.key)) {
             let result = match outcome {
-                OpOutcome::Refused(refusal) if !order.has_shipment(key) => {
+                OpOutcome::Refused(refusal) if !order.has_shipment(shipment) => {
                     Err(refusal.clone().into())
                 }
                 _ => Ok(OrderReply::Order(Box::new(order.clone()))),
             };
-            decision = decision.settling(ship_ticket(key), result);
+            decision = decision.settling(ship_ticket(shipment.key), result);
         }
         if !order.open_ops.is_empty() {
             return decision;
@@ -223,8 +227,8 @@ impl Orders {
 
     // Whether a stock shard has yet to answer for the shipment that was asked for with `key`.
     fn is_shipping(&self, order: &Order, key: KeyHash) -> bool {
-        let of_key = |op: &OpId| self.outbox.get(*op).is_some_and(|ask| ask.key == Some(key));
-        order.open_ops.iter().any(of_key)
+        let asks = order.open_ops.iter().filter_map(|op| self.outbox.get(*op));
+        asks.filter_map(|ask| ask.shipment).any(|shipment| shipment.key == key)
     }
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
@@ -296,6 +300,18 @@ fn check_entries(field: &'static str, present: usize) -> Result<(), OutOfBounds>
     }
     let bound = format_args!("at most {ORDER_ENTRIES_MAX} of one order");
     Err(OutOfBounds::new(field, bound, present + 1))
+}
+
+fn check_entry_lines(order: &Order) -> Result<(), OutOfBounds> {
+    let shipped = order.fulfilments.iter().map(|entry| entry.lines.len());
+    let returned = order.returns.iter().map(|entry| entry.lines.len());
+    // The next entry has at most as many lines as the order.
+    let lines = shipped.chain(returned).sum::<usize>() + order.lines.len();
+    if lines <= ORDER_ENTRY_LINES_MAX {
+        return Ok(());
+    }
+    let bound = format_args!("at most {ORDER_ENTRY_LINES_MAX} of one order");
+    Err(OutOfBounds::new("lines of fulfilments and returns", bound, lines))
 }
 
 fn remaining(order: &Order) -> Vec<StockLine> {

@@ -21,6 +21,7 @@ pub use command::{
 };
 pub use event::{OrderEvent, Placed};
 pub use payment::{Payment, PaymentKind, PaymentStatus};
+pub(crate) use record::Shipment;
 pub use record::{
     Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
 };

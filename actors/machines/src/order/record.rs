@@ -131,6 +131,19 @@ pub struct Fulfilment {
     pub lines: Vec<StockLine>,
 }
 
+/// Names a fulfilment within its order: keys are forgotten in time and may then be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shipment {
+    pub(crate) key: KeyHash,
+    pub(crate) at: Timestamp,
+}
+
+impl Fulfilment {
+    pub(crate) fn shipment(&self) -> Shipment {
+        Shipment { key: self.key, at: self.at }
+    }
+}
+
 /// Units that came back together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Return {
@@ -239,7 +252,7 @@ impl Order {
     /// The refusal.
     pub fn placed(&self) -> Result<Receipt, OrderRejection> {
         match &self.rejection {
-            Some(refusal) if self.state == OrderState::Rejected => {
+            Some(refusal) if self.state == OrderState::Rejected && !self.respond_async => {
                 Err(Refusal::clone(refusal).into())
             }
             _ => Ok(self.receipt()),
@@ -270,9 +283,9 @@ impl Order {
         self.lines.iter().find(|line| line.sku == *sku && line.location == *location)
     }
 
-    /// Whether anything of the shipment that was asked for with `key` is shipped or on its way.
-    pub(crate) fn has_shipment(&self, key: KeyHash) -> bool {
-        self.fulfilments.iter().any(|fulfilment| fulfilment.key == key)
+    /// Whether anything of `shipment` is shipped or on its way.
+    pub(crate) fn has_shipment(&self, shipment: Shipment) -> bool {
+        self.fulfilments.iter().any(|fulfilment| fulfilment.shipment() == shipment)
     }
 
     /// Whether enough has come in to confirm: an order of total 0 still waits for its payment.

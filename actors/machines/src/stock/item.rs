@@ -80,6 +80,30 @@ pub(crate) struct Units {
 }
 
 impl SkuPatch {
+    /// Sets the unit price, in minor units.
+    #[must_use]
+    pub fn price_minor(self, price_minor: u64) -> Self {
+        Self { price_minor: Some(Some(price_minor)), ..self }
+    }
+
+    /// Sets the currency of the price.
+    #[must_use]
+    pub fn currency(self, currency: Currency) -> Self {
+        Self { currency: Some(Some(currency)), ..self }
+    }
+
+    /// Sets the most units for one user.
+    #[must_use]
+    pub fn limit_per_user(self, units: u32) -> Self {
+        Self { limit_per_user: Some(Some(units)), ..self }
+    }
+
+    /// Sets the units that may be promised ahead of stock, at each location.
+    #[must_use]
+    pub fn backorder_limit(self, units: u32) -> Self {
+        Self { backorder_limit: Some(units), ..self }
+    }
+
     /// Checks the options against their bounds.
     pub(crate) fn check(&self) -> Result<(), OutOfBounds> {
         if let Some(Some(price_minor)) = self.price_minor {

@@ -140,6 +140,12 @@ impl Stock {
         self.items.get(sku).map(|item| item.level(location))
     }
 
+    /// Whether `sku` ever had stock at `location`.
+    #[must_use]
+    pub fn is_stocked(&self, sku: &Sku, location: &Location) -> bool {
+        self.items.get(sku).is_some_and(|item| item.levels.contains_key(location))
+    }
+
     /// An item as callers see it.
     #[must_use]
     pub fn item(&self, sku: &Sku) -> Option<ItemView> {

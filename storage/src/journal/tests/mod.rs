@@ -128,6 +128,7 @@ fn bounds() {
     let folder = tempfile::tempdir().unwrap();
     let journal = open(folder.path());
     let fits = SEGMENT as usize / 4 - frame::BATCH_HEADER - 4;
+    assert_eq!(batch(1, 0, &[&vec![1; fits]]).size(), journal.batch_bytes_max());
     let large = journal.append(batch(1, 0, &[&vec![0; fits + 1]]), Urgency::Now, Box::new(drop));
     assert!(matches!(large, Err(StorageError::TooLarge { max: 16384, size: 16385 })), "{large:?}");
     assert_eq!(journal.appended(), Position::ZERO);
