@@ -9,11 +9,12 @@ use tidegate_actors::{
     archive::{self, ArchiveError, UserCursor},
 };
 use tidegate_machines::{
-    EventId, KeyHash, Location, NewLine, Order, OrderCommand, OrderId, OrderRejection, OrderReply,
-    Orders, OutOfBounds, PaymentKind, PlaceOrder, Provider, Receipt, Refusal, Sku, StockLine,
-    UserId,
+    EventId, KeyHash, NewLine, Order, OrderCommand, OrderId, OrderRejection, OrderReply, Orders,
+    OutOfBounds, PaymentKind, PlaceOrder, Provider, Receipt, Refusal, Sku, StockLine, UserId,
 };
 use tidegate_storage::State;
+
+use crate::stock::location_or_main;
 
 /// Why an order command got no good reply.
 pub type OrderError = AskError<OrderRejection>;
@@ -179,7 +180,7 @@ impl Units {
     }
 
     fn check(self) -> Result<StockLine, OutOfBounds> {
-        let (sku, location) = (Sku::new(&self.sku)?, place(self.location)?);
+        let (sku, location) = (Sku::new(&self.sku)?, location_or_main(self.location)?);
         Ok(StockLine { sku, location, quantity: self.quantity })
     }
 }
@@ -221,7 +222,7 @@ impl OrdersClient {
         let NewOrder { user, lines, hold_ms, respond_async } = order;
         let user = UserId::new(&user).map_err(invalid)?;
         let lines = lines.into_iter().map(|line| {
-            let (sku, location) = (Sku::new(&line.sku)?, place(line.location)?);
+            let (sku, location) = (Sku::new(&line.sku)?, location_or_main(line.location)?);
             let Line { quantity, amount_minor, .. } = line;
             Ok(NewLine { sku, location, quantity, amount_minor })
         });
@@ -399,10 +400,6 @@ impl OrdersClient {
     fn home(&self, key: KeyHash) -> u16 {
         (((key.0 >> 64) * u128::from(self.shards.len())) >> 64) as u16
     }
-}
-
-fn place(location: Option<String>) -> Result<Location, OutOfBounds> {
-    location.map_or_else(|| Ok(Location::default()), |location| Location::new(&location))
 }
 
 fn invalid(error: OutOfBounds) -> OrderError {

@@ -107,7 +107,7 @@ impl StockClient {
     ) -> Result<StockReceipt, StockError> {
         let Adjustment { sku, location, delta, reason } = adjustment;
         let sku = Sku::new(&sku).map_err(invalid)?;
-        let location = place(location).map_err(invalid)?;
+        let location = location_or_main(location).map_err(invalid)?;
         let fingerprint = self.keys.fingerprint(&(&location, delta, &reason));
         let key = self.key("adjust", &sku, key)?;
         let shard = self.shard(&sku);
@@ -138,7 +138,7 @@ impl StockClient {
         let NewHold { user, sku, location, quantity, ttl_ms } = new;
         let sku = Sku::new(&sku).map_err(invalid)?;
         let user = UserId::new(&user).map_err(invalid)?;
-        let location = place(location).map_err(invalid)?;
+        let location = location_or_main(location).map_err(invalid)?;
         let fingerprint = self.keys.fingerprint(&(&user, &location, quantity, ttl_ms));
         let key = self.key("hold", &sku, key)?;
         let shard = self.shard(&sku);
@@ -211,7 +211,8 @@ impl StockClient {
     }
 }
 
-fn place(location: Option<String>) -> Result<Location, OutOfBounds> {
+/// The location as a caller names it, or `main`.
+pub(crate) fn location_or_main(location: Option<String>) -> Result<Location, OutOfBounds> {
     location.map_or_else(|| Ok(Location::default()), |location| Location::new(&location))
 }
 

@@ -27,9 +27,7 @@ pub use record::{
 };
 
 use crate::bounds::FORGET_EVERY_MS;
-use crate::{
-    Decision, Idempotency, Machine, OpId, OrderId, OrderOp, OutOfBounds, Outbox, Timestamp, UserId,
-};
+use crate::{Decision, Idempotency, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp, UserId};
 
 /// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until an order is placed.
 pub const PLACE: u8 = 1;
@@ -52,19 +50,6 @@ pub struct OrdersConfig {
     pub idempotency_retention_ms: u64,
     /// Most idempotency keys remembered.
     pub idempotency_keys_max: usize,
-}
-
-impl OrdersConfig {
-    /// Checks the bounds.
-    ///
-    /// # Errors
-    /// If there is no stock shard, or keys would be remembered for less than 24 hours.
-    pub fn check(&self) -> Result<(), OutOfBounds> {
-        if self.stock_shards == 0 {
-            return Err(OutOfBounds::new("stock_shards", "at least 1", 0));
-        }
-        crate::stock::check_retention(self.idempotency_retention_ms)
-    }
 }
 
 /// One shard of orders.

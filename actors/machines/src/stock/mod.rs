@@ -21,11 +21,10 @@ pub use hold::{Hold, HoldOutcome, OrderHold};
 pub use item::{ItemView, Level, SkuOptions, SkuPatch};
 pub use touch::{Touch, Touched};
 
-use crate::bounds::{FORGET_EVERY_MS, IDEMPOTENCY_RETENTION_MS_MIN};
+use crate::bounds::FORGET_EVERY_MS;
 use crate::invariants::Invariant;
 use crate::{
-    Decision, HoldId, Idempotency, Inbox, Location, Machine, OrderId, OutOfBounds, Sku, Timestamp,
-    canonical,
+    Decision, HoldId, Idempotency, Inbox, Location, Machine, OrderId, Sku, Timestamp, canonical,
 };
 use item::Item;
 
@@ -38,24 +37,6 @@ pub struct StockConfig {
     pub idempotency_retention_ms: u64,
     /// Most idempotency keys remembered.
     pub idempotency_keys_max: usize,
-}
-
-impl StockConfig {
-    /// Checks the bounds.
-    ///
-    /// # Errors
-    /// If keys would be remembered for less than 24 hours.
-    pub fn check(&self) -> Result<(), OutOfBounds> {
-        check_retention(self.idempotency_retention_ms)
-    }
-}
-
-pub(crate) fn check_retention(retention_ms: u64) -> Result<(), OutOfBounds> {
-    if retention_ms >= IDEMPOTENCY_RETENTION_MS_MIN {
-        return Ok(());
-    }
-    let bound = format_args!("at least {IDEMPOTENCY_RETENTION_MS_MIN}");
-    Err(OutOfBounds::new("idempotency_retention_ms", bound, retention_ms))
 }
 
 /// One shard of SKUs: their levels, and what is set aside of them.
