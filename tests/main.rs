@@ -4,8 +4,12 @@
 // All of this is test code: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used)]
 
+mod client;
 mod disks;
 mod holds;
+mod http;
+mod http_bad_input;
+mod http_ends;
 mod kills;
 mod lifecycle;
 mod opening;
