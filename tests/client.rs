@@ -2,7 +2,7 @@
 //! port. It follows nothing and repairs nothing, so a test sees what is on the wire.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, ExitStatus, Stdio},

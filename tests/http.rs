@@ -47,7 +47,11 @@ fn an_order_lives_from_placed_to_refunded() {
     let sku = client.get("/v1/skus/tee").expect(200);
     assert_eq!((&sku["held"], &sku["available"]), (&json!(2), &json!(8)));
 
-    let payment = |kind: &str, event: &str, amount: u64| json!({"provider": "bank", "event_id": event, "kind": kind, "amount_minor": amount});
+    let payment = |kind: &str, event: &str, amount: u64| {
+        let mut payment = json!({"provider": "bank", "event_id": event, "kind": kind});
+        payment["amount_minor"] = amount.into();
+        payment
+    };
     let payments = format!("{path}/payments");
     let order = client.post(&payments, "", &payment("authorized", "e1", 3_000)).expect(200);
     assert_eq!(order["payment_status"], "authorized");
@@ -179,7 +183,11 @@ fn reads_are_tagged() {
 #[test]
 fn a_batch_has_an_outcome_for_each_order() {
     let (_folder, _server, mut client) = shop();
-    let order = |key: &str, quantity: u64| json!({"idempotency_key": key, "user": "ann", "lines": [{"sku": "tee", "quantity": quantity}]});
+    let order = |key: &str, quantity: u64| {
+        let mut order = tees("ann", quantity);
+        order["idempotency_key"] = key.into();
+        order
+    };
     let batch = json!({"orders": [order("a", 4), order("b", 7), order("a", 4), order("a", 5)]});
     let answer = client.post("/v1/orders:batch", "", &batch).expect(200);
     let outcomes = answer["outcomes"].as_array().unwrap();

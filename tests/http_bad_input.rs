@@ -10,6 +10,9 @@ use crate::client::{Answer, Client, Server};
 
 const ORDER: &str = r#"{"user": "ann", "lines": [{"sku": "tee", "quantity": 1}]}"#;
 
+/// Method, path, headers, body; status, type of the problem.
+type Row<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, Option<&'a [u8]>, u16, &'a str);
+
 /// A server whose state is compared before and after.
 struct Case {
     _folder: TempDir,
@@ -23,7 +26,7 @@ impl Case {
         let folder = tempfile::tempdir().unwrap();
         let config = "[limits]\nbody_bytes_max = 65536\nheader_bytes_max = 8192\n\
                       order_lines_max = 8\n[timeouts]\nbody_read_ms_max = 300\n\
-                      head_read_ms_max = 300\n";
+                      head_read_ms_max = 1000\n";
         let server = Server::start_with(&folder.path().join("data"), config);
         let mut client = server.client();
         client.put("/v1/skus/tee", &json!({"price_minor": 10})).expect(200);
@@ -56,6 +59,19 @@ impl Case {
     fn assert_unchanged(&self) {
         assert_eq!(self.state(), self.before);
     }
+
+    /// Sends each request; each must be its problem, and nothing may have changed.
+    fn refuses(&self, rows: Vec<Row<'_>>) {
+        for (method, path, headers, body, status, slug) in rows {
+            println!("{method} {path}");
+            let answer = self.client().send(method, path, &headers, body);
+            answer.assert_problem(status, slug);
+            if status == 405 {
+                assert!(answer.header("allow").is_some_and(|allow| !allow.contains(method)));
+            }
+        }
+        self.assert_unchanged();
+    }
 }
 
 #[test]
@@ -64,7 +80,7 @@ fn bodies_that_are_wrong_change_nothing() {
     let lines = |line: &str| format!(r#"{{"user": "ann", "lines": [{line}]}}"#);
     let deep = format!(r#"{{"user": {}1{}}}"#, "[".repeat(500), "]".repeat(500));
     let deep_unknown = format!(r#"{{"x": {}1{}}}"#, "[".repeat(500), "]".repeat(500));
-    let many = vec![r#"{"sku": "tee", "quantity": 1}"#; 9].join(",");
+    let many = [r#"{"sku": "tee", "quantity": 1}"#; 9].join(",");
     let huge = format!(r#"{{"user": "{}"}}"#, "x".repeat(70_000));
     let rows: Vec<(Vec<u8>, u16, &str)> = vec![
         (b"".to_vec(), 400, "malformed-json"),
@@ -123,7 +139,7 @@ fn requests_that_are_wrong_change_nothing() {
     let keyed = [("idempotency-key", "new")];
     let (long, big) = ("k".repeat(256), "x".repeat(10_000));
     let cancel = format!("{}/cancel", case.order);
-    let rows: Vec<(&str, &str, Vec<(&str, &str)>, Option<&[u8]>, u16, &str)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("POST", "/v1/orders", vec![], body, 400, "idempotency-key-missing"),
         ("POST", "/v1/orders", vec![("idempotency-key", "")], body, 400, "idempotency-key-invalid"),
         (
@@ -156,22 +172,6 @@ fn requests_that_are_wrong_change_nothing() {
             "unsupported-media-type",
         ),
         ("POST", "/v1/orders", vec![keyed[0], ("x-big", &big)], body, 431, "headers-too-large"),
-        ("DELETE", "/v1/orders", vec![], None, 405, "method-not-allowed"),
-        ("PATCH", "/v1/skus/tee", vec![], None, 405, "method-not-allowed"),
-        ("GET", "/v2/orders", vec![], None, 404, "route-not-found"),
-        ("GET", "/v1/orders/", vec![], None, 404, "route-not-found"),
-        ("GET", "/v1/orders/banana", vec![], None, 404, "unknown-order"),
-        ("GET", "/v1/orders/o-000000000009z", vec![], None, 404, "unknown-order"),
-        ("GET", "/v1/orders/o-fzzzzzzzzzzzz", vec![], None, 404, "unknown-order"),
-        ("GET", "/v1/holds/h-fzzzzzzzzzzzz", vec![], None, 404, "unknown-hold"),
-        ("GET", "/v1/skus/hat", vec![], None, 404, "unknown-sku"),
-        ("GET", "/v1/skus/a%20b", vec![], None, 422, "invalid-value"),
-        ("GET", "/v1/skus/a%ffb", vec![], None, 422, "invalid-value"),
-        ("GET", "/v1/users/ann/orders?cursor=1", vec![], None, 400, "invalid-cursor"),
-        ("GET", "/v1/users/ann/orders?limit=0", vec![], None, 422, "invalid-value"),
-        ("GET", "/v1/users/ann/orders?limit=101", vec![], None, 422, "invalid-value"),
-        ("GET", "/v1/users/ann/orders?limit=x", vec![], None, 400, "invalid-parameter"),
-        ("GET", "/v1/users/ann/orders?page=2", vec![], None, 400, "invalid-parameter"),
         (
             "POST",
             "/v1/orders",
@@ -181,15 +181,32 @@ fn requests_that_are_wrong_change_nothing() {
             "idempotency-conflict",
         ),
     ];
-    for (method, path, headers, body, status, slug) in rows {
-        println!("{method} {path}");
-        let answer = case.client().send(method, path, &headers, body);
-        answer.assert_problem(status, slug);
-        if status == 405 {
-            assert!(answer.header("allow").is_some_and(|allow| !allow.contains(method)));
-        }
-    }
-    case.assert_unchanged();
+    case.refuses(rows);
+}
+
+#[test]
+fn paths_and_methods_that_are_wrong_change_nothing() {
+    let case = Case::new();
+    let rows = [
+        ("DELETE", "/v1/orders", 405, "method-not-allowed"),
+        ("PATCH", "/v1/skus/tee", 405, "method-not-allowed"),
+        ("GET", "/v2/orders", 404, "route-not-found"),
+        ("GET", "/v1/orders/", 404, "route-not-found"),
+        ("GET", "/v1/orders/banana", 404, "unknown-order"),
+        ("GET", "/v1/orders/o-000000000009z", 404, "unknown-order"),
+        ("GET", "/v1/orders/o-fzzzzzzzzzzzz", 404, "unknown-order"),
+        ("GET", "/v1/holds/h-fzzzzzzzzzzzz", 404, "unknown-hold"),
+        ("GET", "/v1/skus/hat", 404, "unknown-sku"),
+        ("GET", "/v1/skus/a%20b", 422, "invalid-value"),
+        ("GET", "/v1/skus/a%ffb", 422, "invalid-value"),
+        ("GET", "/v1/users/ann/orders?cursor=1", 400, "invalid-cursor"),
+        ("GET", "/v1/users/ann/orders?limit=0", 422, "invalid-value"),
+        ("GET", "/v1/users/ann/orders?limit=101", 422, "invalid-value"),
+        ("GET", "/v1/users/ann/orders?limit=x", 400, "invalid-parameter"),
+        ("GET", "/v1/users/ann/orders?page=2", 400, "invalid-parameter"),
+    ];
+    let rows = rows.map(|(method, path, status, slug)| (method, path, vec![], None, status, slug));
+    case.refuses(rows.to_vec());
 }
 
 #[test]
@@ -202,6 +219,8 @@ fn values_of_every_operation_are_checked() {
     let payment = json!({"provider": "p", "event_id": "e", "kind": "stolen", "amount_minor": 1});
     let hold =
         |seconds: u64| json!({"user": "a", "sku": "tee", "quantity": 1, "ttl_seconds": seconds});
+    let good = json!({"idempotency_key": "g", "user": "ann", "lines": unit});
+    let bad = json!({"idempotency_key": "b", "user": "a b", "lines": unit});
     for (path, body, status, slug) in [
         (payments.as_str(), payment, 422, "invalid-body"),
         (fulfilments.as_str(), json!({"lines": unit}), 409, "wrong-state"),
@@ -213,6 +232,7 @@ fn values_of_every_operation_are_checked() {
         ("/v1/holds", hold(0), 422, "invalid-value"),
         ("/v1/holds", hold(2_592_001), 422, "invalid-value"),
         ("/v1/orders:batch", json!({"orders": []}), 422, "invalid-value"),
+        ("/v1/orders:batch", json!({"orders": [good, bad]}), 422, "invalid-value"),
     ] {
         println!("{path} {body}");
         case.client().post(path, "new", &body).assert_problem(status, slug);

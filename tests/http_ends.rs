@@ -1,5 +1,5 @@
-//! How a server ends under load: asked to (SIGTERM) or not (SIGKILL). What a client saw acknowledged
-//! is there afterwards, once, and nothing was oversold. Power loss is another matter.
+//! How a server ends under load: asked to (SIGTERM) or not (SIGKILL). What a client saw
+//! acknowledged is there afterwards, once, and nothing was oversold. Power loss is another matter.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

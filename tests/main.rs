@@ -10,6 +10,7 @@ mod holds;
 mod http;
 mod http_bad_input;
 mod http_ends;
+mod http_tls;
 mod kills;
 mod lifecycle;
 mod opening;

@@ -1,4 +1,5 @@
-//! `tidegate config`: checks a configuration, prints the defaults, makes API keys. It serves nothing.
+//! `tidegate config`: checks a configuration, prints the defaults, makes API keys. It serves
+//! nothing.
 
 use anyhow::{Context, bail};
 

@@ -44,8 +44,8 @@ enum Command {
     Audit(AuditArguments),
     /// Serve a store over HTTP until SIGTERM or SIGINT.
     ///
-    /// Without API keys in the configuration it listens on this machine only. The store is opened while
-    /// it already listens; /readyz says when it is.
+    /// Without API keys in the configuration it listens on this machine only. The store is opened
+    /// while it already listens; /readyz says when it is.
     Serve(ServeArguments),
     /// Check a configuration, print every setting, make API keys.
     #[command(subcommand)]

@@ -129,14 +129,19 @@ impl Config {
         let access = AccessRules::check(typed.access)?;
         if access.keys.is_empty() && !listen.ip().is_loopback() {
             bail!(
-                "listen: {listen} can be reached from other machines, and no API key is configured; \
-                 add one under access.keys, or listen on 127.0.0.1"
+                "listen: {listen} can be reached from other machines, and no API key is \
+                 configured; add one under access.keys, or listen on 127.0.0.1"
             );
         }
         let limits = limits(&typed.limits)?;
         let ms = Duration::from_millis;
+        // The parser's clock ticks twice a second, so less would end requests that are not slow.
+        const HEAD_READ_MS_MIN: u64 = 1_000;
+        let head_read_ms_max = typed.timeouts.head_read_ms_max;
+        let head_read_ms_max =
+            range("timeouts.head_read_ms_max", head_read_ms_max, HEAD_READ_MS_MIN, u64::MAX)?;
         let timeouts = Timeouts {
-            head_read: ms(positive("timeouts.head_read_ms_max", typed.timeouts.head_read_ms_max)?),
+            head_read: ms(head_read_ms_max),
             body_read: ms(positive("timeouts.body_read_ms_max", typed.timeouts.body_read_ms_max)?),
             idle: Duration::from_secs(typed.timeouts.idle_seconds_max),
             drain: Duration::from_secs(typed.timeouts.drain_seconds_max),

@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, sync::OnceLock};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Content, Ref, RefOr, ResponseBuilder,
+        Content, Ref, RefOr, Required, ResponseBuilder,
+        link::Link,
         path::{Operation, PathItem},
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
@@ -16,6 +17,15 @@ use super::{
     problem::{ProblemBody, ProblemType},
     routes::{batch, changes, holds, orders, server, skus},
 };
+
+/// What can be done with what was placed.
+const LINKS: [(&str, &[&str]); 2] = [
+    ("place_order", &["get_order", "add_payment", "cancel_order", "fulfil_order", "return_units"]),
+    ("place_hold", &["get_hold", "extend_hold", "confirm_hold", "release_hold", "ship_hold"]),
+];
+
+/// The operation whose body may be left out.
+const WITHOUT_BODY: &str = "fulfil_order";
 
 /// The name of the security scheme.
 const BEARER: &str = "api_key";
@@ -60,6 +70,12 @@ impl Modify for Shared {
         for item in document.paths.paths.values_mut() {
             for operation in operations(item) {
                 add_problems(operation);
+                add_links(operation);
+                let body = operation.request_body.as_mut();
+                let id = operation.operation_id.as_deref();
+                if let Some(body) = body.filter(|_| id == Some(WITHOUT_BODY)) {
+                    body.required = Some(Required::False);
+                }
             }
         }
     }
@@ -69,7 +85,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post].into_iter().flatten()
 }
 
-/// Every status that a problem can have, on every operation that doesn't give it a meaning of its own.
+/// Every status that a problem can have, on every operation that doesn't give it another meaning.
 fn add_problems(operation: &mut Operation) {
     let statuses: BTreeSet<_> = ProblemType::ALL.iter().map(|kind| kind.status()).collect();
     for status in statuses {
@@ -82,6 +98,17 @@ fn add_problems(operation: &mut Operation) {
             .build();
         let responses = &mut operation.responses.responses;
         responses.entry(status.as_str().to_owned()).or_insert(RefOr::T(response));
+    }
+}
+
+/// Where the id in the answer leads.
+fn add_links(operation: &mut Operation) {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    let targets = LINKS.iter().filter(|(from, _)| *from == id).flat_map(|(_, targets)| *targets);
+    let Some(RefOr::T(created)) = operation.responses.responses.get_mut("201") else { return };
+    for target in targets {
+        let link = Link::builder().operation_id(*target).parameter("id", "$response.body#/id");
+        created.links.insert((*target).to_owned(), RefOr::T(link.build()));
     }
 }
 

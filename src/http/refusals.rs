@@ -1,5 +1,5 @@
-//! Which refusal of the store is which problem: the one place where that is said. It adds no text of
-//! its own; the store's errors say what is wrong.
+//! Which refusal of the store is which problem: the one place where that is said. It adds no text
+//! of its own; the store's errors say what is wrong.
 
 use tidegate::{
     AskError, IdempotencyError, OrderError, OrderRejection, OutOfBounds, Refusal, StockError,

@@ -3,7 +3,7 @@
 
 use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use futures_util::future::join_all;
-use tidegate::{OrdersClient, OutOfBounds};
+use tidegate::{NewOrder, OrdersClient, OutOfBounds};
 
 use super::{Answer, orders::place_one};
 use crate::http::{
@@ -12,14 +12,14 @@ use crate::http::{
     service::{Gate, Service},
     wire::{
         object::Object,
-        place::{KeyedOrder, OrderOutcome, Outcomes, PlaceOrders},
+        place::{Asked, KeyedOrder, OrderOutcome, Outcomes, PlaceOrders},
     },
 };
 
 /// Places up to 1,000 orders, with an outcome for each.
 ///
-/// The status is 200 even if every order was refused: look at the outcomes, which are in the order of
-/// the request.
+/// The status is 200 even if stock refused every order: look at the outcomes, which are in the order
+/// of the request. If one order is invalid in itself, the whole batch is, and nothing is placed.
 #[utoipa::path(
     post, path = "/v1/orders:batch", tag = "orders", operation_id = "place_orders",
     request_body = PlaceOrders,
@@ -36,14 +36,31 @@ pub(crate) async fn place(
         return Err(OutOfBounds::new("orders", format_args!("1 to {max} orders"), count).into());
     }
     let orders = gate.orders(&caller);
-    let placing = batch.orders.into_iter().map(|Object(order)| outcome(&orders, &service, order));
+    let lines_max = service.limits.order_lines_max;
+    let checked =
+        (0..).zip(batch.orders).map(|(index, Object(order))| check(index, order, lines_max));
+    let checked = checked.collect::<Result<Vec<_>, _>>()?;
+    let placing = checked.into_iter().map(|checked| outcome(&orders, checked));
     let outcomes = join_all(placing).await;
     Ok(HttpResponse::Ok().json(Outcomes { outcomes }))
 }
 
-async fn outcome(orders: &OrdersClient, service: &Service, order: KeyedOrder) -> OrderOutcome {
-    let (key, order) = order.split();
-    match place_one(orders, service, order, &key, false).await {
+/// An order with its key, and what to answer.
+type Checked = (String, NewOrder, Asked);
+
+fn check(index: usize, order: KeyedOrder, lines_max: usize) -> Result<Checked, OutOfBounds> {
+    let checked = order.split().and_then(|(key, order)| {
+        let (order, asked) = order.check(lines_max)?;
+        Ok((key, order, asked))
+    });
+    checked.map_err(|mut error| {
+        error.bound = format!("{} (in orders[{index}])", error.bound);
+        error
+    })
+}
+
+async fn outcome(orders: &OrdersClient, (key, order, asked): Checked) -> OrderOutcome {
+    match place_one(orders, order, asked, &key, false).await {
         Ok(order) => {
             OrderOutcome { status: StatusCode::CREATED.as_u16(), order: Some(order), problem: None }
         }

@@ -50,7 +50,7 @@ pub(crate) async fn cancel(
 #[utoipa::path(
     post, path = "/v1/orders/{id}/fulfilments", tag = "orders", operation_id = "fulfil_order",
     params(("id" = String, Path), parameters::Key),
-    request_body = Option<NewFulfilment>,
+    request_body = NewFulfilment,
     responses((status = 200, description = "The order", body = OrderBody)),
 )]
 pub(crate) async fn fulfil(

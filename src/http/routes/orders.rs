@@ -3,7 +3,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
 use serde::Deserialize;
-use tidegate::{OrdersClient, OutOfBounds, Receipt};
+use tidegate::{NewOrder, OrdersClient, OutOfBounds, Receipt};
 use utoipa::IntoParams;
 
 use super::{Answer, parameters};
@@ -21,8 +21,8 @@ use crate::http::{
 
 /// Places an order: all of its lines are held, or none.
 ///
-/// Answered when that is on disk. With `Prefer: respond-async` it is answered with 202 as soon as the
-/// order is durably queued; read it at `Location`.
+/// Answered when that is on disk. With `Prefer: respond-async` it is answered with 202 as soon as
+/// the order is durably queued; read it at `Location`.
 #[utoipa::path(
     post, path = "/v1/orders", tag = "orders", operation_id = "place_order",
     params(
@@ -46,7 +46,8 @@ pub(crate) async fn place(
     Body(order): Body<PlaceOrder>,
 ) -> Answer {
     let orders = gate.orders(&caller);
-    let body = place_one(&orders, &service, order, &key.0, respond_async).await?;
+    let (order, asked) = order.check(service.limits.order_lines_max)?;
+    let body = place_one(&orders, order, asked, &key.0, respond_async).await?;
     let mut response =
         if respond_async { HttpResponse::Accepted() } else { HttpResponse::Created() };
     if respond_async {
@@ -59,16 +60,11 @@ pub(crate) async fn place(
 /// Places one order and makes its answer.
 pub(super) async fn place_one(
     orders: &OrdersClient,
-    service: &Service,
-    order: PlaceOrder,
+    order: NewOrder,
+    mut asked: Asked,
     key: &str,
     respond_async: bool,
 ) -> Result<OrderBody, Problem> {
-    let (lines, max) = (order.lines(), service.limits.order_lines_max);
-    if lines > max {
-        return Err(OutOfBounds::new("lines", format_args!("1 to {max} lines"), lines).into());
-    }
-    let (order, mut asked) = order.check()?;
     let order = if respond_async { order.respond_async() } else { order };
     let receipt = orders.place(order, key).await?;
     if !respond_async {

@@ -4,7 +4,11 @@ use serde::{Deserialize, Serialize};
 use tidegate::{Hold as HoldOf, HoldOutcome, Location, NewHold, OutOfBounds, Sku, UserId};
 use utoipa::ToSchema;
 
-use super::{held_ms, time::Time};
+use super::{
+    held_ms,
+    time::Time,
+    whole::{maybe, whole},
+};
 
 /// Units to be held without an order.
 #[derive(Deserialize, ToSchema)]
@@ -18,6 +22,7 @@ pub(crate) struct PlaceHold {
     #[schema(pattern = "^[!-~]{1,64}$")]
     sku: String,
     /// How many.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000000)]
     quantity: u64,
     /// Where. Default: `main`.
@@ -25,7 +30,7 @@ pub(crate) struct PlaceHold {
     #[schema(pattern = "^[!-~]{1,64}$")]
     location: Option<String>,
     /// How long, in seconds, unless confirmed or released before. Default: 900.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe")]
     #[schema(minimum = 1, maximum = 2592000)]
     ttl_seconds: Option<u64>,
 }
@@ -43,6 +48,7 @@ impl PlaceHold {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExtendHold {
     /// In seconds.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 2592000)]
     ttl_seconds: u64,
 }

@@ -1,5 +1,5 @@
-//! A JSON object and nothing else: serde would also read a struct from an array of its fields, which
-//! no client means. It knows no type of the interface.
+//! A JSON object and nothing else: serde would also read a struct from an array of its fields,
+//! which no client means. It knows no type of the interface.
 
 use std::{fmt, marker::PhantomData};
 

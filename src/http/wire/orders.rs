@@ -1,4 +1,5 @@
-//! Orders and what happens to them, as they are written. What is asked of a new order is in `place`.
+//! Orders and what happens to them, as they are written. What is asked of a new order is not here,
+//! but in `place`.
 
 use serde::{Deserialize, Serialize};
 use tidegate::{
@@ -8,7 +9,7 @@ use tidegate::{
 };
 use utoipa::ToSchema;
 
-use super::{object::Object, spoken, time::Time};
+use super::{object::Object, spoken, time::Time, whole::whole};
 use crate::http::{problem::TYPE_PREFIX, refusals::refusal};
 
 spoken! {
@@ -215,6 +216,7 @@ pub(crate) struct NewPayment {
     event_id: String,
     kind: Kind,
     /// How much, in minor units.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 0, maximum = 9007199254740991u64)]
     amount_minor: u64,
 }
@@ -236,6 +238,7 @@ pub(crate) struct NewUnits {
     #[serde(default)]
     #[schema(pattern = "^[!-~]{1,64}$")]
     location: Option<String>,
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000000)]
     quantity: u64,
 }

@@ -1,5 +1,5 @@
-//! What is asked of a new order, one or many, and what is answered. It looks up no price: what stock
-//! has priced is not known here.
+//! What is asked of a new order, one or many, and what is answered. It looks up no price: what
+//! stock has priced is not known here.
 
 use serde::{Deserialize, Serialize};
 use tidegate::{Location, NewOrder, Order, OutOfBounds, Receipt, Sku, UserId, bounds};
@@ -10,6 +10,7 @@ use super::{
     object::Object,
     orders::{FulfilmentState, Line, OrderBody, PaymentState},
     time::Time,
+    whole::{maybe, whole},
 };
 use crate::http::problem::ProblemBody;
 
@@ -25,7 +26,7 @@ pub(crate) struct PlaceOrder {
     #[schema(value_type = Vec<NewLine>, min_items = 1, max_items = 256)]
     lines: Vec<Object<NewLine>>,
     /// How long the stock is held for payment, in seconds. Default: 900.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe")]
     #[schema(minimum = 1, maximum = 2592000)]
     hold_seconds: Option<u64>,
 }
@@ -36,6 +37,7 @@ pub(crate) struct PlaceOrder {
 pub(crate) struct NewLine {
     #[schema(pattern = "^[!-~]{1,64}$")]
     sku: String,
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000000)]
     quantity: u64,
     /// Default: `main`.
@@ -43,7 +45,7 @@ pub(crate) struct NewLine {
     #[schema(pattern = "^[!-~]{1,64}$")]
     location: Option<String>,
     /// Unit price in minor units. Default: the price of the SKU.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe")]
     #[schema(minimum = 0, maximum = 9007199254740991u64)]
     price_minor: Option<u64>,
 }
@@ -68,15 +70,21 @@ pub(crate) struct KeyedOrder {
     user: String,
     #[schema(value_type = Vec<NewLine>, min_items = 1, max_items = 256)]
     lines: Vec<Object<NewLine>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe")]
     #[schema(minimum = 1, maximum = 2592000)]
     hold_seconds: Option<u64>,
 }
 
 impl KeyedOrder {
-    pub(crate) fn split(self) -> (String, PlaceOrder) {
-        let Self { idempotency_key, user, lines, hold_seconds } = self;
-        (idempotency_key, PlaceOrder { user, lines, hold_seconds })
+    /// Its key, checked, and the order.
+    pub(crate) fn split(self) -> Result<(String, PlaceOrder), OutOfBounds> {
+        let Self { idempotency_key: key, user, lines, hold_seconds } = self;
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if !visible || !(1..=255).contains(&key.len()) {
+            let bound = "1 to 255 visible ASCII characters";
+            return Err(OutOfBounds::new("idempotency_key", bound, format_args!("{key:?}")));
+        }
+        Ok((key, PlaceOrder { user, lines, hold_seconds }))
     }
 }
 
@@ -108,13 +116,12 @@ pub(crate) struct Asked {
 }
 
 impl PlaceOrder {
-    /// How many lines it has.
-    pub(crate) fn lines(&self) -> usize {
-        self.lines.len()
-    }
-
     /// What to ask the store, and what to answer when it has accepted.
-    pub(crate) fn check(self) -> Result<(NewOrder, Asked), OutOfBounds> {
+    pub(crate) fn check(self, lines_max: usize) -> Result<(NewOrder, Asked), OutOfBounds> {
+        if !(1..=lines_max).contains(&self.lines.len()) {
+            let bound = format_args!("1 to {lines_max} lines");
+            return Err(OutOfBounds::new("lines", bound, self.lines.len()));
+        }
         let hold_ms = held_ms("hold_seconds", self.hold_seconds)?;
         let mut asked = Asked { user: UserId::new(&self.user)?, lines: Vec::new() };
         let mut order = NewOrder::new(self.user).hold_ms(hold_ms);
@@ -149,6 +156,10 @@ impl Asked {
         let location = line.location.as_deref();
         let location = location.map_or_else(|| Ok(Location::default()), Location::new)?;
         let (sku, quantity) = (Sku::new(&line.sku)?, line.quantity);
+        if !(1..=bounds::QUANTITY_MAX).contains(&quantity) {
+            let bound = format_args!("1 to {}", bounds::QUANTITY_MAX);
+            return Err(OutOfBounds::new("quantity", bound, quantity));
+        }
         let same = |it: &&mut Line| it.sku == sku && it.location == location;
         if let Some(known) = self.lines.iter_mut().find(same) {
             known.quantity = known.quantity.saturating_add(quantity);

@@ -3,17 +3,25 @@
 use serde::{Deserialize, Serialize};
 use tidegate::{
     Adjustment, Currency, ItemView, Level, Location, OutOfBounds, Sku, SkuPatch, StockReceipt,
+    bounds,
 };
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, schema::Type},
+};
 
-use super::{present, time::Time};
+use super::{
+    present,
+    time::Time,
+    whole::{self, whole},
+};
 
 /// Options of a SKU. What is absent stays as it is; null clears it.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SkuOptions {
     /// Unit price in minor units.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "whole::present")]
     #[schema(value_type = Option<u64>, maximum = 9007199254740991u64, minimum = 0)]
     price_minor: Option<Option<u64>>,
     /// Currency of the price, ISO 4217.
@@ -21,11 +29,11 @@ pub(crate) struct SkuOptions {
     #[schema(value_type = Option<String>, pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: Option<Option<String>>,
     /// Most units for one user, across orders, unpaid ones and holds included.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "whole::present")]
     #[schema(value_type = Option<u32>, maximum = 4294967295u64, minimum = 0)]
     limit_per_user: Option<Option<u32>>,
     /// Units that may be promised ahead of stock, at each location.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::maybe")]
     #[schema(maximum = 4294967295u64, minimum = 0)]
     backorder_limit: Option<u32>,
 }
@@ -108,12 +116,30 @@ impl From<ItemView> for Item {
     }
 }
 
+/// Units in or out, as documented: this is one of the few types with a hole in it.
+struct Delta;
+
+impl PartialSchema for Delta {
+    fn schema() -> RefOr<Schema> {
+        const UNITS_MAX: u64 = bounds::DELTA_UNITS_MAX;
+        let units = |least: f64, most: f64| {
+            let units = ObjectBuilder::new().schema_type(Type::Integer);
+            units.minimum(Some(least)).maximum(Some(most))
+        };
+        let (out, into) = (units(-(UNITS_MAX as f64), -1.0), units(1.0, UNITS_MAX as f64));
+        OneOfBuilder::new().item(out).item(into).into()
+    }
+}
+
+impl ToSchema for Delta {}
+
 /// A movement of stock.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Movement {
     /// Units in (positive) or out (negative); not 0.
-    #[schema(minimum = -1000000000000i64, maximum = 1000000000000i64)]
+    #[serde(deserialize_with = "whole")]
+    #[schema(value_type = Delta)]
     delta: i64,
     /// Why, for whoever reads the journal.
     #[schema(max_length = 200)]
