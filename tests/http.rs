@@ -131,7 +131,7 @@ fn lines_are_summed_and_prices_are_unit_prices() {
     let mixed = json!([{"sku": "tee", "quantity": 1, "price_minor": 1},
         {"sku": "tee", "quantity": 1}]);
     let answer = client.post("/v1/orders", "m", &json!({"user": "ann", "lines": mixed}));
-    answer.assert_problem(422, "mixed-amounts");
+    answer.assert_problem(409, "mixed-amounts");
 }
 
 #[test]

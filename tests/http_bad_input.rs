@@ -110,8 +110,8 @@ fn bodies_that_are_wrong_change_nothing() {
         (lines(r#"{"sku": "tee", "quantity": 1, "location": ""}"#).into(), 422, "invalid-value"),
         (
             lines(r#"{"sku": "tee", "quantity": 2, "price_minor": 9007199254740991}"#).into(),
-            422,
-            "invalid-value",
+            409,
+            "amount-too-large",
         ),
         (
             lines(r#"{"sku": "tee", "quantity": 2, "price_minor": 18446744073709551615}"#).into(),

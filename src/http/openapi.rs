@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
+use serde_json::{Value, json};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
         Content, Ref, RefOr, Required, ResponseBuilder,
-        link::Link,
         path::{Operation, PathItem},
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
@@ -52,7 +52,11 @@ struct Document;
 pub(super) fn json() -> &'static str {
     static JSON: OnceLock<String> = OnceLock::new();
     // Strings and numbers: writing them can't fail.
-    JSON.get_or_init(|| Document::openapi().to_json().unwrap_or_default())
+    JSON.get_or_init(|| {
+        let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
+        add_links(&mut document);
+        document.to_string()
+    })
 }
 
 /// What every operation shares: problems and keys.
@@ -70,7 +74,6 @@ impl Modify for Shared {
         for item in document.paths.paths.values_mut() {
             for operation in operations(item) {
                 add_problems(operation);
-                add_links(operation);
                 let body = operation.request_body.as_mut();
                 let id = operation.operation_id.as_deref();
                 if let Some(body) = body.filter(|_| id == Some(WITHOUT_BODY)) {
@@ -101,14 +104,21 @@ fn add_problems(operation: &mut Operation) {
     }
 }
 
-/// Where the id in the answer leads.
-fn add_links(operation: &mut Operation) {
-    let id = operation.operation_id.as_deref().unwrap_or_default();
-    let targets = LINKS.iter().filter(|(from, _)| *from == id).flat_map(|(_, targets)| *targets);
-    let Some(RefOr::T(created)) = operation.responses.responses.get_mut("201") else { return };
-    for target in targets {
-        let link = Link::builder().operation_id(*target).parameter("id", "$response.body#/id");
-        created.links.insert((*target).to_owned(), RefOr::T(link.build()));
+/// Where the id in an answer leads. (Put into the JSON: the library writes a link's `operationId`
+/// under another name.)
+fn add_links(document: &mut Value) {
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    for item in paths.into_iter().flat_map(|paths| paths.values_mut()) {
+        let Some(operation) = item.get_mut("post") else { continue };
+        let id = operation.get("operationId").and_then(Value::as_str);
+        let known = LINKS.iter().find(|(from, _)| Some(*from) == id);
+        let created = operation.pointer_mut("/responses/201").and_then(Value::as_object_mut);
+        let (Some((_, targets)), Some(created)) = (known, created) else { continue };
+        let link = |target: &&str| {
+            let parameters = json!({"id": "$response.body#/id"});
+            ((*target).to_owned(), json!({"operationId": target, "parameters": parameters}))
+        };
+        created.insert("links".to_owned(), Value::Object(targets.iter().map(link).collect()));
     }
 }
 

@@ -106,8 +106,8 @@ problem_types! {
         "Nothing has changed."
     AlreadyShipped "already-shipped" CONFLICT "Something was shipped already"
         "The order can't be cancelled any more; return the units instead."
-    TooManyUnits "too-many-units" CONFLICT "More than the line has left"
-        "More units than can still be shipped or returned. Nothing has changed."
+    TooManyUnits "too-many-units" CONFLICT "Too many units"
+        "More units than can be ordered at once, or still be shipped or returned."
     ChangeUnderWay "change-under-way" CONFLICT "The order is being changed"
         "Another change is not finished yet; try again in a moment."
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
@@ -118,11 +118,11 @@ problem_types! {
         "A field is unknown, missing, or of the wrong type. Nothing has changed."
     InvalidValue "invalid-value" UNPROCESSABLE_ENTITY "A value is out of bounds"
         "`field` names it, `detail` says what is allowed. Nothing has changed."
-    MixedAmounts "mixed-amounts" UNPROCESSABLE_ENTITY "Lines of one SKU with and without a price"
+    MixedAmounts "mixed-amounts" CONFLICT "Lines of one SKU with and without a price"
         "Give `price_minor` on all lines of a SKU and location, or on none."
-    AmountTooLarge "amount-too-large" UNPROCESSABLE_ENTITY "An amount is beyond what can be kept"
+    AmountTooLarge "amount-too-large" CONFLICT "An amount is beyond what can be kept"
         "Amounts go up to 9,007,199,254,740,991 minor units. Nothing has changed."
-    UnknownLine "unknown-line" UNPROCESSABLE_ENTITY "The order has no such line"
+    UnknownLine "unknown-line" CONFLICT "The order has no such line"
         "Nothing has changed."
     Overloaded "overloaded" TOO_MANY_REQUESTS "Too much is in flight"
         "Nothing has changed. Try again after `Retry-After` seconds."
@@ -193,6 +193,12 @@ impl Problem {
     /// Says which methods there are.
     pub(crate) fn allow(mut self, methods: &str) -> Self {
         self.allow = Some(methods.to_owned());
+        self
+    }
+
+    /// The same, of one part of the request.
+    pub(crate) fn within(mut self, part: &str) -> Self {
+        self.detail = format!("{part}: {}", self.detail);
         self
     }
 

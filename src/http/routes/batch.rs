@@ -9,6 +9,7 @@ use super::{Answer, orders::place_one};
 use crate::http::{
     body::Body,
     caller::{Caller, Sell},
+    problem::Problem,
     service::{Gate, Service},
     wire::{
         object::Object,
@@ -45,22 +46,29 @@ pub(crate) async fn place(
     Ok(HttpResponse::Ok().json(Outcomes { outcomes }))
 }
 
-/// An order with its key, and what to answer.
-type Checked = (String, NewOrder, Asked);
+/// An order with its key, and what to answer; or why it can't be placed.
+type Checked = Result<(String, NewOrder, Asked), Problem>;
 
-fn check(index: usize, order: KeyedOrder, lines_max: usize) -> Result<Checked, OutOfBounds> {
-    let checked = order.split().and_then(|(key, order)| {
+/// An error if the order is invalid in itself.
+fn check(index: usize, order: KeyedOrder, lines_max: usize) -> Result<Checked, Problem> {
+    let checked = order.split().map_err(Problem::from).and_then(|(key, order)| {
         let (order, asked) = order.check(lines_max)?;
         Ok((key, order, asked))
     });
-    checked.map_err(|mut error| {
-        error.bound = format!("{} (in orders[{index}])", error.bound);
-        error
-    })
+    match checked {
+        Err(problem) if problem.kind().status() == StatusCode::UNPROCESSABLE_ENTITY => {
+            Err(problem.within(&format!("orders[{index}]")))
+        }
+        checked => Ok(checked),
+    }
 }
 
-async fn outcome(orders: &OrdersClient, (key, order, asked): Checked) -> OrderOutcome {
-    match place_one(orders, order, asked, &key, false).await {
+async fn outcome(orders: &OrdersClient, checked: Checked) -> OrderOutcome {
+    let placed = match checked {
+        Ok((key, order, asked)) => place_one(orders, order, asked, &key, false).await,
+        Err(problem) => Err(problem),
+    };
+    match placed {
         Ok(order) => {
             OrderOutcome { status: StatusCode::CREATED.as_u16(), order: Some(order), problem: None }
         }

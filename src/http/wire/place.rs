@@ -12,7 +12,7 @@ use super::{
     time::Time,
     whole::{maybe, whole},
 };
-use crate::http::problem::ProblemBody;
+use crate::http::problem::{Problem, ProblemBody, ProblemType};
 
 /// An order to be placed.
 #[derive(Deserialize, ToSchema)]
@@ -117,10 +117,10 @@ pub(crate) struct Asked {
 
 impl PlaceOrder {
     /// What to ask the store, and what to answer when it has accepted.
-    pub(crate) fn check(self, lines_max: usize) -> Result<(NewOrder, Asked), OutOfBounds> {
+    pub(crate) fn check(self, lines_max: usize) -> Result<(NewOrder, Asked), Problem> {
         if !(1..=lines_max).contains(&self.lines.len()) {
             let bound = format_args!("1 to {lines_max} lines");
-            return Err(OutOfBounds::new("lines", bound, self.lines.len()));
+            return Err(OutOfBounds::new("lines", bound, self.lines.len()).into());
         }
         let hold_ms = held_ms("hold_seconds", self.hold_seconds)?;
         let mut asked = Asked { user: UserId::new(&self.user)?, lines: Vec::new() };
@@ -136,33 +136,45 @@ impl PlaceOrder {
             };
             order = location.into_iter().fold(order, NewOrder::at);
         }
+        asked.check_total()?;
         Ok((order, asked))
     }
 }
 
 /// What the line comes to, if it says its price.
-fn amount(line: &NewLine) -> Result<Option<u64>, OutOfBounds> {
+fn amount(line: &NewLine) -> Result<Option<u64>, Problem> {
     let Some(price_minor) = line.price_minor else { return Ok(None) };
+    if price_minor > bounds::AMOUNT_MINOR_MAX {
+        let bound = format_args!("0 to {}", bounds::AMOUNT_MINOR_MAX);
+        return Err(OutOfBounds::new("price_minor", bound, price_minor).into());
+    }
     let amount_minor = price_minor.checked_mul(line.quantity);
     let amount_minor = amount_minor.filter(|amount| *amount <= bounds::AMOUNT_MINOR_MAX);
-    let bound = format_args!("such that price × quantity is at most {}", bounds::AMOUNT_MINOR_MAX);
-    let error = || OutOfBounds::new("price_minor", bound, price_minor);
-    amount_minor.map(Some).ok_or_else(error)
+    amount_minor.map(Some).ok_or_else(|| too_large("price_minor"))
+}
+
+fn too_large(field: &'static str) -> Problem {
+    let detail = format!("the amount is above {} minor units", bounds::AMOUNT_MINOR_MAX);
+    Problem::new(ProblemType::AmountTooLarge, detail).field(field)
 }
 
 impl Asked {
     /// Lines of the same SKU and location are one, as they are in the order.
-    fn add(&mut self, line: &NewLine, amount_minor: Option<u64>) -> Result<(), OutOfBounds> {
+    fn add(&mut self, line: &NewLine, amount_minor: Option<u64>) -> Result<(), Problem> {
         let location = line.location.as_deref();
         let location = location.map_or_else(|| Ok(Location::default()), Location::new)?;
         let (sku, quantity) = (Sku::new(&line.sku)?, line.quantity);
         if !(1..=bounds::QUANTITY_MAX).contains(&quantity) {
             let bound = format_args!("1 to {}", bounds::QUANTITY_MAX);
-            return Err(OutOfBounds::new("quantity", bound, quantity));
+            return Err(OutOfBounds::new("quantity", bound, quantity).into());
         }
         let same = |it: &&mut Line| it.sku == sku && it.location == location;
         if let Some(known) = self.lines.iter_mut().find(same) {
             known.quantity = known.quantity.saturating_add(quantity);
+            if known.quantity > bounds::QUANTITY_MAX {
+                let detail = format!("at most {} units of {sku} together", bounds::QUANTITY_MAX);
+                return Err(Problem::new(ProblemType::TooManyUnits, detail).field("quantity"));
+            }
             known.amount_minor =
                 known.amount_minor.zip(amount_minor).map(|(one, other)| one.saturating_add(other));
         } else {
@@ -170,6 +182,13 @@ impl Asked {
             self.lines.push(Line { sku, location, quantity, amount_minor, shipped, returned });
         }
         Ok(())
+    }
+
+    /// Whether what is known of the amounts can be summed.
+    fn check_total(&self) -> Result<(), Problem> {
+        let amounts = self.lines.iter().filter_map(|line| line.amount_minor);
+        let total = amounts.fold(0_u64, u64::saturating_add);
+        if total > bounds::AMOUNT_MINOR_MAX { Err(too_large("lines")) } else { Ok(()) }
     }
 
     /// Whether an amount is missing that no receipt tells.
