@@ -1,5 +1,9 @@
 //! Tidegate: a durable actor runtime, embedded in your app, for back ends that must survive a
 //! traffic surge.
+//!
+//! [`Tidegate::builder`] opens a store; [`Tidegate::stock`] and [`Tidegate::orders`] are what to
+//! ask it; [`machine`] is for durable actors of your own. Every answer waits until what it says is
+//! on disk. This crate decides nothing itself: the rules are in `tidegate-machines`.
 
 mod audit;
 mod builder;
@@ -30,3 +34,8 @@ pub use tidegate_machines::{
     SkuPatch, StockLine, StockReceipt, StockRejection, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
+
+/// The examples of the README, which are run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -56,6 +56,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let mut running = Running {
         groups: Vec::new(),
         snapshotter: None,
+        projector: None,
         threads: Some(Threads::start(builder.arbiters.unwrap_or(cores))?),
         journal: opened.journal,
         state,
@@ -81,7 +82,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let fresh = move |shard| fresh_orders(shard, stock_shards, memory);
     let orders = parts.group(builder.order_shards, fresh)?;
 
-    let projector = Projector::new(Arc::clone(&parts.state));
+    let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
     stock.start(&parts.arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
     orders.start(&parts.arbiters, |_| Box::new(FromOrders::new(stock.clone(), handle.clone())));
@@ -91,6 +92,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     }
     parts.layout.check_all_claimed()?;
     projector.start(orders.clone())?;
+    running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.
     try_join_all(running.groups.iter().map(|group| group.restore())).await?;
     running.snapshotter = Some(Snapshotter::start(
@@ -176,7 +178,7 @@ struct Inner {
     stock: StockClient,
     orders: OrdersClient,
     groups: Vec<Arc<dyn Shards>>,
-    projector: Projector,
+    projector: Arc<Projector>,
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
     running: Mutex<Option<Running>>,
@@ -213,7 +215,8 @@ impl Tidegate {
         &self.inner.orders
     }
 
-    /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this type.
+    /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this
+    /// type.
     #[must_use]
     pub fn shards_of<M: Durable>(&self) -> Option<Group<M>> {
         self.inner.groups.iter().find_map(|group| {
@@ -238,7 +241,8 @@ impl Tidegate {
     /// snapshots, joins all threads, and lets go of the folder. A second call does nothing.
     ///
     /// # Errors
-    /// Storage failed on the way. Nothing acknowledged is lost; the next open recovers from the journal.
+    /// Storage failed on the way. Nothing acknowledged is lost; the next open recovers from the
+    /// journal.
     pub async fn close(&self) -> Result<(), StorageError> {
         let Inner { groups, projector, journal, state, running, .. } = &*self.inner;
         let taken = running.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -286,6 +290,7 @@ async fn settle(groups: &[Arc<dyn Shards>]) {
 struct Running {
     groups: Vec<Arc<dyn Shards>>,
     snapshotter: Option<Snapshotter>,
+    projector: Option<Arc<Projector>>,
     threads: Option<Threads>,
     journal: Arc<dyn Journal>,
     state: Arc<ClosableState>,
@@ -298,6 +303,9 @@ impl Drop for Running {
         self.groups.iter().for_each(|group| group.close_admission());
         drop(self.snapshotter.take());
         drop(self.threads.take());
+        if let Some(projector) = self.projector.take() {
+            projector.stop();
+        }
         if let Err(error) = self.journal.close() {
             tracing::error!(%error, "the journal was not closed cleanly");
         }

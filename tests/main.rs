@@ -13,6 +13,7 @@ mod http_ends;
 mod http_tls;
 mod kills;
 mod lifecycle;
+mod odd_ends;
 mod opening;
 mod orders;
 mod program;

@@ -34,8 +34,8 @@ impl Admission {
     }
 
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Denied> {
-        // Counted before the check, so that `close` and then `in_flight() == 0` means: nobody is in,
-        // and nobody will be.
+        // Counted before the check, so that `close` and then `in_flight() == 0` means: nobody is
+        // in, and nobody will be.
         let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
         let permit = Permit(Arc::clone(self));
         if self.closed.load(Ordering::SeqCst) {

@@ -13,7 +13,7 @@ mod trace;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use serde::Serialize;
 
 use crate::config::Role;
@@ -29,14 +29,15 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sell a real shopping day and a hot item to thousands of concurrent buyers, crash, recover, audit.
+    /// Sell a real shopping day and a hot item to thousands of concurrent buyers, crash, recover,
+    /// audit.
     ///
     /// Works on a store in a temporary folder and takes about half a minute.
     Demo(DemoArguments),
     /// Place and pay every order of a trace, then audit the store.
     ///
-    /// Run it again on the same --data after an interruption, and it goes on where it was: each order's
-    /// reference is its idempotency key.
+    /// Run it again on the same --data after an interruption, and it goes on where it was: each
+    /// order's reference is its idempotency key.
     Replay(ReplayArguments),
     /// Rebuild a closed store from its snapshots, journal and tables, and check every invariant.
     ///
@@ -84,7 +85,7 @@ enum ConfigCommand {
 #[derive(Args)]
 struct DemoArguments {
     /// Buyers of the hot item.
-    #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 40_000, value_parser = value_parser!(u64).range(1..=10_000_000))]
     buyers: u64,
     /// Print one JSON object on stdout instead of the report.
     #[arg(long)]
@@ -104,10 +105,10 @@ struct ReplayArguments {
     #[arg(long)]
     data: Option<PathBuf>,
     /// Each SKU starts with this share of what the trace orders of it, rounded up.
-    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(long, default_value_t = 80, value_parser = value_parser!(u32).range(0..=10_000))]
     stock_percent: u32,
     /// Orders in flight at a time; 1 is strictly in the order of the file.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=16_384))]
     concurrency: u32,
     /// Print one JSON object on stdout instead of the report.
     #[arg(long)]
