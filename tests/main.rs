@@ -4,8 +4,13 @@
 // All of this is test code: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used)]
 
+mod client;
 mod disks;
 mod holds;
+mod http;
+mod http_bad_input;
+mod http_ends;
+mod http_tls;
 mod kills;
 mod lifecycle;
 mod odd_ends;

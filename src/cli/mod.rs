@@ -2,17 +2,21 @@
 //! no shard, no journal and no table.
 
 mod audit;
+mod config;
 mod demo;
 mod load;
 mod progress;
 mod replay;
-pub(crate) mod telemetry;
+mod serve;
+mod telemetry;
 mod trace;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use serde::Serialize;
+
+use crate::config::Role;
 
 /// Tidegate keeps stock and orders right through a traffic surge: durable, never oversold, and
 /// there again after a crash.
@@ -39,6 +43,43 @@ enum Command {
     ///
     /// Exits with 1 if any check fails. It mends nothing; like any open it cuts off a torn end.
     Audit(AuditArguments),
+    /// Serve a store over HTTP until SIGTERM or SIGINT.
+    ///
+    /// Without API keys in the configuration it listens on this machine only. The store is opened
+    /// while it already listens; /readyz says when it is.
+    Serve(ServeArguments),
+    /// Check a configuration, print every setting, make API keys.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Args)]
+struct ServeArguments {
+    /// A TOML file; `tidegate config defaults` prints one with every setting.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The store's folder, created if absent.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Address and port; port 0 is any free one.
+    #[arg(long)]
+    listen: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check file, environment and flags as `serve` would, and do nothing else.
+    Check(ServeArguments),
+    /// Print every setting with its default.
+    Defaults,
+    /// Make an API key: prints it once, with its hash for the configuration.
+    NewKey {
+        /// Names the key in logs.
+        name: String,
+        /// read, sell or admin.
+        #[arg(long)]
+        role: Role,
+    },
 }
 
 #[derive(Args)]
@@ -102,10 +143,15 @@ impl Verdict {
 impl Arguments {
     /// Runs the command.
     pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        if !matches!(self.command, Command::Serve(_)) {
+            telemetry::start(telemetry::QUIET, false);
+        }
         match self.command {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Audit(arguments) => audit::run(arguments).await,
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Config(command) => config::run(command),
         }
     }
 }
