@@ -62,6 +62,14 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|error| StorageError::io("renaming", from, error))
 }
 
+/// Removes a file that somebody may still have open: its room on the disk is free at once.
+pub(crate) fn discard(path: &Path) -> Result<()> {
+    let file = File::options().write(true).open(path);
+    file.and_then(|file| file.set_len(0))
+        .map_err(|error| StorageError::io("emptying", path, error))?;
+    remove(path)
+}
+
 pub(crate) fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).map_err(|error| StorageError::io("removing", path, error))
 }

@@ -33,11 +33,13 @@ use self::{
     frame::BATCH_HEADER,
     open::Recovered,
     queue::Queue,
-    reader::FileReader,
+    reader::{FileReader, Hold},
     segment::{BLOCK, Segment},
     spares::Spares,
 };
-use crate::{Batch, Done, Journal, JournalStats, Position, Reader, StorageError, Urgency, disk};
+use crate::{
+    Batch, Done, Journal, JournalStats, Position, Reader, StorageError, Urgency, Watch, disk,
+};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -94,6 +96,8 @@ struct Shared {
     segments: Mutex<VecDeque<Arc<Segment>>>,
     spares: Spares,
     trimming: Mutex<()>,
+    /// `None` once nothing becomes durable any more.
+    watches: Mutex<Option<Vec<Watch>>>,
     frame_bytes_max: u64,
     figures: Figures,
     faults: Faults,
@@ -122,11 +126,40 @@ impl Shared {
         disk::lock(&self.segments).push_back(segment);
     }
 
-    fn segment_after(&self, segment: &Segment) -> Option<Arc<Segment>> {
+    fn segment_after(&self, number: u64) -> Option<Arc<Segment>> {
         let segments = disk::lock(&self.segments);
         let oldest = segments.front()?.header.number;
-        let place = (segment.header.number + 1).checked_sub(oldest)?;
+        let place = (number + 1).checked_sub(oldest)?;
         segments.get(place as usize).cloned()
+    }
+
+    /// Where the durable frames of segment `number` end; `None` if it has been trimmed away. Takes
+    /// no `Arc`, so it is in nobody's way.
+    fn end_of(&self, number: u64) -> Option<u64> {
+        let segments = disk::lock(&self.segments);
+        let place = number.checked_sub(segments.front()?.header.number)?;
+        segments.get(place as usize).map(|segment| segment.end())
+    }
+
+    fn oldest(&self) -> Position {
+        let segments = disk::lock(&self.segments);
+        segments.front().map_or(Position(1), |segment| Position(segment.header.first))
+    }
+
+    fn read(self: &Arc<Self>, after: Position, hold: Hold) -> Result<Box<dyn Reader>> {
+        let segment = {
+            let segments = disk::lock(&self.segments);
+            let wanted = after.0.saturating_add(1);
+            let later = segments.partition_point(|segment| segment.header.first <= wanted);
+            let found = later.checked_sub(1).and_then(|place| segments.get(place));
+            let Some(segment) = found else {
+                let oldest = segments.front().map_or(1, |segment| segment.header.first);
+                let (asked, oldest) = (Position(wanted), Position(oldest));
+                return Err(StorageError::Trimmed { asked, oldest });
+            };
+            segment.clone()
+        };
+        Ok(Box::new(FileReader::new(Arc::clone(self), segment, after.0, hold)?))
     }
 }
 
@@ -161,6 +194,7 @@ impl FileJournal {
             segments: Mutex::new(segments),
             spares: Spares::new(folder, size, spares_max, spares, spare_id),
             trimming: Mutex::new(()),
+            watches: Mutex::new(Some(Vec::new())),
             frame_bytes_max: size / 2,
             figures: Figures::default(),
             faults: Faults::default(),
@@ -213,25 +247,35 @@ impl Journal for FileJournal {
     }
 
     fn oldest(&self) -> Position {
-        let segments = disk::lock(&self.shared.segments);
-        segments.front().map_or(Position(1), |segment| Position(segment.header.first))
+        self.shared.oldest()
+    }
+
+    fn watch(&self, watch: Watch) {
+        if let Some(watches) = &mut *disk::lock(&self.shared.watches) {
+            watches.push(watch);
+        }
     }
 
     fn read(&self, after: Position) -> Result<Box<dyn Reader>> {
-        let segment = {
-            let segments = disk::lock(&self.shared.segments);
-            let wanted = after.0.saturating_add(1);
-            let later = segments.partition_point(|segment| segment.header.first <= wanted);
-            let found = later.checked_sub(1).and_then(|place| segments.get(place));
-            let Some(segment) = found else {
-                let oldest = segments.front().map_or(1, |segment| segment.header.first);
-                let (asked, oldest) = (Position(wanted), Position(oldest));
-                return Err(StorageError::Trimmed { asked, oldest });
-            };
-            segment.clone()
-        };
-        let reader = FileReader::new(self.shared.clone(), segment, after.0)?;
-        Ok(Box::new(reader))
+        self.shared.read(after, Hold::Pinned)
+    }
+
+    fn follow(&self, after: Position) -> Result<Box<dyn Reader>> {
+        self.shared.read(after, Hold::Loose)
+    }
+
+    fn before_last(&self, bytes: u64) -> Position {
+        let durable = self.durable();
+        let segments = disk::lock(&self.shared.segments);
+        let (mut left, mut first) = (bytes, durable.next());
+        for segment in segments.iter().rev() {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(segment.end() - BLOCK);
+            first = Position(segment.header.first);
+        }
+        if left == 0 { Position(first.0 - 1).min(durable) } else { Position::ZERO }
     }
 
     fn trim(&self, through: Position) -> Result<()> {
