@@ -21,12 +21,17 @@ pub use runtime::{Report, Tidegate};
 pub use stock::{Adjustment, NewHold, StockClient, StockError};
 pub use tidegate_actors::{
     AskError, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport, SystemTimeSource,
-    TimeSource, archive::UserCursor,
+    TimeSource,
+    archive::UserCursor,
+    feed::{
+        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, PlacedLine, Reason,
+        SetOptions,
+    },
 };
 pub use tidegate_machines::{
     Currency, EventId, Fulfilment, FulfilmentStatus, Hold, HoldId, HoldOutcome, IdempotencyError,
     ItemView, Level, Location, Order, OrderId, OrderLine, OrderRejection, OrderState, OutOfBounds,
     Payment, PaymentKind, PaymentStatus, Provider, Receipt, Refusal, Return, Sku, SkuOptions,
-    SkuPatch, StockLine, StockReceipt, StockRejection, UserId, bounds,
+    SkuPatch, StockLine, StockReceipt, StockRejection, Timestamp, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};

@@ -12,7 +12,8 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
     ArbiterHandle, Board, Clock, Durable, FromOrders, FromStock, Group, Keyring, Kit, Projector,
-    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, codec, snapshot_all,
+    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, codec, feed::Events,
+    snapshot_all,
 };
 use tidegate_storage::{
     ClosableState, Journal, JournalStats, Position, State, StorageError, Store, StoreLock,
@@ -98,6 +99,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         Arc::clone(&parts.journal),
         Arc::clone(&parts.state),
         builder.snapshot_every_bytes,
+        builder.events_retained_bytes,
     )?);
     let keys = Keyring::new(manifest.secret);
     let store = Inner {
@@ -105,6 +107,8 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board),
         groups: running.groups.clone(),
         projector,
+        events: Events::new(Arc::clone(&parts.journal)),
+        events_retained_bytes: builder.events_retained_bytes,
         journal: parts.journal,
         state: parts.state,
         running: Mutex::new(Some(running)),
@@ -177,6 +181,8 @@ struct Inner {
     orders: OrdersClient,
     groups: Vec<Arc<dyn Shards>>,
     projector: Projector,
+    events: Events,
+    events_retained_bytes: u64,
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
     running: Mutex<Option<Running>>,
@@ -211,6 +217,12 @@ impl Tidegate {
     #[must_use]
     pub fn orders(&self) -> &OrdersClient {
         &self.inner.orders
+    }
+
+    /// Durable events of stock and orders, for subscribers.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.inner.events
     }
 
     /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this type.
@@ -248,9 +260,10 @@ impl Tidegate {
         projector.drain().await;
         settle(groups).await;
         let (groups, journal, state) = (groups.clone(), Arc::clone(journal), Arc::clone(state));
+        let retained_bytes = self.inner.events_retained_bytes;
         let closing = move || {
             drop(running.snapshotter.take());
-            let snapshots = snapshot_all(&groups, &*journal, &state);
+            let snapshots = snapshot_all(&groups, &*journal, &state, retained_bytes);
             let result = snapshots.and_then(|()| state.flush()).and_then(|()| journal.close());
             drop(running);
             result

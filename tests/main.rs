@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod disks;
+mod events;
 mod holds;
 mod kills;
 mod lifecycle;

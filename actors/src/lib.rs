@@ -13,6 +13,7 @@ pub mod codec;
 mod commerce;
 mod durable;
 mod error;
+pub mod feed;
 mod front;
 mod group;
 mod keys;

@@ -56,8 +56,9 @@ impl<M: Durable> Snapshottable for Group<M> {
     }
 }
 
-/// Snapshots every shard of `groups`, then trims the journal as far as the snapshots allow. Blocks;
-/// waits for the disk. A shard that is down keeps its older snapshot, and with it its journal.
+/// Snapshots every shard of `groups`, then trims the journal as far as the snapshots allow, but not
+/// its last `retained_bytes`, which are kept for subscribers. Blocks; waits for the disk. A shard
+/// that is down keeps its older snapshot, and with it its journal.
 ///
 /// # Errors
 /// Storage failed; earlier snapshots and the journal are as they were.
@@ -65,6 +66,7 @@ pub fn snapshot_all(
     groups: &[Arc<dyn Shards>],
     journal: &dyn Journal,
     state: &Arc<dyn State>,
+    retained_bytes: u64,
 ) -> Result<(), StorageError> {
     let snapshots = Snapshots::new(Arc::clone(state));
     let (sender, copies) = mpsc::channel();
@@ -80,7 +82,8 @@ pub fn snapshot_all(
         }
     }
     let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
-    journal.trim(snapshots.oldest_needed(&streams)?)
+    let unneeded = snapshots.oldest_needed(&streams)?;
+    journal.trim(unneeded.min(journal.before_last(retained_bytes)))
 }
 
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.
@@ -90,7 +93,8 @@ pub struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Snapshots `groups` after every `every_bytes` that the journal has written.
+    /// Snapshots `groups` after every `every_bytes` that the journal has written, as
+    /// [`snapshot_all`] does.
     ///
     /// # Errors
     /// The system can't start a thread.
@@ -99,6 +103,7 @@ impl Snapshotter {
         journal: Arc<dyn Journal>,
         state: Arc<dyn State>,
         every_bytes: u64,
+        retained_bytes: u64,
     ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
@@ -110,7 +115,7 @@ impl Snapshotter {
                 }
                 written = now_written;
                 let start = Instant::now();
-                match snapshot_all(&groups, &*journal, &state) {
+                match snapshot_all(&groups, &*journal, &state, retained_bytes) {
                     Ok(()) => tracing::info!(seconds = start.elapsed().as_secs_f64(), "snapshot"),
                     Err(error) => tracing::error!(%error, "no snapshot; the journal stays longer"),
                 }
