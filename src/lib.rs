@@ -1,6 +1,8 @@
 //! Tidegate: a durable actor runtime, embedded in your app, for back ends that must survive a
 //! traffic surge.
 
+#[cfg(feature = "cli")]
+pub mod admin;
 mod audit;
 mod builder;
 mod error;
@@ -20,8 +22,8 @@ pub use orders::{
 pub use runtime::{Report, Tidegate};
 pub use stock::{Adjustment, NewHold, StockClient, StockError};
 pub use tidegate_actors::{
-    AskError, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport, SystemTimeSource,
-    TimeSource,
+    AskError, Bucket, Distribution, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport,
+    SystemTimeSource, TimeSource,
     archive::UserCursor,
     feed::{
         Cursor, Event, EventData, EventKind, Events, Feed, FeedError, PlacedLine, Reason,

@@ -12,8 +12,8 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
     ArbiterHandle, Board, Clock, Durable, FromOrders, FromStock, Group, Keyring, Kit, Projector,
-    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, codec, feed::Events,
-    snapshot_all,
+    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, calibrate, codec,
+    feed::Events, snapshot_all,
 };
 use tidegate_storage::{
     ClosableState, Journal, JournalStats, Position, State, StorageError, Store, StoreLock,
@@ -48,7 +48,11 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         options.journal.segment_bytes = bytes;
     }
     let (dir, fresh) = (builder.dir, fresh_manifest()?);
-    let opened = blocking(move || Store::open(&dir, &options, || fresh)).await??;
+    let opening = move || {
+        calibrate();
+        Store::open(&dir, &options, || fresh)
+    };
+    let opened = blocking(opening).await??;
     let manifest: Manifest = codec::decode(&opened.manifest)
         .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -197,6 +201,12 @@ pub struct Report {
     pub projector: ProjectorReport,
     /// The journal.
     pub journal: JournalStats,
+    /// The oldest position that can still be read; one past the last if there is none.
+    pub oldest: Position,
+    /// The last position that was given out.
+    pub appended: Position,
+    /// The last position that is on disk.
+    pub durable: Position,
     /// Size of the state on disk, in bytes.
     pub state_disk_bytes: u64,
 }
@@ -242,6 +252,9 @@ impl Tidegate {
             shards: groups.iter().flat_map(|group| group.report()).collect(),
             projector: projector.report(),
             journal: journal.stats(),
+            oldest: journal.oldest(),
+            durable: journal.durable(),
+            appended: journal.appended(),
             state_disk_bytes: state.disk_bytes(),
         }
     }

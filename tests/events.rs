@@ -333,3 +333,27 @@ async fn many_idle_feeds_cost_the_store_little() {
         reader.await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_report_tells_how_long_answers_took() {
+    let shop = Shop::open().await;
+    shop.item("tea", 100).await;
+    for number in 0..40 {
+        shop.place(NewOrder::new("ann").line("tea", 1), &format!("k-{number}")).await;
+    }
+    let _ = shop.refusal(NewOrder::new("ann").line("coffee", 1), "k-none").await;
+    let report = shop.gate.report();
+    let of = |name: &'static str| report.shards.iter().filter(move |shard| shard.name == name);
+    let answers: u64 = of("orders").map(|shard| shard.answer_us.count()).sum();
+    assert_eq!(answers, 41, "each order and refusal once");
+    assert_eq!(of("stock").map(|shard| shard.answer_us.count()).sum::<u64>(), 2);
+    for shard in &report.shards {
+        assert_eq!(shard.batch_records.count(), shard.batches, "{shard:?}");
+        assert_eq!(shard.batch_records.sum, shard.events, "{shard:?}");
+        let (p50, p99) = (shard.answer_us.quantile(0.5), shard.answer_us.quantile(0.99));
+        assert!(p50 <= p99 && p99 < 60_000_000, "{p50} {p99}");
+    }
+    assert!(report.durable <= report.appended && report.oldest <= report.durable);
+    let page = tidegate::admin::metrics::render(&report);
+    assert!(page.contains("tidegate_answer_seconds_count{machine=\"orders\"} 41\n"), "{page}");
+}
