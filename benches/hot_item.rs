@@ -1,5 +1,6 @@
 //! Whole orders on one hot item: placed, held, and answered when they are on disk, in process, the
-//! load included. Prints medians of several rounds, beside a bare `fdatasync` loop on the same disk.
+//! load included. Prints medians of several rounds, beside a bare `fdatasync` loop on the same
+//! disk.
 //!
 //! `cargo bench --bench hot_item [-- IN_FLIGHT ORDERS [ROUNDS]]`
 

@@ -1,5 +1,5 @@
-//! A multi-line order over several shards, all or nothing: placed, paid, shipped in part, sent back,
-//! refunded; and one that fails on its last line and leaves nothing behind.
+//! A multi-line order over several shards, all or nothing: placed, paid, shipped in part, sent
+//! back, refunded; and one that fails on its last line and leaves nothing behind.
 //!
 //! `cargo run --example order_saga`
 

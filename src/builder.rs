@@ -89,8 +89,8 @@ impl Builder {
         self
     }
 
-    /// Idempotency keys remembered per shard; when they are all younger than the retention, commands
-    /// with a new key are refused. Default: 8 million (about 100 bytes each).
+    /// Idempotency keys remembered per shard; when they are all younger than the retention,
+    /// commands with a new key are refused. Default: 8 million (about 100 bytes each).
     #[must_use]
     pub fn idempotency_keys_max(mut self, keys: usize) -> Self {
         self.idempotency.keys_max = keys.max(1);
@@ -142,8 +142,8 @@ impl Builder {
         self.machine_with(shards, fresh, |_| Box::new(NoEffects))
     }
 
-    /// The same, for a machine with effects: `deliver` makes what carries them from each shard, given
-    /// the group itself.
+    /// The same, for a machine with effects: `deliver` makes what carries them from each shard,
+    /// given the group itself.
     #[must_use]
     pub fn machine_with<M: Durable>(
         mut self,

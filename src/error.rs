@@ -15,9 +15,7 @@ pub enum OpenError {
     #[error(transparent)]
     Restore(#[from] RestoreError),
     /// The number of shards is fixed when a store is created.
-    #[error(
-        "this store has {stored} {name} shards, not {asked}; leave the number out, or ask for {stored}"
-    )]
+    #[error("this store has {stored} {name} shards, not {asked}; leave it out or ask for {stored}")]
     ShardCount {
         /// The kind of shard.
         name: &'static str,
@@ -32,7 +30,8 @@ pub enum OpenError {
          (finished orders are only there), or restore both from one backup"
     )]
     StateMissing,
-    /// The store holds events of a machine that was not added. Without it its journal could be trimmed.
+    /// The store holds events of a machine that was not added. Without it its journal could be
+    /// trimmed.
     #[error(
         "the store has {shards} shards of the machine {name} (kind {kind}), which was not added; \
          add it with Builder::machine, also when it is not used"

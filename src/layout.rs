@@ -86,16 +86,17 @@ impl Layout {
         self.kinds.get(&M::KIND.0).map(|(_, shards)| *shards)
     }
 
-    /// Stock shards before their first event.
+    /// Stock shards before their first event, with no bound on what they may remember: for an
+    /// audit, which doesn't know the bound that they ran with.
     pub(crate) fn stock(&self) -> Vec<Stock> {
         let shards = self.shards::<Stock>().unwrap_or(0);
-        (0..shards).map(|shard| fresh_stock(shard, IdempotencyBounds::default())).collect()
+        (0..shards).map(|shard| fresh_stock(shard, IdempotencyBounds::NONE)).collect()
     }
 
-    /// Order shards before their first event.
+    /// Order shards, likewise.
     pub(crate) fn orders(&self) -> Vec<Orders> {
         let (shards, stock) = (self.shards::<Orders>(), self.shards::<Stock>());
-        let fresh = |shard| fresh_orders(shard, stock.unwrap_or(1), IdempotencyBounds::default());
+        let fresh = |shard| fresh_orders(shard, stock.unwrap_or(1), IdempotencyBounds::NONE);
         (0..shards.unwrap_or(0)).map(fresh).collect()
     }
 }
@@ -105,6 +106,10 @@ impl Layout {
 pub(crate) struct IdempotencyBounds {
     pub(crate) retention_ms: u64,
     pub(crate) keys_max: usize,
+}
+
+impl IdempotencyBounds {
+    const NONE: Self = Self { retention_ms: IDEMPOTENCY_RETENTION_MS_MIN, keys_max: usize::MAX };
 }
 
 impl Default for IdempotencyBounds {

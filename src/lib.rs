@@ -1,5 +1,9 @@
 //! Tidegate: a durable actor runtime, embedded in your app, for back ends that must survive a
 //! traffic surge.
+//!
+//! [`Tidegate::builder`] opens a store; [`Tidegate::stock`] and [`Tidegate::orders`] are what to
+//! ask it; [`machine`] is for durable actors of your own. Every answer waits until what it says is
+//! on disk. This crate decides nothing itself: the rules are in `tidegate-machines`.
 
 #[cfg(feature = "cli")]
 pub mod admin;
@@ -7,6 +11,7 @@ mod audit;
 mod builder;
 mod error;
 mod layout;
+mod marks;
 mod orders;
 mod runtime;
 mod stock;
@@ -16,6 +21,7 @@ pub mod machine;
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
 pub use error::OpenError;
+pub use marks::{MarkError, Marks};
 pub use orders::{
     HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,
 };
@@ -37,3 +43,8 @@ pub use tidegate_machines::{
     SkuPatch, StockLine, StockReceipt, StockRejection, Timestamp, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
+
+/// The examples of the README, which are run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -32,7 +32,7 @@ pub struct OrdersClient {
 }
 
 /// An order to be placed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewOrder {
     user: String,
     lines: Vec<Line>,
@@ -41,7 +41,7 @@ pub struct NewOrder {
 }
 
 /// Units of a SKU at a location, as a caller names them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     sku: String,
     location: Option<String>,
@@ -84,7 +84,8 @@ impl NewOrder {
         self
     }
 
-    /// Be answered as soon as the order is durably queued, instead of when it is accepted or refused.
+    /// Be answered as soon as the order is durably queued, instead of when it is accepted or
+    /// refused.
     #[must_use]
     pub fn respond_async(mut self) -> Self {
         self.respond_async = true;
@@ -139,7 +140,7 @@ impl PaymentEvent {
 }
 
 /// Units of a line to ship or to take back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Units {
     sku: String,
     location: Option<String>,
@@ -195,10 +196,9 @@ impl OrdersClient {
     /// nothing behind, and its key is free.
     ///
     /// # Errors
-    /// [`OrderError`]: sold out, over a limit, an unknown SKU, a value out of bounds, a key used for
-    /// another order.
+    /// [`OrderError`]: sold out, over a limit, an unknown SKU, a value out of bounds, a key used
+    /// for another order.
     pub async fn place(&self, order: NewOrder, key: &str) -> Result<Receipt, OrderError> {
-        let fingerprint = self.keys.fingerprint(&order);
         let key = self.keys.key(&self.caller, "place", key).map_err(invalid)?;
         let NewOrder { user, lines, hold_ms, respond_async } = order;
         let user = UserId::new(&user).map_err(invalid)?;
@@ -208,6 +208,7 @@ impl OrdersClient {
             Ok(NewLine { sku, location, quantity, amount_minor })
         });
         let lines: Vec<NewLine> = lines.collect::<Result<_, _>>().map_err(invalid)?;
+        let fingerprint = self.keys.fingerprint(&(&user, &lines, hold_ms, respond_async));
         let hint = self.sold_out(&lines);
         let order = PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint };
         match self.shards.ask(self.home(key), OrderCommand::Place(order)).await? {
@@ -220,8 +221,8 @@ impl OrdersClient {
         }
     }
 
-    /// Tells of a payment event. The same event again changes nothing. Waits for the disk, and until
-    /// stock knows.
+    /// Tells of a payment event. The same event again changes nothing. Waits for the disk, and
+    /// until stock knows.
     ///
     /// # Errors
     /// [`OrderError`]: an unknown order, or an event known with another kind or amount.
@@ -238,7 +239,7 @@ impl OrdersClient {
     /// # Errors
     /// [`OrderError`]: unknown, shipped, or over already.
     pub async fn cancel(&self, order: OrderId, key: &str) -> Result<Order, OrderError> {
-        let (key, fingerprint) = self.keyed(order, "cancel", key, &order)?;
+        let (key, fingerprint) = self.keyed(order, "cancel", key, &())?;
         self.about(order, OrderCommand::Cancel { order, key, fingerprint }).await
     }
 
@@ -253,9 +254,9 @@ impl OrdersClient {
         lines: Option<Vec<Units>>,
         key: &str,
     ) -> Result<Order, OrderError> {
-        let (key, fingerprint) = self.keyed(order, "fulfil", key, &(order, &lines))?;
         let lines = lines.map(|lines| lines.into_iter().map(Units::check).collect());
-        let lines = lines.transpose().map_err(invalid)?;
+        let lines: Option<Vec<_>> = lines.transpose().map_err(invalid)?;
+        let (key, fingerprint) = self.keyed(order, "fulfil", key, &lines)?;
         self.about(order, OrderCommand::Fulfil { order, key, fingerprint, lines }).await
     }
 
@@ -271,9 +272,9 @@ impl OrdersClient {
         restock: bool,
         key: &str,
     ) -> Result<Order, OrderError> {
-        let (key, fingerprint) = self.keyed(order, "return", key, &(order, &lines, restock))?;
-        let lines = lines.into_iter().map(Units::check).collect::<Result<_, _>>();
+        let lines = lines.into_iter().map(Units::check).collect::<Result<Vec<_>, _>>();
         let lines = lines.map_err(invalid)?;
+        let (key, fingerprint) = self.keyed(order, "return", key, &(&lines, restock))?;
         self.about(order, OrderCommand::Return { order, key, fingerprint, lines, restock }).await
     }
 

@@ -16,7 +16,7 @@ use tidegate_actors::{
     feed::Events, snapshot_all,
 };
 use tidegate_storage::{
-    ClosableState, Journal, JournalStats, Position, State, StorageError, Store, StoreLock,
+    ClosableState, Journal, JournalStats, Opened, Position, State, StorageError, Store, StoreLock,
     StoreOptions,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     builder::Builder,
     error::OpenError,
     layout::{Layout, fresh_orders, fresh_stock},
+    marks::Marks,
     orders::OrdersClient,
     stock::StockClient,
 };
@@ -43,24 +44,15 @@ struct Manifest {
 
 /// Opens the store as `builder` says.
 pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
-    let mut options = StoreOptions::default();
-    if let Some(bytes) = builder.segment_bytes {
-        options.journal.segment_bytes = bytes;
-    }
-    let (dir, fresh) = (builder.dir, fresh_manifest()?);
-    let opening = move || {
-        calibrate();
-        Store::open(&dir, &options, || fresh)
-    };
-    let opened = blocking(opening).await??;
-    let manifest: Manifest = codec::decode(&opened.manifest)
-        .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
+    let (dir, segment_bytes) = (builder.dir, builder.segment_bytes);
+    let (opened, manifest) = blocking(move || open_files(&dir, segment_bytes)).await??;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let state = Arc::new(ClosableState::new(opened.state));
     // From here on an error ends what has begun in the same order as a close.
     let mut running = Running {
         groups: Vec::new(),
         snapshotter: None,
+        projector: None,
         threads: Some(Threads::start(builder.arbiters.unwrap_or(cores))?),
         journal: opened.journal,
         state,
@@ -86,7 +78,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let fresh = move |shard| fresh_orders(shard, stock_shards, memory);
     let orders = parts.group(builder.order_shards, fresh)?;
 
-    let projector = Projector::new(Arc::clone(&parts.state));
+    let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
     stock.start(&parts.arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
     orders.start(&parts.arbiters, |_| Box::new(FromOrders::new(stock.clone(), handle.clone())));
@@ -96,6 +88,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     }
     parts.layout.check_all_claimed()?;
     projector.start(orders.clone())?;
+    running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.
     try_join_all(running.groups.iter().map(|group| group.restore())).await?;
     running.snapshotter = Some(Snapshotter::start(
@@ -112,12 +105,27 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         groups: running.groups.clone(),
         projector,
         events: Events::new(Arc::clone(&parts.journal)),
+        marks: Marks::new(Arc::clone(&parts.state)),
         events_retained_bytes: builder.events_retained_bytes,
         journal: parts.journal,
         state: parts.state,
         running: Mutex::new(Some(running)),
     };
     Ok(Tidegate { inner: Arc::new(store) })
+}
+
+/// Opens or creates what is on disk, and gets ready what would hold the first command up.
+fn open_files(dir: &Path, segment_bytes: Option<u64>) -> Result<(Opened, Manifest), OpenError> {
+    let mut options = StoreOptions::default();
+    if let Some(bytes) = segment_bytes {
+        options.journal.segment_bytes = bytes;
+    }
+    let fresh = fresh_manifest()?;
+    let opened = Store::open(dir, &options, || fresh)?;
+    let manifest = codec::decode(&opened.manifest)
+        .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
+    calibrate();
+    Ok((opened, manifest))
 }
 
 /// A store that is opened to be looked at, with no actor running. The folder stays locked until
@@ -184,8 +192,9 @@ struct Inner {
     stock: StockClient,
     orders: OrdersClient,
     groups: Vec<Arc<dyn Shards>>,
-    projector: Projector,
+    projector: Arc<Projector>,
     events: Events,
+    marks: Marks,
     events_retained_bytes: u64,
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
@@ -235,7 +244,14 @@ impl Tidegate {
         &self.inner.events
     }
 
-    /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this type.
+    /// Small durable notes of the host's own.
+    #[must_use]
+    pub fn marks(&self) -> &Marks {
+        &self.inner.marks
+    }
+
+    /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this
+    /// type.
     #[must_use]
     pub fn shards_of<M: Durable>(&self) -> Option<Group<M>> {
         self.inner.groups.iter().find_map(|group| {
@@ -263,7 +279,8 @@ impl Tidegate {
     /// snapshots, joins all threads, and lets go of the folder. A second call does nothing.
     ///
     /// # Errors
-    /// Storage failed on the way. Nothing acknowledged is lost; the next open recovers from the journal.
+    /// Storage failed on the way. Nothing acknowledged is lost; the next open recovers from the
+    /// journal.
     pub async fn close(&self) -> Result<(), StorageError> {
         let Inner { groups, projector, journal, state, running, .. } = &*self.inner;
         let taken = running.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -312,6 +329,7 @@ async fn settle(groups: &[Arc<dyn Shards>]) {
 struct Running {
     groups: Vec<Arc<dyn Shards>>,
     snapshotter: Option<Snapshotter>,
+    projector: Option<Arc<Projector>>,
     threads: Option<Threads>,
     journal: Arc<dyn Journal>,
     state: Arc<ClosableState>,
@@ -324,6 +342,9 @@ impl Drop for Running {
         self.groups.iter().for_each(|group| group.close_admission());
         drop(self.snapshotter.take());
         drop(self.threads.take());
+        if let Some(projector) = self.projector.take() {
+            projector.stop();
+        }
         if let Err(error) = self.journal.close() {
             tracing::error!(%error, "the journal was not closed cleanly");
         }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use tidegate_actors::{AskError, Group, Keyring};
 use tidegate_machines::{
     Hold, HoldId, ItemView, KeyHash, Location, OutOfBounds, Sku, SkuPatch, Stock, StockCommand,
@@ -22,7 +21,7 @@ pub struct StockClient {
 }
 
 /// A movement of stock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adjustment {
     sku: String,
     location: Option<String>,
@@ -46,7 +45,7 @@ impl Adjustment {
 }
 
 /// A hold to be placed, without an order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewHold {
     user: String,
     sku: String,
@@ -96,8 +95,8 @@ impl StockClient {
         item(self.shards.ask(shard, StockCommand::Define { sku, patch }).await?)
     }
 
-    /// Moves stock. The same `key` with the same adjustment gives the same receipt and moves nothing
-    /// again. Waits for the disk.
+    /// Moves stock. The same `key` with the same adjustment gives the same receipt and moves
+    /// nothing again. Waits for the disk.
     ///
     /// # Errors
     /// [`StockError`]: an unknown SKU, a key used for something else, units that are promised.
@@ -106,10 +105,10 @@ impl StockClient {
         adjustment: Adjustment,
         key: &str,
     ) -> Result<StockReceipt, StockError> {
-        let fingerprint = self.keys.fingerprint(&adjustment);
         let Adjustment { sku, location, delta, reason } = adjustment;
         let sku = Sku::new(&sku).map_err(invalid)?;
         let location = place(location).map_err(invalid)?;
+        let fingerprint = self.keys.fingerprint(&(&location, delta, &reason));
         let key = self.key("adjust", &sku, key)?;
         let shard = self.shard(&sku);
         let command = StockCommand::Adjust { key, fingerprint, sku, location, delta, reason };
@@ -133,13 +132,14 @@ impl StockClient {
     /// `key` with the same hold gives the same hold. Waits for the disk.
     ///
     /// # Errors
-    /// [`StockError`]: sold out, over the user's limit, an unknown SKU, a key used for something else.
+    /// [`StockError`]: sold out, over the user's limit, an unknown SKU, a key used for something
+    /// else.
     pub async fn hold(&self, new: NewHold, key: &str) -> Result<Hold, StockError> {
-        let fingerprint = self.keys.fingerprint(&new);
         let NewHold { user, sku, location, quantity, ttl_ms } = new;
         let sku = Sku::new(&sku).map_err(invalid)?;
         let user = UserId::new(&user).map_err(invalid)?;
         let location = place(location).map_err(invalid)?;
+        let fingerprint = self.keys.fingerprint(&(&user, &location, quantity, ttl_ms));
         let key = self.key("hold", &sku, key)?;
         let shard = self.shard(&sku);
         let command =
@@ -155,7 +155,8 @@ impl StockClient {
         self.about_hold(hold.shard(), StockCommand::ExtendHold { hold, ttl_ms }).await
     }
 
-    /// Settles a hold: its units are sold (allocated). Again gives the same answer. Waits for the disk.
+    /// Settles a hold: its units are sold (allocated). Again gives the same answer. Waits for the
+    /// disk.
     ///
     /// # Errors
     /// [`StockError`]: unknown, or settled otherwise.
@@ -171,7 +172,8 @@ impl StockClient {
         self.about_hold(hold.shard(), StockCommand::ReleaseHold { hold }).await
     }
 
-    /// The units of a confirmed hold leave the stock. Again gives the same answer. Waits for the disk.
+    /// The units of a confirmed hold leave the stock. Again gives the same answer. Waits for the
+    /// disk.
     ///
     /// # Errors
     /// [`StockError`]: unknown or not confirmed.

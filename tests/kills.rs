@@ -4,7 +4,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader},
+    os::unix::fs::FileExt,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -59,12 +61,12 @@ fn a_killed_replay_ends_as_one_that_was_left_alone() {
     let shape = Shape { orders: 1_200, skus: 12, users: 30, lines_max: 4 };
     let mut case = Case::new("a_killed_replay_ends_as_one_that_was_left_alone", shape, "1");
     let alone = case.folder.path().join("alone");
-    let (expected, whole) = case.run_alone(&alone);
+    let (expected, _) = case.run_alone(&alone);
     traces::model(&case.orders, 80).assert_matches(&expected);
 
     let killed = case.folder.path().join("killed");
     case.kill_at_start(&killed, 3);
-    case.kill_at_work(&killed, whole, count(&expected, "accepted"));
+    case.kill_at_work(&killed, journal_used(&alone), count(&expected, "accepted"));
     let (again, rerun) = case.run_alone(&killed);
     assert_same_counts(&again, &expected);
     case.kill_at_the_end(&killed, rerun);
@@ -80,9 +82,9 @@ fn killed_replays_of_many_orders_at_a_time_oversell_and_lose_nothing() {
     let shape = Shape { orders: 4_000, skus: 12, users: 30, lines_max: 4 };
     let mut case = Case::new(name, shape, "64");
     let (alone, killed) = (case.folder.path().join("alone"), case.folder.path().join("killed"));
-    let (left_alone, whole) = case.run_alone(&alone);
+    let (left_alone, _) = case.run_alone(&alone);
     case.kill_at_start(&killed, 1);
-    case.kill_at_work(&killed, whole, count(&left_alone, "accepted"));
+    case.kill_at_work(&killed, journal_used(&alone), count(&left_alone, "accepted"));
     let (report, _) = case.run_alone(&killed);
 
     let refused = count(&report, "rejected_sold_out") + count(&report, "rejected_other");
@@ -107,7 +109,7 @@ impl Case {
         Self { folder, orders, concurrency, random }
     }
 
-    /// Runs to the end; says how long that took, which only serves to choose when to kill.
+    /// Runs to the end; says how long that took, for choosing when to kill.
     fn run_alone(&self, data: &Path) -> (Value, Duration) {
         let begun = Instant::now();
         let trace = self.folder.path().join("trace.csv");
@@ -125,7 +127,16 @@ impl Case {
 
     /// Kills a run after `delay`. False if it was over by then.
     fn kill_after(&self, data: &Path, delay: Duration) -> bool {
+        self.kill_when(data, || true, delay)
+    }
+
+    /// Kills a run `delay` after it is as far as `there` says. False if it was over by then.
+    fn kill_when(&self, data: &Path, there: impl Fn() -> bool, delay: Duration) -> bool {
         let mut child = self.command(data).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() && !there() {
+            // Its journal tells how far it is, and nothing tells of its journal.
+            thread::sleep(Duration::from_millis(1));
+        }
         thread::sleep(delay);
         let over = child.try_wait().unwrap();
         child.kill().unwrap();
@@ -143,25 +154,34 @@ impl Case {
     }
 
     /// Kills [`KILLS_AT_WORK`] times, so that each run does about one more part of all the work.
-    fn kill_at_work(&mut self, data: &Path, whole: Duration, accepted: u64) {
-        let mut delay_us = whole.as_micros() as u64 / 5;
-        let (mut kills, mut done) = (0, Vec::new());
+    /// `whole` and `accepted` are what a run that is left alone writes and sells.
+    fn kill_at_work(&mut self, data: &Path, whole: u64, accepted: u64) {
+        let (mut kills, mut sold, mut again) = (0, 0, 50);
+        let mut seen = Vec::new();
         while kills < KILLS_AT_WORK {
-            let drawn = self.random.between(delay_us * 7 / 10, delay_us * 13 / 10 + 1);
-            if !self.kill_after(data, Duration::from_micros(drawn)) {
-                // It was over before: the machine is faster than it seemed.
-                delay_us /= 2;
+            // Asking again for what is sold writes too, a good part of what selling it did.
+            let wanted = accepted * (kills + 1) / (KILLS_AT_WORK + 1);
+            let new = wanted.saturating_sub(sold) + sold * again / 100;
+            let part = (whole * new / accepted).max(2);
+            let grown = self.random.between(part / 2, part + part / 2);
+            let end = journal_used(data) + grown;
+            let delay = Duration::from_micros(self.random.between(0, 3_000));
+            if !self.kill_when(data, || journal_used(data) >= end, delay) {
+                again = again * 3 / 4;
                 continue;
             }
             kills += 1;
             // A look at the crashed store; not each time, for it mends the journal's torn end.
             if kills.is_multiple_of(2) {
-                let (there, wanted) = (sold_so_far(data), accepted * kills / KILLS_AT_WORK);
-                done.push(there);
-                delay_us = if there < wanted { delay_us * 4 / 3 } else { delay_us * 4 / 5 };
+                let before = sold;
+                sold = sold_so_far(data);
+                again = if sold == before { again * 5 / 4 } else { again };
+                seen.push(sold);
+            } else {
+                sold = sold.max(wanted);
             }
         }
-        println!("accepted at every second kill, of {accepted}: {done:?}");
+        println!("accepted at every second kill, of {accepted}: {seen:?}");
     }
 
     /// Kills runs that find everything sold: once anywhere, and as they close and audit.
@@ -248,4 +268,26 @@ fn assert_same_counts(one: &Value, other: &Value) {
         assert_eq!(count(one, field), count(other, field), "{field}");
     }
     assert_eq!(one["audit"]["ok"], true);
+}
+
+/// Bytes of a store's journal that have something in them.
+fn journal_used(data: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(data.join("journal")) else { return 0 };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let segments = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "seg"));
+    segments.map(|segment| used(&segment).unwrap_or(0)).sum()
+}
+
+/// Segments are filled from their beginning; what follows is zeros.
+fn used(segment: &Path) -> std::io::Result<u64> {
+    const BLOCK: u64 = 4_096;
+    let file = fs::File::open(segment)?;
+    let (mut full, mut end) = (0, file.metadata()?.len() / BLOCK);
+    let mut block = [0; BLOCK as usize];
+    while full < end {
+        let middle = (full + end) / 2;
+        file.read_exact_at(&mut block, middle * BLOCK)?;
+        if block.iter().any(|byte| *byte != 0) { full = middle + 1 } else { end = middle }
+    }
+    Ok(full * BLOCK)
 }

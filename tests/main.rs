@@ -7,8 +7,10 @@
 mod disks;
 mod events;
 mod holds;
+mod import;
 mod kills;
 mod lifecycle;
+mod odd_ends;
 mod opening;
 mod orders;
 mod program;

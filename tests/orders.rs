@@ -1,5 +1,5 @@
-//! Placing orders: what is refused and leaves everything as it was, what is summed, what is limited,
-//! and what a repeated key means. What becomes of accepted orders is in `lifecycle`.
+//! Placing orders: what is refused and leaves everything as it was, what is summed, what is
+//! limited, and what a repeated key means. What becomes of accepted orders is in `lifecycle`.
 
 use tidegate::{
     Adjustment, AskError, IdempotencyError, NewOrder, OrderRejection, OrderState, Refusal,

@@ -1,6 +1,6 @@
 //! The bound in front of the mailboxes: a command enters only with a credit, and gives it back when
-//! it has been answered, which is also how long answers take is known. It never queues: no credit means an error at once. (An actix mailbox has
-//! no bound of its own.)
+//! it has been answered, which is also how long answers take is known. It never queues: no credit
+//! means an error at once. (An actix mailbox has no bound of its own.)
 
 use std::sync::{
     Arc,
@@ -51,8 +51,8 @@ impl Admission {
     }
 
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Denied> {
-        // Counted before the check, so that `close` and then `in_flight() == 0` means: nobody is in,
-        // and nobody will be.
+        // Counted before the check, so that `close` and then `in_flight() == 0` means: nobody is
+        // in, and nobody will be.
         let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
         let permit = Permit { admission: Arc::clone(self), entered: Instant::now() };
         if self.closed.load(Ordering::SeqCst) {

@@ -55,8 +55,10 @@ pub fn write(state: &dyn State, order: &Order) -> Result<(), ArchiveError> {
     let mut row = Vec::with_capacity(256);
     codec::encode(order, &mut row)
         .map_err(|cause| ArchiveError::Codec { order: order.id, cause })?;
-    state.put(ORDERS, &order.id.0.to_be_bytes(), &row)?;
+    // The user's row first: after a crash between the two a list skips an order that is still in
+    // memory, while an order that no list leads to would look lost to an audit.
     state.put(ORDERS_BY_USER, &user_key(&order.user, UserCursor::of(order)), &[])?;
+    state.put(ORDERS, &order.id.0.to_be_bytes(), &row)?;
     Ok(())
 }
 

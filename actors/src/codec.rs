@@ -17,7 +17,7 @@ const SNAPSHOT_BYTES_MAX: usize = 16 << 30;
 pub enum CodecError {
     /// Written by a newer Tidegate.
     #[error(
-        "payload version {found} is newer than this program, which knows {V1}; use the newer program"
+        "payload version {found} is newer than this program, which knows {V1}; use the newer one"
     )]
     Newer {
         /// The version found.

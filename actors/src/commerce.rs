@@ -13,6 +13,7 @@ use crate::{
     archive,
     board::{Board, BoardWriter},
     durable::{Deliver, Durable, Kind, RecallError},
+    front::take_keeping_room,
     group::Group,
     projector::ProjectorHandle,
 };
@@ -81,7 +82,7 @@ impl<M: Durable> Batches<M> {
     fn send(&mut self) {
         for (to, batch) in (0..).zip(&mut self.batches) {
             if !batch.is_empty() {
-                self.group.tell(to, std::mem::take(batch));
+                self.group.tell(to, take_keeping_room(batch));
             }
         }
     }

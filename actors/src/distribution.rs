@@ -1,5 +1,5 @@
-//! How a figure is spread: counts in fixed buckets, four to each doubling. One writer, any number of
-//! readers, no lock and no allocation when something is counted. It knows no unit.
+//! How a figure is spread: counts in fixed buckets, four to each doubling. One writer, any number
+//! of readers, no lock and no allocation when something is counted. It knows no unit.
 
 use crate::observe::Counter;
 

@@ -26,7 +26,8 @@ impl Kind {
 /// A [`Machine`] that a supervised shard can own, journal, snapshot and rebuild.
 ///
 /// Events and state are stored with bincode. So the order of enum variants and of fields is the
-/// format on disk: append variants, never reorder, and avoid `#[serde(flatten, skip, tag, untagged)]`.
+/// format on disk: append variants, never reorder, and avoid `#[serde(flatten, skip, tag,
+/// untagged)]`.
 pub trait Durable:
     Machine<
         Command: Send + 'static,
@@ -40,7 +41,8 @@ pub trait Durable:
     + Send
     + 'static
 {
-    /// Its number in the journal; [`Kind::FIRST_FREE`] or above for machines that are not Tidegate's.
+    /// Its number in the journal; [`Kind::FIRST_FREE`] or above for machines that are not
+    /// Tidegate's.
     const KIND: Kind;
 
     /// Its name in logs, metrics and errors.
@@ -80,8 +82,8 @@ pub trait Deliver<M: Machine>: Send + 'static {
     /// Sends `effects` on, in order, and leaves the vector empty. Must not block.
     fn deliver(&mut self, effects: &mut Vec<M::Effect>);
 
-    /// `event` is about to be applied to `machine`. Like the three below, for those who publish what
-    /// a machine knows: nothing may be told to the world before it is durable.
+    /// `event` is about to be applied to `machine`. Like the three below, for those who publish
+    /// what a machine knows: nothing may be told to the world before it is durable.
     fn applying(&mut self, _machine: &M, _event: &M::Event) {}
 
     /// `event` has been applied to `machine`.

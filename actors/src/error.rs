@@ -9,7 +9,8 @@ pub enum AskError<R> {
     /// The machine refused it by its rules. Nothing has changed.
     #[error("{0}")]
     Rejected(R),
-    /// Too many commands are in flight for its shard. Nothing has changed; try again a little later.
+    /// Too many commands are in flight for its shard. Nothing has changed; try again a little
+    /// later.
     #[error(
         "{shards} shard {index} has {in_flight_max} commands in flight, its bound; try again later"
     )]
@@ -42,9 +43,10 @@ pub enum AskError<R> {
         /// The panic's message.
         panic: String,
     },
-    /// The shard has failed too often and stays down until the store is opened again. Nothing has changed.
+    /// The shard has failed too often and stays down until the store is opened again. Nothing has
+    /// changed.
     #[error(
-        "{shards} shard {index} has failed too often and is down; see the log, then reopen the store"
+        "{shards} shard {index} failed too often and is down; see the log, then reopen the store"
     )]
     Dead {
         /// The kind of shard.
@@ -99,7 +101,7 @@ pub enum RestoreError {
     /// The journal ends before a snapshot that was made from it: its end is missing.
     #[error(
         "the journal ends at position {durable}, but a snapshot of {shards} shard {index} is of \
-         position {position}: the journal's end is missing; restore journal and state from one backup"
+         position {position}: its end is missing; restore journal and state from one backup"
     )]
     JournalBehind {
         /// The kind of shard.

@@ -1,6 +1,6 @@
 //! The stateless first stop of a command: one front per core and kind. It turns single commands
-//! from any number of threads into one batch per shard. It knows no state and no rule, so any number
-//! of fronts may run.
+//! from any number of threads into one batch per shard. It knows no state and no rule, so any
+//! number of fronts may run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +11,8 @@ use crate::{
     shard::{Commands, Envelope, Shard},
 };
 
-/// Where callers leave commands for a front. Only the first one of a batch costs a message, so under
-/// load a command costs one short lock instead of a mailbox slot and a wake-up.
+/// Where callers leave commands for a front. Only the first one of a batch costs a message, so
+/// under load a command costs one short lock instead of a mailbox slot and a wake-up.
 pub(crate) struct Intake<M: Durable> {
     /// `None` once the front has gone: whoever asks then is answered at once, not left waiting.
     commands: Mutex<Option<Addressed<M>>>,
@@ -34,6 +34,13 @@ impl<M: Durable> Intake<M> {
         commands.push((shard, command));
         commands.len() == 1
     }
+}
+
+/// Takes what is in `batch` and leaves room for as much again: the next batch is about as large,
+/// and should not have to grow there step by step.
+pub(crate) fn take_keeping_room<T>(batch: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(batch.len());
+    std::mem::replace(batch, room)
 }
 
 /// A front's address.
@@ -105,7 +112,7 @@ impl<M: Durable> Handler<Wake> for Front<M> {
         }
         for (batch, shard) in self.batches.iter_mut().zip(&*self.shards) {
             if !batch.is_empty() {
-                shard.do_send(Commands(std::mem::take(batch)));
+                shard.do_send(Commands(take_keeping_room(batch)));
             }
         }
     }

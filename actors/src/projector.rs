@@ -44,6 +44,7 @@ enum Message {
     Archive(OrderId, u32),
     /// Write and flush everything told before, then answer.
     Drain(oneshot::Sender<()>),
+    Stop,
 }
 
 #[derive(Default)]
@@ -65,16 +66,23 @@ pub struct ProjectorHandle {
 impl ProjectorHandle {
     pub(crate) fn archive(&self, order: OrderId, version: u32) {
         self.gauges.told.fetch_add(1, Ordering::Relaxed);
-        // If the projector has gone, the order stays in memory and is reported again at the next open.
+        // If the projector has gone, the order stays in memory and is reported again at the next
+        // open.
         let _ = self.messages.send(Message::Archive(order, version));
     }
 }
 
-/// The projector's thread. Ends when dropped, after what it is just writing.
+/// The projector's thread.
 pub struct Projector {
     handle: ProjectorHandle,
-    start: Mutex<Option<Receiver<Message>>>,
+    life: Mutex<Life>,
     state: Arc<dyn State>,
+}
+
+enum Life {
+    New(Receiver<Message>),
+    Running(thread::JoinHandle<()>),
+    Over,
 }
 
 impl Projector {
@@ -83,7 +91,7 @@ impl Projector {
     pub fn new(state: Arc<dyn State>) -> Self {
         let (messages, receiver) = mpsc::channel();
         let handle = ProjectorHandle { messages, gauges: Arc::default() };
-        Self { handle, start: Mutex::new(Some(receiver)), state }
+        Self { handle, life: Mutex::new(Life::New(receiver)), state }
     }
 
     /// Where to report.
@@ -92,17 +100,41 @@ impl Projector {
         self.handle.clone()
     }
 
-    /// Begins to work for the shards of `orders`. The thread ends when every handle is gone.
+    /// Begins to work for the shards of `orders`, until [`Projector::stop`].
     ///
     /// # Errors
     /// The system can't start a thread, or it was started before.
     pub fn start(&self, orders: Group<Orders>) -> io::Result<()> {
-        let messages = self.start.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let messages = messages.ok_or_else(|| io::Error::other("started before"))?;
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        let Life::New(messages) = std::mem::replace(&mut *life, Life::Over) else {
+            return Err(io::Error::other("the projector was started before"));
+        };
         let (state, gauges) = (Arc::clone(&self.state), Arc::clone(&self.handle.gauges));
-        let work = Work { orders, state, gauges, written: BTreeMap::new(), rows: 0, since: None };
+        let work = Work {
+            orders,
+            state,
+            gauges,
+            written: BTreeMap::new(),
+            rows: 0,
+            since: None,
+            over: false,
+        };
         let thread = thread::Builder::new().name("tidegate-projector".into());
-        thread.spawn(move || work.run(&messages)).map(drop)
+        *life = Life::Running(thread.spawn(move || work.run(&messages))?);
+        Ok(())
+    }
+
+    /// Stops after what it is just writing, and joins the thread. What it has not written stays in
+    /// memory and in the journal. May be called twice.
+    pub fn stop(&self) {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Life::Running(thread) = std::mem::replace(&mut *life, Life::Over) {
+            // An error in sending means that it has ended by itself.
+            let _ = self.handle.messages.send(Message::Stop);
+            if thread.join().is_err() {
+                tracing::error!("the projector's thread has panicked");
+            }
+        }
     }
 
     /// Waits until every order at rest that was reported before is in the state, durably.
@@ -137,6 +169,7 @@ struct Work {
     rows: usize,
     /// When the oldest of them was written.
     since: Option<Instant>,
+    over: bool,
 }
 
 impl Work {
@@ -145,19 +178,19 @@ impl Work {
         let worked = worked.map_err(|_| "it has panicked".to_owned());
         if let Err(error) = worked.and_then(|worked| worked.map_err(|error| error.to_string())) {
             // Nothing is lost: the orders stay in memory and in the journal.
-            tracing::error!(%error, "projector stopped; orders at rest stay in memory until the store is reopened");
+            tracing::error!(%error, "the projector stopped; orders at rest stay in memory");
             self.gauges.failed.store(1, Ordering::Relaxed);
         }
     }
 
     fn work(&mut self, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
-        loop {
+        while !self.over {
             let wait =
                 self.since.map_or(Duration::MAX, |since| LINGER.saturating_sub(since.elapsed()));
             match messages.recv_timeout(wait) {
                 Ok(first) => self.take(first, messages)?,
                 Err(RecvTimeoutError::Timeout) => self.flush()?,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.rows >= FLUSH_ROWS_MAX
                 || self.since.is_some_and(|since| since.elapsed() >= LINGER)
@@ -165,6 +198,7 @@ impl Work {
                 self.flush()?;
             }
         }
+        Ok(())
     }
 
     /// Takes what is there, up to a bound, and writes it.
@@ -179,6 +213,10 @@ impl Work {
                 }
                 Message::Drain(done) => {
                     drained = Some(done);
+                    break;
+                }
+                Message::Stop => {
+                    self.over = true;
                     break;
                 }
             }
@@ -203,7 +241,8 @@ impl Work {
     }
 
     /// Copies of those orders that still are in the reported version. One that has changed since
-    /// will be reported again when it comes to rest. The reported version is durable, so is the copy.
+    /// will be reported again when it comes to rest. The reported version is durable, so is the
+    /// copy.
     fn fetch(&self, shard: u16, wanted: Vec<(OrderId, u32)>) -> Vec<Order> {
         let (sender, copies) = mpsc::channel();
         self.orders.look(shard, move |machine, _| {

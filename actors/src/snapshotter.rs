@@ -1,5 +1,6 @@
 //! Takes snapshots of all shards, off their threads, and lets the journal go below what they hold.
-//! Only the machine's clone is made on the shard's thread. It never trims what is not safely stored.
+//! Only the machine's clone is made on the shard's thread. It never trims what is not safely
+//! stored.
 
 use std::{
     io,

@@ -1,6 +1,6 @@
-//! A [`Report`] in the text format that Prometheus reads. One machine's shards are summed where their
-//! number would only make more lines; what an operator acts on is told shard by shard. It measures
-//! nothing itself and knows no HTTP: serve it as `text/plain; version=0.0.4`.
+//! A [`Report`] in the text format that Prometheus reads. One machine's shards are summed where
+//! their number would only make more lines; what an operator acts on is told shard by shard. It
+//! measures nothing itself and knows no HTTP.
 
 use std::fmt::{Display, Write};
 
@@ -55,7 +55,7 @@ impl Page {
                 let below = 1_u64 << exponent;
                 (micros(below), below)
             });
-            self.histogram(name, &machine.name, &spread, bounds, micros(spread.sum));
+            self.histogram(name, machine.name, &spread, bounds, micros(spread.sum));
         }
         let name = "tidegate_batch_records";
         self.head(name, "histogram", "Records in each batch that a shard gives to the journal.");
@@ -65,7 +65,7 @@ impl Page {
                 let below = 1_u64 << exponent;
                 ((below - 1).to_string(), below)
             });
-            self.histogram(name, &machine.name, &spread, bounds, spread.sum.to_string());
+            self.histogram(name, machine.name, &spread, bounds, spread.sum.to_string());
         }
 
         let name = "tidegate_shards";

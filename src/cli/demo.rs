@@ -1,5 +1,5 @@
-//! `tidegate demo`: the main job in half a minute, told as a report. A real trading day, a hot item,
-//! a real `kill -9` of a second process while it sells, and an audit.
+//! `tidegate demo`: the main job in half a minute, told as a report. A real trading day, a hot
+//! item, a real `kill -9` of a second process while it sells, and an audit.
 
 use std::{
     io::{BufRead, BufReader, Cursor, Write},
@@ -259,7 +259,8 @@ impl Report {
     fn readable(&self) -> String {
         let Self { day, surges, sale, crash, audit } = self;
         let mut text = format!(
-            "\nA real trading day ({DAY_NAME}), {DAY_IN_FLIGHT} orders at a time, stock for {DAY_PERCENT}% of it\n  \
+            "\nA real trading day ({DAY_NAME}), {DAY_IN_FLIGHT} orders at a time, \
+             stock for {DAY_PERCENT}% of it\n  \
              {} orders: {} accepted and paid, {} refused as sold out; {} units sold in {:.2} s\n",
             grouped(day.orders),
             grouped(day.accepted),

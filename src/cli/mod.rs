@@ -3,6 +3,7 @@
 
 mod audit;
 mod demo;
+mod import;
 mod load;
 mod progress;
 mod replay;
@@ -11,7 +12,7 @@ mod trace;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use serde::Serialize;
 
 /// Tidegate keeps stock and orders right through a traffic surge: durable, never oversold, and
@@ -25,25 +26,52 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sell a real shopping day and a hot item to thousands of concurrent buyers, crash, recover, audit.
+    /// Sell a real shopping day and a hot item to thousands of concurrent buyers, crash, recover,
+    /// audit.
     ///
     /// Works on a store in a temporary folder and takes about half a minute.
     Demo(DemoArguments),
     /// Place and pay every order of a trace, then audit the store.
     ///
-    /// Run it again on the same --data after an interruption, and it goes on where it was: each order's
-    /// reference is its idempotency key.
+    /// Run it again on the same --data after an interruption, and it goes on where it was: each
+    /// order's reference is its idempotency key.
     Replay(ReplayArguments),
     /// Rebuild a closed store from its snapshots, journal and tables, and check every invariant.
     ///
     /// Exits with 1 if any check fails. It changes nothing that the store holds.
     Audit(AuditArguments),
+    /// Define SKUs and move stock in and out, as a CSV file says.
+    ///
+    /// Columns, named by a header line, in any order: sku, delta (units in or, below 0, out); and
+    /// if wanted location (default: main), price_minor, currency, limit_per_user, backorder_limit
+    /// (an empty one stays as it is) and reason. A SKU that is new is defined. Each line is applied as a
+    /// whole or, if it is bad, skipped, told on stderr and counted; then the exit code is 1.
+    ///
+    /// Run it again after an interruption and it goes on where it was. A file that was imported is
+    /// known by its content and changes nothing a second time; give another --import-id to import
+    /// it once more.
+    ImportStock(ImportArguments),
+}
+
+#[derive(Args)]
+struct ImportArguments {
+    /// A CSV file, plain or gzipped.
+    file: PathBuf,
+    /// The store's folder, created if absent. It must not be open in another process.
+    #[arg(long, default_value = "tidegate-data")]
+    data: PathBuf,
+    /// The name of this import. Default: a hash of the file's content.
+    #[arg(long)]
+    import_id: Option<String>,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
 struct DemoArguments {
     /// Buyers of the hot item.
-    #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 40_000, value_parser = value_parser!(u64).range(1..=10_000_000))]
     buyers: u64,
     /// Print one JSON object on stdout instead of the report.
     #[arg(long)]
@@ -63,10 +91,10 @@ struct ReplayArguments {
     #[arg(long)]
     data: Option<PathBuf>,
     /// Each SKU starts with this share of what the trace orders of it, rounded up.
-    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(long, default_value_t = 80, value_parser = value_parser!(u32).range(0..=10_000))]
     stock_percent: u32,
     /// Orders in flight at a time; 1 is strictly in the order of the file.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=16_384))]
     concurrency: u32,
     /// Print one JSON object on stdout instead of the report.
     #[arg(long)]
@@ -105,6 +133,7 @@ impl Arguments {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Audit(arguments) => audit::run(arguments).await,
+            Command::ImportStock(arguments) => import::run(arguments).await,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use flate2::bufread::MultiGzDecoder;
-use tidegate_machines::{Location, Sku, UserId};
+use tidegate::{Location, Sku, UserId};
 
 /// The columns, in this order.
 pub(super) const COLUMNS: [&str; 7] =

@@ -48,6 +48,12 @@ impl Batch {
         Self { stream, stamp, count: 0, bytes: Vec::new() }
     }
 
+    /// The same, with room for `bytes` before its buffer must grow.
+    #[must_use]
+    pub fn with_room(stream: StreamId, stamp: u64, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ..Self::new(stream, stamp) }
+    }
+
     /// Adds the record that `write` appends to the buffer.
     ///
     /// # Errors

@@ -18,9 +18,9 @@ const FREED_ENTRIES_MIN: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Idempotency<R> {
     bound: HashMap<KeyHash, (u64, Binding<R>)>,
-    // Every binding ever made that is not forgotten yet, oldest first, with its number. Stamps never
-    // go backwards, so this is the order of time too. A key that was freed leaves its entry behind
-    // until its time comes; the number tells it from a later binding of the same key.
+    // Every binding ever made that is not forgotten yet, oldest first, with its number. Stamps
+    // never go backwards, so this is the order of time too. A key that was freed leaves its entry
+    // behind until its time comes; the number tells it from a later binding of the same key.
     in_order: VecDeque<(u64, Timestamp, KeyHash)>,
     next: u64,
 }

@@ -167,8 +167,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// The next event, once there is one. May be dropped and called again at any time without losing
-    /// one. Needs a tokio runtime with time.
+    /// The next event, once there is one. May be dropped and called again at any time without
+    /// losing one. Needs a tokio runtime with time.
     ///
     /// # Errors
     /// [`FeedError`]; called again it tries again.

@@ -253,8 +253,8 @@ impl<M: Durable> Shard<M> {
         self.gauges.waiting.set(self.waiting.len() as u64);
     }
 
-    /// Sends effects on. If that panics, what was not sent is only sent after the next open, so this
-    /// shard stays down until then.
+    /// Sends effects on. If that panics, what was not sent is only sent after the next open, so
+    /// this shard stays down until then.
     fn deliver(&mut self, mut effects: Vec<M::Effect>) {
         let post = &mut self.post;
         if turn::guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {

@@ -94,7 +94,8 @@ impl<M: Durable> Shard<M> {
         self.gauges.set_phase(Phase::Restoring);
         let (kit, index, last) = (Arc::clone(&self.kit), self.index, self.last);
         let job = tokio::task::spawn_blocking(move || {
-            // Others may have seen events of ours that are not durable yet: they must not be forgotten.
+            // Others may have seen events of ours that are not durable yet: they must not be
+            // forgotten.
             kit.journal.wait_durable(last)?;
             rebuild(index, (kit.fresh)(index), &*kit.journal, &kit.state)
         });

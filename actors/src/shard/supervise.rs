@@ -49,8 +49,8 @@ impl<M: Durable> Shard<M> {
         if matches!(self.life, Life::Poisoned(_)) {
             return;
         }
-        self.gauges.restarts.add(1);
         if self.restarts.allow(self.kit.clock.now()) {
+            self.gauges.restarts.add(1);
             // The state is half-changed: forget it now, so that nothing is decided on it.
             self.life = Life::Restoring;
             ctx.stop();

@@ -15,6 +15,7 @@ use crate::{
     codec,
     durable::{Deliver, Durable, RecallError},
     error::AskError,
+    front::take_keeping_room,
     group::Outcome,
 };
 
@@ -72,6 +73,8 @@ pub(super) struct Turn<M: Durable> {
     stream: StreamId,
     /// What one batch may hold.
     bytes_max: usize,
+    /// What the last batch held.
+    batch_bytes: usize,
     scratch: Vec<u8>,
     done: Done<M>,
 }
@@ -79,10 +82,11 @@ pub(super) struct Turn<M: Durable> {
 impl<M: Durable> Turn<M> {
     /// An empty turn; its events will belong to `stream`, and take up to `bytes_max`.
     pub(super) fn new(stream: StreamId, bytes_max: usize) -> Self {
-        Self { stream, bytes_max, scratch: Vec::new(), done: Done::default() }
+        Self { stream, bytes_max, batch_bytes: 0, scratch: Vec::new(), done: Done::default() }
     }
 
-    /// Decides `command` and applies its event. After a panic nothing of this command is in the turn.
+    /// Decides `command` and applies its event. After a panic nothing of this command is in the
+    /// turn.
     pub(super) fn take(
         &mut self,
         machine: &mut M,
@@ -131,8 +135,9 @@ impl<M: Durable> Turn<M> {
         post.applying(machine, event);
         machine.apply(event);
         post.applied(machine, event);
-        let stream = self.stream;
-        let batch = self.done.batch.get_or_insert_with(|| Batch::new(stream, now.0));
+        let (stream, room) = (self.stream, self.batch_bytes);
+        let fresh = || Batch::with_room(stream, now.0, room);
+        let batch = self.done.batch.get_or_insert_with(fresh);
         batch.restamp(now.0);
         let Ok(()) = batch.push::<std::convert::Infallible>(|bytes| {
             bytes.extend_from_slice(&self.scratch);
@@ -180,11 +185,19 @@ impl<M: Durable> Turn<M> {
 
     /// Ends the turn.
     pub(super) fn end(&mut self) -> Done<M> {
-        std::mem::take(&mut self.done)
+        let done = &mut self.done;
+        self.batch_bytes = done.batch.as_ref().map_or(self.batch_bytes, Batch::size);
+        Done {
+            batch: done.batch.take(),
+            replies: take_keeping_room(&mut done.replies),
+            effects: take_keeping_room(&mut done.effects),
+            leaving: std::mem::take(&mut done.leaving),
+        }
     }
 }
 
-/// What is due, or nothing if asking panics (the next command will meet the same panic, and be told).
+/// What is due, or nothing if asking panics (the next command will meet the same panic, and be
+/// told).
 pub(super) fn due<M: Durable>(machine: &M, now: Timestamp) -> Option<M::Command> {
     catch_unwind(AssertUnwindSafe(|| machine.due(now))).unwrap_or_default()
 }

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fulfilment, Leg, LegState, Order, OrderEvent, OrderLine, OrderState, Payment, PaymentKind,
-    Placed, Rereserve, Return,
+    Fulfilment, Leg, LegState, NewLine, Order, OrderEvent, OrderLine, OrderState, Payment,
+    PaymentKind, Placed, Rereserve, Return,
 };
 use crate::bounds::AMOUNT_MINOR_MAX;
 use crate::{KeyHash, OpAction, OpId, OpOutcome, OrderId, Refusal, StockLine, Timestamp};
@@ -20,15 +20,29 @@ pub(crate) struct Ask {
     pub(super) key: Option<KeyHash>,
 }
 
-impl Order {
-    /// The order that was placed, and its reserves.
-    pub(super) fn place(placed: &Placed) -> (Self, Vec<Ask>) {
-        let mut legs: Vec<Leg> = Vec::new();
-        for (_, shard) in &placed.lines {
-            if legs.iter().all(|leg| leg.shard != *shard) {
-                legs.push(Leg { shard: *shard, state: LegState::Free });
+impl Placed {
+    /// One reserve for each stock shard involved, in the order in which the lines first name them.
+    pub(super) fn reserves(&self) -> Vec<Ask> {
+        let mut asks: Vec<(u16, Vec<StockLine>)> = Vec::with_capacity(1);
+        for (NewLine { sku, location, quantity, .. }, shard) in &self.lines {
+            let (sku, location) = (sku.clone(), location.clone());
+            let line = StockLine { sku, location, quantity: *quantity };
+            match asks.iter_mut().find(|(to, _)| to == shard) {
+                Some((_, lines)) => lines.push(line),
+                None => asks.push((*shard, vec![line])),
             }
         }
+        let ask = |(to, lines)| {
+            let action = OpAction::Reserve { user: self.user.clone(), lines };
+            Ask { order: self.order, to, action, key: None }
+        };
+        asks.into_iter().map(ask).collect()
+    }
+}
+
+impl Order {
+    /// The order that was placed, as it is while stock shards are asked for `asks`.
+    pub(super) fn place(placed: &Placed, asks: &[Ask]) -> Self {
         let lines = placed.lines.iter().map(|(line, shard)| OrderLine {
             sku: line.sku.clone(),
             location: line.location.clone(),
@@ -38,8 +52,8 @@ impl Order {
             shipped: 0,
             returned: 0,
         });
-        let lines: Vec<_> = lines.collect();
-        let mut order = Self {
+        let legs = asks.iter().map(|ask| Leg { shard: ask.to, state: LegState::Asked });
+        Self {
             id: placed.order,
             version: 1,
             user: placed.user.clone(),
@@ -49,22 +63,20 @@ impl Order {
             hold_ms: placed.hold_ms,
             state: OrderState::Queued,
             rejection: None,
-            total_minor: lines.iter().filter_map(|line| line.amount_minor).sum(),
-            lines,
+            lines: lines.collect(),
+            total_minor: placed.lines.iter().filter_map(|(line, _)| line.amount_minor).sum(),
             payments: Vec::new(),
             captured_minor: 0,
             refunded_minor: 0,
             fulfilments: Vec::new(),
             returns: Vec::new(),
             rereserve: Rereserve::No,
-            legs,
+            legs: legs.collect(),
             open_ops: Vec::new(),
             key: placed.key,
             respond_async: placed.respond_async,
             placing: true,
-        };
-        let asks = order.reserve();
-        (order, asks)
+        }
     }
 
     /// Changes the order by an event that is about it, and gives what it then asks for. `closed` is

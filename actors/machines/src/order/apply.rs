@@ -12,7 +12,8 @@ impl Orders {
             OrderEvent::Placed(placed) => {
                 self.next_order = self.next_order.max(placed.order.sequence() + 1);
                 self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
-                let (mut order, asks) = Order::place(placed);
+                let asks = placed.reserves();
+                let mut order = Order::place(placed, &asks);
                 open(&mut self.outbox, &mut order, asks);
                 self.insert(Box::new(order));
             }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{NewLine, Order, OrderState, Payment};
 use crate::{Fingerprint, KeyHash, OpId, OpOutcome, OrderId, StockLine, Timestamp, UserId};
 
-/// Happened in an order shard. Variants and fields are only ever appended.
+/// Happened in an order shard. Variants are only ever appended, and never change: they are the
+/// format on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderEvent {
     /// An order was placed; its stock is being reserved.

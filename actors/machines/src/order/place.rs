@@ -38,12 +38,12 @@ impl Orders {
             hold_ms: place.hold_ms,
             respond_async: place.respond_async,
         };
-        let (order, asks) = Order::place(&placed);
+        let asks = placed.reserves();
         let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
         let answer = if place.respond_async {
-            Answer::Now(OrderReply::Placed(order.receipt()))
+            Answer::Now(OrderReply::Placed(Order::place(&placed, &asks).receipt()))
         } else {
-            Answer::Later(ticket(order.id))
+            Answer::Later(ticket(placed.order))
         };
         Ok(Decision::event(OrderEvent::Placed(placed)).answered(answer).with_effects(effects))
     }

@@ -218,8 +218,8 @@ impl Order {
         !waits && self.open_ops.is_empty()
     }
 
-    /// The answer to whoever placed it: to everyone who asks with the same key the same one. Only an
-    /// order that was answered when it was queued shows its state as it is now.
+    /// The answer to whoever placed it: to everyone who asks with the same key the same one. Only
+    /// an order that was answered when it was queued shows its state as it is now.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
         let accepted = self.expires_at.is_some() && !self.respond_async;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{OpOutcome, OrderOp, SkuPatch, StockLine};
 use crate::{Fingerprint, HoldId, KeyHash, OpId, OrderId, Refusal, Sku, Timestamp, UserId};
 
-/// Happened in a stock shard. Variants and fields are only ever appended.
+/// Happened in a stock shard. Variants are only ever appended, and never change: they are the
+/// format on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StockEvent {
     /// A SKU was defined or its options changed.

@@ -13,8 +13,8 @@ pub enum Touch {
     Raises,
 }
 
-/// Told of each place that an event touches: the SKU, the location (`None` for every location of the
-/// SKU), and in which direction.
+/// Told of each place that an event touches: the SKU, the location (`None` for every location of
+/// the SKU), and in which direction.
 pub type Touched<'a> = dyn FnMut(&Sku, Option<&Location>, Touch) + 'a;
 
 impl Stock {
