@@ -10,6 +10,7 @@ pub mod admin;
 mod audit;
 mod builder;
 mod error;
+mod inspect;
 mod layout;
 mod marks;
 mod orders;
@@ -21,6 +22,10 @@ pub mod machine;
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
 pub use error::OpenError;
+pub use inspect::{
+    InspectReport, JournalReport, MachineReport, OrdersReport, SegmentReport, SnapshotReport,
+    inspect,
+};
 pub use marks::{MarkError, Marks};
 pub use orders::{
     HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,

@@ -16,8 +16,8 @@ use tidegate_actors::{
     feed::Events, snapshot_all,
 };
 use tidegate_storage::{
-    ClosableState, Journal, JournalStats, Opened, Position, State, StorageError, Store, StoreLock,
-    StoreOptions,
+    ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Position, State,
+    StorageError, Store, StoreLock, StoreOptions,
 };
 
 use crate::{
@@ -134,19 +134,39 @@ pub(crate) struct AtRest {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) state: Arc<dyn State>,
     pub(crate) layout: Layout,
-    _lock: StoreLock,
+    _lock: Option<StoreLock>,
+}
+
+/// What only the files of a store tell.
+pub(crate) struct Files {
+    pub(crate) journal: JournalLook,
+    pub(crate) state_bytes: u64,
 }
 
 impl AtRest {
     /// Opens the store in `dir`, which must be there.
     pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
         let opened = Store::open_existing(dir, &StoreOptions::default())?;
-        let state: Arc<dyn State> = opened.state;
+        Self::of(opened.journal, opened.state, Some(opened.lock))
+    }
+
+    /// Looks at the store in `dir`, which must be there, and changes nothing in it; its state is
+    /// copied to the empty folder `scratch`.
+    pub(crate) fn look(dir: &Path, scratch: &Path) -> Result<(Self, Files), OpenError> {
+        let Looked { journal, look, state, state_bytes, lock } = Store::look(dir, scratch)?;
+        Ok((Self::of(journal, state, lock)?, Files { journal: look, state_bytes }))
+    }
+
+    fn of(
+        journal: Arc<dyn Journal>,
+        state: Arc<dyn State>,
+        lock: Option<StoreLock>,
+    ) -> Result<Self, OpenError> {
         let layout = Layout::read(&*state)?;
-        if layout.is_empty() && opened.journal.appended() > Position::ZERO {
+        if layout.is_empty() && journal.appended() > Position::ZERO {
             return Err(OpenError::StateMissing);
         }
-        Ok(Self { journal: opened.journal, state, layout, _lock: opened.lock })
+        Ok(Self { journal, state, layout, _lock: lock })
     }
 }
 

@@ -37,7 +37,10 @@ async fn until(feed: &mut Feed, is_last: impl Fn(&Event) -> bool) -> Vec<Event> 
 async fn all(gate: &Tidegate) -> Vec<Event> {
     let marker = format!("marker-{}", gate.report().journal.records);
     gate.stock().define(&marker, SkuPatch::default()).await.unwrap();
-    let is_marker = |event: &Event| matches!(&event.data, EventData::StockDefined { sku, .. } if sku.as_str() == marker);
+    let is_marker = |event: &Event| match &event.data {
+        EventData::StockDefined { sku, .. } => sku.as_str() == marker,
+        _ => false,
+    };
     until(&mut gate.events().from_oldest(), is_marker).await
 }
 

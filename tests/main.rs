@@ -8,6 +8,7 @@ mod disks;
 mod events;
 mod holds;
 mod import;
+mod inspect;
 mod kills;
 mod lifecycle;
 mod odd_ends;

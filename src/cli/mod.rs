@@ -4,6 +4,7 @@
 mod audit;
 mod demo;
 mod import;
+mod inspect;
 mod load;
 mod progress;
 mod replay;
@@ -40,17 +41,32 @@ enum Command {
     ///
     /// Exits with 1 if any check fails. It changes nothing that the store holds.
     Audit(AuditArguments),
+    /// Look at a closed store: its machines, journal, snapshots and orders.
+    ///
+    /// Changes no file of the store. Its state is copied to a temporary folder first (TMPDIR says
+    /// where), because the engine that keeps it writes whenever it is opened.
+    Inspect(InspectArguments),
     /// Define SKUs and move stock in and out, as a CSV file says.
     ///
     /// Columns, named by a header line, in any order: sku, delta (units in or, below 0, out); and
     /// if wanted location (default: main), price_minor, currency, limit_per_user, backorder_limit
-    /// (an empty one stays as it is) and reason. A SKU that is new is defined. Each line is applied as a
-    /// whole or, if it is bad, skipped, told on stderr and counted; then the exit code is 1.
+    /// (an empty one stays as it is) and reason. A SKU that is new is defined. Each line is applied
+    /// as a whole or, if it is bad, skipped, told on stderr and counted; then the exit code is 1.
     ///
     /// Run it again after an interruption and it goes on where it was. A file that was imported is
     /// known by its content and changes nothing a second time; give another --import-id to import
     /// it once more.
     ImportStock(ImportArguments),
+}
+
+#[derive(Args)]
+struct InspectArguments {
+    /// The store's folder. It must not be open in another process.
+    #[arg(long)]
+    data: PathBuf,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -133,6 +149,7 @@ impl Arguments {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Audit(arguments) => audit::run(arguments).await,
+            Command::Inspect(arguments) => inspect::run(arguments).await,
             Command::ImportStock(arguments) => import::run(arguments).await,
         }
     }

@@ -31,7 +31,7 @@ use self::{
     committer::Committer,
     faults::Faults,
     frame::BATCH_HEADER,
-    open::Recovered,
+    open::{Looked, Recovered},
     queue::Queue,
     reader::{FileReader, Hold},
     segment::{BLOCK, Segment},
@@ -69,6 +69,31 @@ impl JournalOptions {
         let blocks = self.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).div_ceil(BLOCK);
         blocks * BLOCK
     }
+}
+
+/// What the files of a journal look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalLook {
+    /// Every segment, oldest first.
+    pub segments: Vec<SegmentLook>,
+    /// Whether the last write was interrupted; the next open cuts it off. Nothing of it was
+    /// acknowledged.
+    pub torn_tail: bool,
+}
+
+/// What a segment looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentLook {
+    /// Its file.
+    pub path: PathBuf,
+    /// The position of its first record.
+    pub first: Position,
+    /// The position of its last record; one before `first` if it has none.
+    pub last: Position,
+    /// Bytes up to the end of its last record.
+    pub used_bytes: u64,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// The journal engine: pre-written, recycled segment files; one commit is one write and one sync.
@@ -175,6 +200,49 @@ impl FileJournal {
     /// error.
     pub fn open(folder: impl AsRef<Path>, options: &JournalOptions) -> Result<Self> {
         Self::open_with(folder.as_ref(), options, true)
+    }
+
+    /// The journal in `folder` as it is, to be read only: nothing in the folder is changed, and
+    /// every append and trim gives [`StorageError::Closed`]. Checks every frame.
+    ///
+    /// # Errors
+    /// As [`FileJournal::open`]; a folder without segments is damage.
+    pub fn look(folder: &Path) -> Result<(Self, JournalLook)> {
+        let Looked { segments, last, torn } = open::look(folder)?;
+        let ends = segments.iter().skip(1).map(|next| next.header.first - 1).chain([last.0]);
+        let look = |(segment, last): (&Arc<Segment>, u64)| SegmentLook {
+            path: segment.path.clone(),
+            first: Position(segment.header.first),
+            last: Position(last),
+            used_bytes: segment.end(),
+            bytes: segment.header.size,
+        };
+        let look = JournalLook {
+            segments: segments.iter().zip(ends).map(look).collect(),
+            torn_tail: torn,
+        };
+        let size = segments.back().map_or(SEGMENT_BYTES_MIN, |segment| segment.header.size);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(last, Duration::ZERO),
+            durable: AtomicU64::new(last.0),
+            segments: Mutex::new(segments),
+            spares: Spares::new(folder, size, 0, VecDeque::new(), 0),
+            trimming: Mutex::new(()),
+            watches: Mutex::new(None),
+            frame_bytes_max: size / 2,
+            figures: Figures::default(),
+            faults: Faults::default(),
+        });
+        shared.queue.close();
+        shared.queue.stop();
+        let journal = Self {
+            shared,
+            folder: folder.to_path_buf(),
+            batch_bytes_max: size / 4,
+            committer_id: thread::current().id(),
+            threads: Mutex::new(None),
+        };
+        Ok((journal, look))
     }
 
     /// Like [`FileJournal::open`], but a folder without segments is damage.
