@@ -360,3 +360,22 @@ async fn the_report_tells_how_long_answers_took() {
     let page = tidegate::admin::metrics::render(&report);
     assert!(page.contains("tidegate_answer_seconds_count{machine=\"orders\"} 41\n"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn marks_are_kept_over_a_crash_and_have_bounds() {
+    let shop = Shop::open().await;
+    assert_eq!(shop.gate.marks().get("reader").await.unwrap(), None);
+    shop.gate.marks().set("reader", "17.2").await.unwrap();
+    shop.gate.marks().set("reader", "18").await.unwrap();
+    let shop = shop.crashed().await;
+    assert_eq!(shop.gate.marks().get("reader").await.unwrap().as_deref(), Some("18"));
+    for (name, value) in
+        [("", "1"), ("n", ""), (&*"n".repeat(256), "1"), ("n", &*"v".repeat(4_097))]
+    {
+        let error = shop.gate.marks().set(name, value).await.unwrap_err();
+        assert!(error.rejection().is_some(), "{error}");
+    }
+    shop.gate.close().await.unwrap();
+    let error = shop.gate.marks().get("reader").await.unwrap_err();
+    assert!(matches!(error, tidegate::AskError::Closing), "{error}");
+}

@@ -48,8 +48,8 @@ pub enum FeedError {
         /// The last position of this store.
         durable: Position,
     },
-    /// The store is closed, and everything in it was given.
-    #[error("the store is closed")]
+    /// The store is closed or its journal has failed, and everything in it was given.
+    #[error("the store is closed or has failed; there are no more events")]
     Closed,
     /// The journal can't be read.
     #[error(transparent)]
