@@ -6,11 +6,14 @@
 
 mod client;
 mod disks;
+mod events;
 mod holds;
 mod http;
 mod http_bad_input;
 mod http_ends;
 mod http_tls;
+mod import;
+mod inspect;
 mod kills;
 mod lifecycle;
 mod odd_ends;
