@@ -149,7 +149,7 @@ impl Audit {
     }
 }
 
-fn rebuild_each<M: Durable>(
+pub(crate) fn rebuild_each<M: Durable>(
     fresh: Vec<M>,
     journal: &dyn Journal,
     state: &Arc<dyn State>,

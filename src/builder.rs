@@ -28,6 +28,7 @@ pub struct Builder {
     pub(crate) stock_shards: Option<u16>,
     pub(crate) idempotency: IdempotencyBounds,
     pub(crate) snapshot_every_bytes: u64,
+    pub(crate) events_retained_bytes: u64,
     pub(crate) time: Box<dyn TimeSource>,
     pub(crate) machines: Vec<AddMachine>,
 }
@@ -47,6 +48,7 @@ impl Builder {
             stock_shards: None,
             idempotency: IdempotencyBounds::default(),
             snapshot_every_bytes: 256 << 20,
+            events_retained_bytes: 256 << 20,
             time: Box::new(SystemTimeSource),
             machines: Vec::new(),
         }
@@ -106,6 +108,19 @@ impl Builder {
     #[must_use]
     pub fn snapshot_every_bytes(mut self, bytes: u64) -> Self {
         self.snapshot_every_bytes = bytes.max(1);
+        self
+    }
+
+    /// How much of the journal's end is kept for subscribers of [`Tidegate::events`] that is no
+    /// longer needed for recovery, in bytes, rounded up to whole segments. Default: 256 MiB.
+    ///
+    /// The journal is trimmed after each snapshot, to what the older of two snapshots needs or to
+    /// this, whichever is more: with the defaults it takes up to about 0.8 GB, of which opening
+    /// reads all. No subscriber can make that more: one who is further behind gets
+    /// [`FeedError::Trimmed`](crate::FeedError::Trimmed).
+    #[must_use]
+    pub fn events_retained_bytes(mut self, bytes: u64) -> Self {
+        self.events_retained_bytes = bytes;
         self
     }
 

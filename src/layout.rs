@@ -93,6 +93,11 @@ impl Layout {
         })
     }
 
+    /// Kind, name and number of shards of every machine.
+    pub(crate) fn machines(&self) -> impl Iterator<Item = (u16, &str, u16)> {
+        self.kinds.iter().map(|(kind, (name, shards))| (*kind, name.as_str(), *shards))
+    }
+
     fn shards<M: Durable>(&self) -> Option<u16> {
         self.kinds.get(&M::KIND.0).map(|(_, shards)| *shards)
     }

@@ -5,10 +5,14 @@
 //! ask it; [`machine`] is for durable actors of your own. Every answer waits until what it says is
 //! on disk. This crate decides nothing itself: the rules are in `tidegate-machines`.
 
+#[cfg(feature = "cli")]
+pub mod admin;
 mod audit;
 mod builder;
 mod error;
+mod inspect;
 mod layout;
+mod marks;
 mod orders;
 mod runtime;
 mod stock;
@@ -18,14 +22,24 @@ pub mod machine;
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
 pub use error::OpenError;
+pub use inspect::{
+    InspectReport, JournalReport, MachineReport, OrdersReport, SegmentReport, SnapshotReport,
+    inspect,
+};
+pub use marks::{MarkError, Marks};
 pub use orders::{
     HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,
 };
 pub use runtime::{Report, Tidegate};
 pub use stock::{Adjustment, NewHold, StockClient, StockError};
 pub use tidegate_actors::{
-    AskError, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport, SystemTimeSource,
-    TimeSource, archive::UserCursor,
+    AskError, Bucket, Distribution, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport,
+    SystemTimeSource, TimeSource,
+    archive::UserCursor,
+    feed::{
+        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, PlacedLine, Reason,
+        SetOptions,
+    },
 };
 pub use tidegate_machines::{
     Currency, EventId, Fulfilment, FulfilmentStatus, Hold, HoldId, HoldOutcome, IdempotencyError,

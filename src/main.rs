@@ -2,6 +2,8 @@
 //! one message and an exit code.
 
 mod cli;
+mod config;
+mod http;
 
 use std::process::ExitCode;
 
@@ -14,7 +16,6 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
-    cli::telemetry::start();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

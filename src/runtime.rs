@@ -12,17 +12,19 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
     ArbiterHandle, Board, Clock, Durable, FromOrders, FromStock, Group, Keyring, Kit, Projector,
-    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, codec, snapshot_all,
+    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, calibrate, codec,
+    feed::Events, snapshot_all,
 };
 use tidegate_storage::{
-    ClosableState, Journal, JournalStats, Position, State, StorageError, Store, StoreLock,
-    StoreOptions,
+    ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Position, State,
+    StorageError, Store, StoreLock, StoreOptions,
 };
 
 use crate::{
     builder::Builder,
     error::OpenError,
     layout::{Layout, fresh_orders, fresh_stock},
+    marks::Marks,
     orders::OrdersClient,
     stock::StockClient,
 };
@@ -42,14 +44,8 @@ struct Manifest {
 
 /// Opens the store as `builder` says.
 pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
-    let mut options = StoreOptions::default();
-    if let Some(bytes) = builder.segment_bytes {
-        options.journal.segment_bytes = bytes;
-    }
-    let (dir, fresh) = (builder.dir, fresh_manifest()?);
-    let opened = blocking(move || Store::open(&dir, &options, || fresh)).await??;
-    let manifest: Manifest = codec::decode(&opened.manifest)
-        .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
+    let (dir, segment_bytes) = (builder.dir, builder.segment_bytes);
+    let (opened, manifest) = blocking(move || open_files(&dir, segment_bytes)).await??;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let state = Arc::new(ClosableState::new(opened.state));
     // From here on an error ends what has begun in the same order as a close.
@@ -101,6 +97,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         Arc::clone(&parts.journal),
         Arc::clone(&parts.state),
         builder.snapshot_every_bytes,
+        builder.events_retained_bytes,
     )?);
     let keys = Keyring::new(manifest.secret);
     let store = Inner {
@@ -108,11 +105,28 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board),
         groups: running.groups.clone(),
         projector,
+        events: Events::new(Arc::clone(&parts.journal)),
+        marks: Marks::new(Arc::clone(&parts.state)),
+        events_retained_bytes: builder.events_retained_bytes,
         journal: parts.journal,
         state: parts.state,
         running: Mutex::new(Some(running)),
     };
     Ok(Tidegate { inner: Arc::new(store) })
+}
+
+/// Opens or creates what is on disk, and gets ready what would hold the first command up.
+fn open_files(dir: &Path, segment_bytes: Option<u64>) -> Result<(Opened, Manifest), OpenError> {
+    let mut options = StoreOptions::default();
+    if let Some(bytes) = segment_bytes {
+        options.journal.segment_bytes = bytes;
+    }
+    let fresh = fresh_manifest()?;
+    let opened = Store::open(dir, &options, || fresh)?;
+    let manifest = codec::decode(&opened.manifest)
+        .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
+    calibrate();
+    Ok((opened, manifest))
 }
 
 /// A store that is opened to be looked at, with no actor running. The folder stays locked until
@@ -121,19 +135,39 @@ pub(crate) struct AtRest {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) state: Arc<dyn State>,
     pub(crate) layout: Layout,
-    _lock: StoreLock,
+    _lock: Option<StoreLock>,
+}
+
+/// What only the files of a store tell.
+pub(crate) struct Files {
+    pub(crate) journal: JournalLook,
+    pub(crate) state_bytes: u64,
 }
 
 impl AtRest {
     /// Opens the store in `dir`, which must be there.
     pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
         let opened = Store::open_existing(dir, &StoreOptions::default())?;
-        let state: Arc<dyn State> = opened.state;
+        Self::of(opened.journal, opened.state, Some(opened.lock))
+    }
+
+    /// Looks at the store in `dir`, which must be there, and changes nothing in it; its state is
+    /// copied to the empty folder `scratch`.
+    pub(crate) fn look(dir: &Path, scratch: &Path) -> Result<(Self, Files), OpenError> {
+        let Looked { journal, look, state, state_bytes, lock } = Store::look(dir, scratch)?;
+        Ok((Self::of(journal, state, lock)?, Files { journal: look, state_bytes }))
+    }
+
+    fn of(
+        journal: Arc<dyn Journal>,
+        state: Arc<dyn State>,
+        lock: Option<StoreLock>,
+    ) -> Result<Self, OpenError> {
         let layout = Layout::read(&*state)?;
-        if layout.is_empty() && opened.journal.appended() > Position::ZERO {
+        if layout.is_empty() && journal.appended() > Position::ZERO {
             return Err(OpenError::StateMissing);
         }
-        Ok(Self { journal: opened.journal, state, layout, _lock: opened.lock })
+        Ok(Self { journal, state, layout, _lock: lock })
     }
 }
 
@@ -181,6 +215,9 @@ struct Inner {
     orders: OrdersClient,
     groups: Vec<Arc<dyn Shards>>,
     projector: Arc<Projector>,
+    events: Events,
+    marks: Marks,
+    events_retained_bytes: u64,
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
     running: Mutex<Option<Running>>,
@@ -195,6 +232,12 @@ pub struct Report {
     pub projector: ProjectorReport,
     /// The journal.
     pub journal: JournalStats,
+    /// The oldest position that can still be read; one past the last if there is none.
+    pub oldest: Position,
+    /// The last position that was given out.
+    pub appended: Position,
+    /// The last position that is on disk.
+    pub durable: Position,
     /// Size of the state on disk, in bytes.
     pub state_disk_bytes: u64,
 }
@@ -217,6 +260,18 @@ impl Tidegate {
         &self.inner.orders
     }
 
+    /// Durable events of stock and orders, for subscribers.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    /// Small durable notes of the host's own.
+    #[must_use]
+    pub fn marks(&self) -> &Marks {
+        &self.inner.marks
+    }
+
     /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this
     /// type.
     #[must_use]
@@ -235,6 +290,9 @@ impl Tidegate {
             shards: groups.iter().flat_map(|group| group.report()).collect(),
             projector: projector.report(),
             journal: journal.stats(),
+            oldest: journal.oldest(),
+            durable: journal.durable(),
+            appended: journal.appended(),
             state_disk_bytes: state.disk_bytes(),
         }
     }
@@ -255,9 +313,10 @@ impl Tidegate {
         projector.drain().await;
         settle(groups).await;
         let (groups, journal, state) = (groups.clone(), Arc::clone(journal), Arc::clone(state));
+        let retained_bytes = self.inner.events_retained_bytes;
         let closing = move || {
             drop(running.snapshotter.take());
-            let snapshots = snapshot_all(&groups, &*journal, &state);
+            let snapshots = snapshot_all(&groups, &*journal, &state, retained_bytes);
             let result = snapshots.and_then(|()| state.flush()).and_then(|()| journal.close());
             drop(running);
             result

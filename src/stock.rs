@@ -144,7 +144,7 @@ impl StockClient {
         let shard = self.shard(&sku);
         let command =
             StockCommand::Hold { key, fingerprint, user, sku, location, quantity, ttl_ms };
-        self.about_hold(shard, command).await
+        self.ask_hold(shard, command).await
     }
 
     /// Lets a hold live for `ttl_ms` milliseconds from now. Waits for the disk.
@@ -152,7 +152,7 @@ impl StockClient {
     /// # Errors
     /// [`StockError`]: unknown or already settled.
     pub async fn extend_hold(&self, hold: HoldId, ttl_ms: u64) -> Result<Hold, StockError> {
-        self.about_hold(hold.shard(), StockCommand::ExtendHold { hold, ttl_ms }).await
+        self.about_hold(hold, StockCommand::ExtendHold { hold, ttl_ms }).await
     }
 
     /// Settles a hold: its units are sold (allocated). Again gives the same answer. Waits for the
@@ -161,7 +161,7 @@ impl StockClient {
     /// # Errors
     /// [`StockError`]: unknown, or settled otherwise.
     pub async fn confirm_hold(&self, hold: HoldId) -> Result<Hold, StockError> {
-        self.about_hold(hold.shard(), StockCommand::ConfirmHold { hold }).await
+        self.about_hold(hold, StockCommand::ConfirmHold { hold }).await
     }
 
     /// Settles a hold: its units are free. Again gives the same answer. Waits for the disk.
@@ -169,7 +169,7 @@ impl StockClient {
     /// # Errors
     /// [`StockError`]: unknown, or settled otherwise.
     pub async fn release_hold(&self, hold: HoldId) -> Result<Hold, StockError> {
-        self.about_hold(hold.shard(), StockCommand::ReleaseHold { hold }).await
+        self.about_hold(hold, StockCommand::ReleaseHold { hold }).await
     }
 
     /// The units of a confirmed hold leave the stock. Again gives the same answer. Waits for the
@@ -178,7 +178,7 @@ impl StockClient {
     /// # Errors
     /// [`StockError`]: unknown or not confirmed.
     pub async fn ship_hold(&self, hold: HoldId) -> Result<Hold, StockError> {
-        self.about_hold(hold.shard(), StockCommand::ShipHold { hold }).await
+        self.about_hold(hold, StockCommand::ShipHold { hold }).await
     }
 
     /// A hold, as long as it is remembered: at least 24 hours after it was settled.
@@ -186,14 +186,18 @@ impl StockClient {
     /// # Errors
     /// [`StockError`]: unknown.
     pub async fn get_hold(&self, hold: HoldId) -> Result<Hold, StockError> {
-        self.about_hold(hold.shard(), StockCommand::GetHold { hold }).await
+        self.about_hold(hold, StockCommand::GetHold { hold }).await
     }
 
-    async fn about_hold(&self, shard: u16, command: StockCommand) -> Result<Hold, StockError> {
-        if shard >= self.shards.len() {
-            let bound = format!("a hold of one of {} stock shards", self.shards.len());
-            return Err(invalid(OutOfBounds::new("hold", bound, shard)));
+    async fn about_hold(&self, hold: HoldId, command: StockCommand) -> Result<Hold, StockError> {
+        // No shard gave such a number out.
+        if hold.shard() >= self.shards.len() {
+            return Err(AskError::Rejected(StockRejection::UnknownHold { hold }));
         }
+        self.ask_hold(hold.shard(), command).await
+    }
+
+    async fn ask_hold(&self, shard: u16, command: StockCommand) -> Result<Hold, StockError> {
         match self.shards.ask(shard, command).await? {
             StockReply::Hold(hold) => Ok(hold),
             other => Err(unexpected(&other)),

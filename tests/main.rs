@@ -4,8 +4,16 @@
 // All of this is test code: a failed unwrap is a failed test.
 #![allow(clippy::unwrap_used)]
 
+mod client;
 mod disks;
+mod events;
 mod holds;
+mod http;
+mod http_bad_input;
+mod http_ends;
+mod http_tls;
+mod import;
+mod inspect;
 mod kills;
 mod lifecycle;
 mod odd_ends;

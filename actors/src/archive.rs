@@ -119,6 +119,23 @@ pub fn scan(
     orders.collect()
 }
 
+/// How many orders are archived.
+///
+/// # Errors
+/// The state can't be read.
+pub fn count(state: &dyn State) -> Result<u64, StorageError> {
+    const PAGE: usize = 4_096;
+    let (mut count, mut after) = (0, None);
+    loop {
+        let rows = state.scan(ORDERS, &[], after.as_deref(), PAGE)?;
+        count += rows.len() as u64;
+        match rows.into_iter().last() {
+            Some((key, _)) => after = Some(key),
+            None => return Ok(count),
+        }
+    }
+}
+
 fn decode(order: OrderId, row: &[u8]) -> Result<Order, ArchiveError> {
     codec::decode(row).map_err(|cause| ArchiveError::Codec { order, cause })
 }

@@ -272,6 +272,8 @@ impl<M: Durable> Group<M> {
                 held: gauges.held.get(),
                 waiting: gauges.waiting.get(),
                 restarts: gauges.restarts.get(),
+                answer_us: admission.answer_us(),
+                batch_records: gauges.batch_records.read(),
             })
             .collect()
     }

@@ -6,6 +6,14 @@ use std::sync::{
     atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
+use crate::distribution::{Distribution, Tally};
+
+/// Gets the clock ready that latencies are measured with. The first time it takes up to 200 ms and
+/// blocks, which nobody's first command should.
+pub fn calibrate() {
+    let _ready = quanta::Instant::now();
+}
+
 /// Where a shard is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -31,6 +39,7 @@ pub(crate) struct ShardGauges {
     pub(crate) restarts: Counter,
     pub(crate) held: Counter,
     pub(crate) waiting: Counter,
+    pub(crate) batch_records: Tally,
 }
 
 /// A figure with one writer.
@@ -96,6 +105,11 @@ pub struct ShardReport {
     pub waiting: u64,
     /// How often it was rebuilt after a panic.
     pub restarts: u64,
+    /// Time from when a caller asked until its answer was safe and sent, in microseconds: replies
+    /// and refusals, but no errors.
+    pub answer_us: Distribution,
+    /// Records in each batch given to the journal.
+    pub batch_records: Distribution,
 }
 
 /// The figures of the projector at one moment.

@@ -60,8 +60,9 @@ impl<M: Durable> Snapshottable for Group<M> {
     }
 }
 
-/// Snapshots every shard of `groups`, then trims the journal as far as the snapshots allow. Blocks;
-/// waits for the disk. A shard that is down keeps its older snapshot, and with it its journal.
+/// Snapshots every shard of `groups`, then trims the journal as far as the snapshots allow, but not
+/// its last `retained_bytes`, which are kept for subscribers. Blocks; waits for the disk. A shard
+/// that is down keeps its older snapshot, and with it its journal.
 ///
 /// # Errors
 /// Storage failed; earlier snapshots and the journal are as they were.
@@ -69,6 +70,7 @@ pub fn snapshot_all(
     groups: &[Arc<dyn Shards>],
     journal: &dyn Journal,
     state: &Arc<dyn State>,
+    retained_bytes: u64,
 ) -> Result<(), StorageError> {
     let snapshots = Snapshots::new(Arc::clone(state));
     let (sender, copies) = mpsc::channel();
@@ -84,7 +86,8 @@ pub fn snapshot_all(
         }
     }
     let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
-    journal.trim(snapshots.oldest_needed(&streams)?)
+    let unneeded = snapshots.oldest_needed(&streams)?;
+    journal.trim(unneeded.min(journal.before_last(retained_bytes)))
 }
 
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.
@@ -94,7 +97,8 @@ pub struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// Snapshots `groups` after every `every_bytes` that the journal has written.
+    /// Snapshots `groups` after every `every_bytes` that the journal has written, as
+    /// [`snapshot_all`] does.
     ///
     /// # Errors
     /// The system can't start a thread.
@@ -103,6 +107,7 @@ impl Snapshotter {
         journal: Arc<dyn Journal>,
         state: Arc<dyn State>,
         every_bytes: u64,
+        retained_bytes: u64,
     ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
@@ -118,7 +123,7 @@ impl Snapshotter {
                     continue;
                 }
                 let start = Instant::now();
-                match snapshot_all(&groups, &*journal, &state) {
+                match snapshot_all(&groups, &*journal, &state, retained_bytes) {
                     Ok(()) => {
                         (due, written) = (false, now_written);
                         tracing::info!(seconds = start.elapsed().as_secs_f64(), "snapshot");

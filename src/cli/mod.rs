@@ -2,17 +2,23 @@
 //! no shard, no journal and no table.
 
 mod audit;
+mod config;
 mod demo;
+mod import;
+mod inspect;
 mod load;
 mod progress;
 mod replay;
-pub(crate) mod telemetry;
+mod serve;
+mod telemetry;
 mod trace;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use serde::Serialize;
+
+use crate::config::Role;
 
 /// Tidegate keeps stock and orders right through a traffic surge: durable, never oversold, and
 /// there again after a crash.
@@ -39,6 +45,84 @@ enum Command {
     ///
     /// Exits with 1 if any check fails. It mends nothing; like any open it cuts off a torn end.
     Audit(AuditArguments),
+    /// Look at a closed store: its machines, journal, snapshots and orders.
+    ///
+    /// Changes no file of the store. Its state is copied to a temporary folder first (TMPDIR says
+    /// where), because the engine that keeps it writes whenever it is opened.
+    Inspect(InspectArguments),
+    /// Define SKUs and move stock in and out, as a CSV file says.
+    ///
+    /// Columns, named by a header line, in any order: sku, delta (units in or, below 0, out); and
+    /// if wanted location (default: main), price_minor, currency, limit_per_user, backorder_limit
+    /// (an empty one stays as it is) and reason. A SKU that is new is defined. Each line is applied
+    /// as a whole or, if it is bad, skipped, told on stderr and counted; then the exit code is 1.
+    ///
+    /// Run it again after an interruption and it goes on where it was. A file that was imported is
+    /// known by its content and changes nothing a second time; give another --import-id to import
+    /// it once more.
+    ImportStock(ImportArguments),
+    /// Serve a store over HTTP until SIGTERM or SIGINT.
+    ///
+    /// Without API keys in the configuration it listens on this machine only. The store is opened
+    /// while it already listens; /readyz says when it is.
+    Serve(ServeArguments),
+    /// Check a configuration, print every setting, make API keys.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Args)]
+struct ServeArguments {
+    /// A TOML file; `tidegate config defaults` prints one with every setting.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The store's folder, created if absent.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Address and port; port 0 is any free one.
+    #[arg(long)]
+    listen: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check file, environment and flags as `serve` would, and do nothing else.
+    Check(ServeArguments),
+    /// Print every setting with its default.
+    Defaults,
+    /// Make an API key: prints it once, with its hash for the configuration.
+    NewKey {
+        /// Names the key in logs.
+        name: String,
+        /// read, sell or admin.
+        #[arg(long)]
+        role: Role,
+    },
+}
+
+#[derive(Args)]
+struct InspectArguments {
+    /// The store's folder. It must not be open in another process.
+    #[arg(long)]
+    data: PathBuf,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ImportArguments {
+    /// A CSV file, plain or gzipped.
+    file: PathBuf,
+    /// The store's folder, created if absent. It must not be open in another process.
+    #[arg(long, default_value = "tidegate-data")]
+    data: PathBuf,
+    /// The name of this import. Default: a hash of the file's content.
+    #[arg(long)]
+    import_id: Option<String>,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -102,10 +186,17 @@ impl Verdict {
 impl Arguments {
     /// Runs the command.
     pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        if !matches!(self.command, Command::Serve(_)) {
+            telemetry::start(telemetry::QUIET, false);
+        }
         match self.command {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Audit(arguments) => audit::run(arguments).await,
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Config(command) => config::run(command),
+            Command::Inspect(arguments) => inspect::run(arguments).await,
+            Command::ImportStock(arguments) => import::run(arguments).await,
         }
     }
 }

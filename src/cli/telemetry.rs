@@ -1,14 +1,22 @@
-//! Logs of the program: to stderr, warnings and errors unless RUST_LOG says otherwise. The library
-//! itself installs nothing.
+//! Logs of the program: one line each, to stderr, as text or as JSON; RUST_LOG goes before whatever
+//! a command asks for. The library itself installs nothing.
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// What commands log that say nothing else.
+pub(crate) const QUIET: &str = "warn";
 
 /// Starts logging. Called once.
-pub(crate) fn start() {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    let started =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+pub(crate) fn start(filter: &str, json: bool) {
+    let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|given| !given.is_empty());
+    let filter = EnvFilter::new(given.as_deref().unwrap_or(filter));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    let started = if json { logs.json().flatten_event(true).try_init() } else { logs.try_init() };
     if let Err(error) = started {
         eprintln!("tidegate: no logs: {error}");
     }

@@ -126,6 +126,10 @@ pub enum Urgency {
 /// be. Runs on the committer's thread: it must be quick and must not block.
 pub type Done = Box<dyn FnOnce(Result<Position, StorageError>) + Send>;
 
+/// Told of every new durable position, each later than the one before. Runs on the committer's
+/// thread: it must be quick and must not block. Dropped once no position follows any more.
+pub type Watch = Box<dyn FnMut(Position) + Send>;
+
 /// An append-only log of batches in one total order. If a record is durable, so is every earlier
 /// one.
 pub trait Journal: Send + Sync + 'static {
@@ -158,6 +162,10 @@ pub trait Journal: Send + Sync + 'static {
     /// Why it never will be.
     fn wait_durable(&self, position: Position) -> Result<(), StorageError>;
 
+    /// Tells `watch` of every position that becomes durable from now on; drops it when the journal
+    /// is closed or has failed (at once, if it is or has).
+    fn watch(&self, watch: Watch);
+
     /// The oldest position that can still be read; one past the last if there is none.
     fn oldest(&self) -> Position;
 
@@ -168,6 +176,18 @@ pub trait Journal: Send + Sync + 'static {
     /// # Errors
     /// [`StorageError::Trimmed`] if the record after `after` is no longer kept.
     fn read(&self, after: Position) -> Result<Box<dyn Reader>, StorageError>;
+
+    /// The same for readers that nobody answers for: however slow one is, it keeps nothing from
+    /// being trimmed. What is trimmed before it has passed, it misses: then its `next` gives
+    /// [`StorageError::Trimmed`], now and ever after.
+    ///
+    /// # Errors
+    /// [`StorageError::Trimmed`] if the record after `after` is no longer kept.
+    fn follow(&self, after: Position) -> Result<Box<dyn Reader>, StorageError>;
+
+    /// The last position that has at least `bytes` of durable records after it;
+    /// [`Position::ZERO`] if there are not as many. May be a little earlier than it could be.
+    fn before_last(&self, bytes: u64) -> Position;
 
     /// Allows the journal to drop records up to and including `through`. It may keep some longer.
     ///

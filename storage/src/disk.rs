@@ -62,8 +62,32 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|error| StorageError::io("renaming", from, error))
 }
 
+/// Removes a file that somebody may still have open: its room on the disk is free at once.
+pub(crate) fn discard(path: &Path) -> Result<()> {
+    let file = File::options().write(true).open(path);
+    file.and_then(|file| file.set_len(0))
+        .map_err(|error| StorageError::io("emptying", path, error))?;
+    remove(path)
+}
+
 pub(crate) fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).map_err(|error| StorageError::io("removing", path, error))
+}
+
+/// Copies the files of `from`, and of the folders in it, to the new folder `to`; gives their bytes.
+/// Nothing is made durable.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<u64> {
+    fs::create_dir(to).map_err(|error| StorageError::io("creating", to, error))?;
+    let mut bytes = 0;
+    for (name, _) in list(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        bytes += if from.is_dir() {
+            copy_folder(&from, &to)?
+        } else {
+            fs::copy(&from, &to).map_err(|error| StorageError::io("copying to", &to, error))?
+        };
+    }
+    Ok(bytes)
 }
 
 /// The names in `folder`, with lengths, sorted. Names that are not UTF-8 are kept lossily: no file

@@ -17,8 +17,8 @@ mod store;
 
 pub use api::*;
 pub use error::StorageError;
-pub use journal::{FileJournal, JournalOptions};
+pub use journal::{FileJournal, JournalLook, JournalOptions, SegmentLook};
 pub use lock::StoreLock;
 pub use memory::{MemoryJournal, MemoryState};
 pub use state::{ClosableState, SNAPSHOT_TABLE, SledState, Snapshots, StateOptions};
-pub use store::{Opened, Store, StoreOptions};
+pub use store::{Looked, Opened, Store, StoreOptions};

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io::ErrorKind,
     path::Path,
 };
 
@@ -27,12 +28,28 @@ impl StoreLock {
             .write(true)
             .open(&path)
             .map_err(|error| StorageError::io("opening", &path, error))?;
+        Self::lock(file, folder)
+    }
+
+    /// The same without creating a lock file: where there is none, nobody has locked.
+    pub(crate) fn take_as_it_is(folder: &Path) -> Result<Option<Self>, StorageError> {
+        let path = folder.join(LOCK_NAME);
+        match File::open(&path) {
+            Ok(file) => Self::lock(file, folder).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::io("opening", &path, error)),
+        }
+    }
+
+    fn lock(file: File, folder: &Path) -> Result<Self, StorageError> {
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => {
                 Err(StorageError::Locked { path: folder.to_path_buf() })
             }
-            Err(TryLockError::Error(error)) => Err(StorageError::io("locking", &path, error)),
+            Err(TryLockError::Error(error)) => {
+                Err(StorageError::io("locking", &folder.join(LOCK_NAME), error))
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 use tracing::{info, warn};
 
 use crate::{
-    FileJournal, Journal, JournalOptions, Position, SledState, StateOptions, StorageError,
-    StoreLock, disk, lock::LOCK_NAME, manifest,
+    FileJournal, Journal, JournalLook, JournalOptions, Position, SledState, StateOptions,
+    StorageError, StoreLock, disk, lock::LOCK_NAME, manifest,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -45,6 +45,21 @@ pub struct Opened {
     pub fresh: bool,
     /// To be dropped last, after the journal is closed and the state is dropped.
     pub lock: StoreLock,
+}
+
+/// A store that is looked at.
+#[derive(Debug)]
+pub struct Looked {
+    /// What happened, to be read only.
+    pub journal: Arc<FileJournal>,
+    /// The journal's files.
+    pub look: JournalLook,
+    /// A copy of what can be looked up.
+    pub state: Arc<SledState>,
+    /// The size of the state itself, in bytes.
+    pub state_bytes: u64,
+    /// To be dropped last; `None` if the store has no lock file.
+    pub lock: Option<StoreLock>,
 }
 
 impl Store {
@@ -92,6 +107,27 @@ impl Store {
             return Err(StorageError::NotAStore { path: folder.to_path_buf(), what });
         }
         Self::open(folder, options, Vec::new)
+    }
+
+    /// Looks at the store in `folder` without changing anything in it: the journal is read as it
+    /// is, and the state, which writes when it is opened, is copied to the empty folder `scratch`
+    /// first. Whoever calls removes that folder.
+    ///
+    /// # Errors
+    /// As [`Store::open_existing`]; [`StorageError::Full`] if `scratch` has no room for the state.
+    pub fn look(folder: impl AsRef<Path>, scratch: &Path) -> Result<Looked> {
+        let folder = folder.as_ref();
+        let Some(_) = manifest::read(folder)? else {
+            let what = "there is no store in it".to_owned();
+            return Err(StorageError::NotAStore { path: folder.to_path_buf(), what });
+        };
+        let lock = StoreLock::take_as_it_is(folder)?;
+        let (journal, look) = FileJournal::look(&folder.join(JOURNAL_NAME))?;
+        let copy = scratch.join(STATE_NAME);
+        let state_bytes = disk::copy_folder(&folder.join(STATE_NAME), &copy)?;
+        let state = SledState::open(&copy, &StateOptions::default())?;
+        let (journal, state) = (Arc::new(journal), Arc::new(state));
+        Ok(Looked { journal, look, state, state_bytes, lock })
     }
 }
 

@@ -12,8 +12,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const PROVIDER_BYTES_MAX: usize = 255;
 /// Most bytes of a payment provider's event id.
 pub const EVENT_ID_BYTES_MAX: usize = 255;
-/// Most bytes of the reason of a stock movement.
-pub const REASON_BYTES_MAX: usize = 200;
+/// Most characters of the reason of a stock movement.
+pub const REASON_CHARS_MAX: usize = 200;
 /// Most lines of one order, before lines of the same SKU and location are summed.
 pub const LINES_MAX: usize = 256;
 /// Most units of one line, and of the sum of the lines of the same SKU and location.

@@ -1,6 +1,7 @@
 //! What arrives in a shard's mailbox. Messages carry; they do nothing themselves.
 
 use actix::Message;
+use quanta::Instant;
 use tidegate_machines::Machine;
 use tidegate_storage::{Position, StorageError};
 use tokio::sync::oneshot;
@@ -21,17 +22,23 @@ pub(crate) struct Envelope<M: Durable> {
 /// Where an answer goes. Gives the caller's credit back when it is used or dropped.
 pub(crate) struct ReplySlot<M: Durable> {
     sender: oneshot::Sender<Outcome<M>>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl<M: Durable> ReplySlot<M> {
     pub(crate) fn new(sender: oneshot::Sender<Outcome<M>>, permit: Permit) -> Self {
-        Self { sender, _permit: permit }
+        Self { sender, permit }
     }
 
     pub(crate) fn send(self, outcome: Outcome<M>) {
         // A caller who has gone away loses only the answer.
         let _ = self.sender.send(outcome);
+    }
+
+    /// Sends an answer of the machine, at `now`.
+    pub(crate) fn answer(self, outcome: Outcome<M>, now: Instant) {
+        self.permit.answered(now);
+        self.send(outcome);
     }
 
     pub(crate) fn unavailable(self, error: &StorageError) {

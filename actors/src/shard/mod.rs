@@ -238,6 +238,7 @@ impl<M: Durable> Shard<M> {
     ) -> Result<Position, StorageError> {
         self.gauges.batches.add(1);
         self.gauges.events.add(u64::from(batch.count()));
+        self.gauges.batch_records.count(u64::from(batch.count()));
         let shard = ctx.address();
         let done = Box::new(move |result| shard.do_send(Committed(result)));
         self.kit.journal.append(batch, urgency, done)

@@ -3,9 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use quanta::Instant;
 use tidegate_machines::Ticket;
 use tidegate_storage::{Position, StorageError};
 
@@ -46,9 +47,13 @@ impl<M: Durable> Held<M> {
     /// Sends every reply that `durable` covers; returns the effects that may leave now.
     pub(super) fn release(&mut self, durable: Position) -> Vec<M::Effect> {
         let mut leaving = Vec::new();
+        if self.turns.is_empty() {
+            return leaving;
+        }
+        let now = Instant::now();
         while let Some(turn) = self.turns.pop_front_if(|turn| turn.until <= durable) {
             self.replies -= turn.replies.len();
-            turn.replies.into_iter().for_each(Ready::send);
+            turn.replies.into_iter().for_each(|reply| reply.send(now));
             leaving.extend(turn.leaving);
         }
         leaving

@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use quanta::Instant;
 use tidegate_machines::{Decision, Timestamp};
 use tidegate_storage::{Batch, State, StorageError, StreamId};
 
@@ -42,8 +43,8 @@ pub(super) struct Ready<M: Durable> {
 }
 
 impl<M: Durable> Ready<M> {
-    pub(super) fn send(self) {
-        self.slot.send(self.outcome);
+    pub(super) fn send(self, now: Instant) {
+        self.slot.answer(self.outcome, now);
     }
 
     pub(super) fn unavailable(self, error: &StorageError) {

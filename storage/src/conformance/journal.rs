@@ -14,6 +14,9 @@ pub fn journal(factory: &mut impl JournalFactory) {
     empty_batches_are_barriers(factory);
     readers_go_on(factory);
     trim_keeps_what_is_needed(factory);
+    followers_are_in_nobodys_way(factory);
+    watches_are_told(factory);
+    retention_is_counted_from_the_end(factory);
     close_commits_and_ends(factory);
     reopening_goes_on(factory);
     failure_poisons(factory);
@@ -178,6 +181,86 @@ fn trim_keeps_what_is_needed(factory: &mut impl JournalFactory) {
     let journal = factory.reopen(journal);
     assert_eq!(read_after(&*journal, 50), [(51, b"on".to_vec())]);
     assert_eq!(journal.appended(), Position(51));
+}
+
+fn followers_are_in_nobodys_way(factory: &mut impl JournalFactory) {
+    let journal = factory.fresh();
+    let filler = vec![1; 8_000];
+    let fill = |records: u64| {
+        for number in 0..records {
+            commit(&*journal, batch(1, number, &[&filler, &number.to_le_bytes()]));
+        }
+    };
+    fill(40);
+    let mut slow = journal.follow(Position::ZERO).expect("a follower");
+    let mut late = journal.follow(Position::ZERO).expect("a follower");
+    let mut quick = journal.follow(Position(20)).expect("a follower");
+    assert_eq!(slow.next().expect("readable").expect("an entry").position, Position(1));
+    assert_eq!(rest(&mut *quick).len(), 60);
+    journal.trim(Position(60)).expect("trim");
+    let oldest = journal.oldest();
+    assert!(oldest > Position(40), "a follower was in the way: oldest is {oldest}");
+
+    // Enough to write every trimmed file anew.
+    fill(80);
+    for reader in [&mut slow, &mut late] {
+        let ended = loop {
+            match reader.next() {
+                // What it has read ahead it may still give.
+                Ok(entry) => assert!(entry.is_some_and(|entry| entry.position < oldest)),
+                Err(error) => break error,
+            }
+        };
+        let again = reader.next().map(|_| ());
+        for error in [Err(ended), again] {
+            assert!(matches!(error, Err(StorageError::Trimmed { .. })), "{error:?}");
+        }
+    }
+    assert_eq!(rest(&mut *quick).len(), 160, "who keeps up misses nothing");
+    let from_oldest = journal.follow(Position(oldest.0 - 1)).expect("a follower");
+    drop(from_oldest);
+    let gone = journal.follow(Position(oldest.0 - 2)).map(|_| ());
+    assert!(matches!(gone, Err(StorageError::Trimmed { .. })), "{gone:?}");
+}
+
+fn watches_are_told(factory: &mut impl JournalFactory) {
+    let journal = factory.fresh();
+    let (sender, receiver) = mpsc::channel();
+    let seen = Arc::downgrade(&journal);
+    journal.watch(Box::new(move |position| {
+        let durable = seen.upgrade().map_or(position, |journal| journal.durable());
+        assert!(durable >= position, "told before it was durable");
+        sender.send(position).expect("a receiver");
+    }));
+    for number in 0..50 {
+        commit(&*journal, batch(1, number, &[b"a", b"b"]));
+    }
+    let mut before = Position::ZERO;
+    while before < Position(100) {
+        let told = receiver.recv().expect("told");
+        assert!(told > before, "{told} after {before}");
+        before = told;
+    }
+    journal.close().expect("close");
+    assert!(receiver.recv().is_err(), "the watch is dropped, so that who waits for it learns it");
+    let (sender, receiver) = mpsc::channel();
+    journal.watch(Box::new(move |position| sender.send(position).expect("a receiver")));
+    assert!(receiver.recv().is_err());
+}
+
+fn retention_is_counted_from_the_end(factory: &mut impl JournalFactory) {
+    let journal = factory.fresh();
+    assert_eq!(journal.before_last(0), Position::ZERO);
+    for number in 0..50 {
+        commit(&*journal, batch(1, number, &[&[1; 8_000]]));
+    }
+    assert_eq!(journal.before_last(0), Position(50));
+    assert_eq!(journal.before_last(u64::MAX), Position::ZERO);
+    let kept = journal.before_last(80_000);
+    assert!((Position(10)..=Position(40)).contains(&kept), "{kept}");
+    journal.trim(kept).expect("trim");
+    let bytes: usize = read_after(&*journal, kept.0).iter().map(|(_, bytes)| bytes.len()).sum();
+    assert!(bytes >= 80_000, "only {bytes} bytes are left");
 }
 
 fn close_commits_and_ends(factory: &mut impl JournalFactory) {

@@ -19,7 +19,7 @@ use super::{
     queue::Pending,
     segment::{Active, SegmentHeader, activate},
 };
-use crate::{Done, Position, StorageError};
+use crate::{Done, Position, StorageError, Watch, disk};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -76,6 +76,7 @@ impl Committer {
             self.abandon(failure);
         }
         self.shared.queue.stop();
+        *disk::lock(&self.shared.watches) = None;
         self.shared.spares.close();
     }
 
@@ -159,7 +160,11 @@ impl Committer {
         self.chain = chain;
         self.active.offset = end;
         segment.publish_end(end);
-        self.shared.publish(Position(first + u64::from(count) - 1));
+        let durable = Position(first + u64::from(count) - 1);
+        self.shared.publish(durable);
+        if let Some(watches) = &mut *disk::lock(&self.shared.watches) {
+            watches.retain_mut(|watch| tell(watch, durable));
+        }
         // Time enough: three quarters of the segment are still to be filled.
         if !self.asked_for_spare && end > segment.header.size / 4 {
             self.asked_for_spare = true;
@@ -201,6 +206,12 @@ pub(crate) fn new_salt(folder: &std::path::Path) -> Result<u64> {
     getrandom::u64().map_err(|error| {
         StorageError::io("drawing a salt for", folder, std::io::Error::other(error))
     })
+}
+
+/// Tells a watch; `false` if it panicked, and is not to be told again.
+fn tell(watch: &mut Watch, durable: Position) -> bool {
+    let told = catch_unwind(AssertUnwindSafe(|| watch(durable)));
+    told.inspect_err(|_| error!("a watch of the journal panicked")).is_ok()
 }
 
 /// Calls a `done`. A panic in it is its writer's fault; the other batches must not suffer for it.

@@ -46,6 +46,7 @@ pub(crate) struct Cursor {
     window: Vec<u8>,
     filled: usize,
     window_at: u64,
+    chunk: u64,
 }
 
 impl Cursor {
@@ -65,7 +66,18 @@ impl Cursor {
             window,
             filled: 0,
             window_at: BLOCK,
+            chunk: CHUNK,
         })
+    }
+
+    /// Reads this many bytes at once from now on, instead of [`CHUNK`].
+    pub(crate) fn read_at_once(&mut self, bytes: u64) {
+        self.chunk = bytes;
+    }
+
+    /// Gives the memory of its buffer back. It has no frame any more, but its place.
+    pub(crate) fn shrink(&mut self) {
+        drop(self.take_window());
     }
 
     /// The frame that was stepped over last, with its offset.
@@ -167,7 +179,7 @@ impl Cursor {
     fn bytes(&mut self, offset: u64, length: u64, end: u64) -> Result<&[u8]> {
         let window_end = self.window_at + self.filled as u64;
         if offset < self.window_at || offset + length > window_end {
-            self.fill(offset, length.max(CHUNK.min(end - offset)) as usize)?;
+            self.fill(offset, length.max(self.chunk.min(end - offset)) as usize)?;
         }
         let start = (offset - self.window_at) as usize;
         Ok(&self.window[start..start + length as usize])

@@ -31,13 +31,15 @@ use self::{
     committer::Committer,
     faults::Faults,
     frame::BATCH_HEADER,
-    open::Recovered,
+    open::{Looked, Recovered},
     queue::Queue,
-    reader::FileReader,
+    reader::{FileReader, Hold},
     segment::{BLOCK, Segment},
     spares::Spares,
 };
-use crate::{Batch, Done, Journal, JournalStats, Position, Reader, StorageError, Urgency, disk};
+use crate::{
+    Batch, Done, Journal, JournalStats, Position, Reader, StorageError, Urgency, Watch, disk,
+};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -69,6 +71,31 @@ impl JournalOptions {
     }
 }
 
+/// What the files of a journal look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalLook {
+    /// Every segment, oldest first.
+    pub segments: Vec<SegmentLook>,
+    /// Whether the last write was interrupted; the next open cuts it off. Nothing of it was
+    /// acknowledged.
+    pub torn_tail: bool,
+}
+
+/// What a segment looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentLook {
+    /// Its file.
+    pub path: PathBuf,
+    /// The position of its first record.
+    pub first: Position,
+    /// The position of its last record; one before `first` if it has none.
+    pub last: Position,
+    /// Bytes up to the end of its last record.
+    pub used_bytes: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
 /// The journal engine: pre-written, recycled segment files; one commit is one write and one sync.
 ///
 /// A folder must not be open twice at a time; [`Store`](crate::Store) sees to that with its lock.
@@ -94,6 +121,8 @@ struct Shared {
     segments: Mutex<VecDeque<Arc<Segment>>>,
     spares: Spares,
     trimming: Mutex<()>,
+    /// `None` once nothing becomes durable any more.
+    watches: Mutex<Option<Vec<Watch>>>,
     frame_bytes_max: u64,
     figures: Figures,
     faults: Faults,
@@ -122,11 +151,40 @@ impl Shared {
         disk::lock(&self.segments).push_back(segment);
     }
 
-    fn segment_after(&self, segment: &Segment) -> Option<Arc<Segment>> {
+    fn segment_after(&self, number: u64) -> Option<Arc<Segment>> {
         let segments = disk::lock(&self.segments);
         let oldest = segments.front()?.header.number;
-        let place = (segment.header.number + 1).checked_sub(oldest)?;
+        let place = (number + 1).checked_sub(oldest)?;
         segments.get(place as usize).cloned()
+    }
+
+    /// Where the durable frames of segment `number` end; `None` if it has been trimmed away. Takes
+    /// no `Arc`, so it is in nobody's way.
+    fn end_of(&self, number: u64) -> Option<u64> {
+        let segments = disk::lock(&self.segments);
+        let place = number.checked_sub(segments.front()?.header.number)?;
+        segments.get(place as usize).map(|segment| segment.end())
+    }
+
+    fn oldest(&self) -> Position {
+        let segments = disk::lock(&self.segments);
+        segments.front().map_or(Position(1), |segment| Position(segment.header.first))
+    }
+
+    fn read(self: &Arc<Self>, after: Position, hold: Hold) -> Result<Box<dyn Reader>> {
+        let segment = {
+            let segments = disk::lock(&self.segments);
+            let wanted = after.0.saturating_add(1);
+            let later = segments.partition_point(|segment| segment.header.first <= wanted);
+            let found = later.checked_sub(1).and_then(|place| segments.get(place));
+            let Some(segment) = found else {
+                let oldest = segments.front().map_or(1, |segment| segment.header.first);
+                let (asked, oldest) = (Position(wanted), Position(oldest));
+                return Err(StorageError::Trimmed { asked, oldest });
+            };
+            segment.clone()
+        };
+        Ok(Box::new(FileReader::new(Arc::clone(self), segment, after.0, hold)?))
     }
 }
 
@@ -142,6 +200,49 @@ impl FileJournal {
     /// error.
     pub fn open(folder: impl AsRef<Path>, options: &JournalOptions) -> Result<Self> {
         Self::open_with(folder.as_ref(), options, true)
+    }
+
+    /// The journal in `folder` as it is, to be read only: nothing in the folder is changed, and
+    /// every append and trim gives [`StorageError::Closed`]. Checks every frame.
+    ///
+    /// # Errors
+    /// As [`FileJournal::open`]; a folder without segments is damage.
+    pub fn look(folder: &Path) -> Result<(Self, JournalLook)> {
+        let Looked { segments, last, torn } = open::look(folder)?;
+        let ends = segments.iter().skip(1).map(|next| next.header.first - 1).chain([last.0]);
+        let look = |(segment, last): (&Arc<Segment>, u64)| SegmentLook {
+            path: segment.path.clone(),
+            first: Position(segment.header.first),
+            last: Position(last),
+            used_bytes: segment.end(),
+            bytes: segment.header.size,
+        };
+        let look = JournalLook {
+            segments: segments.iter().zip(ends).map(look).collect(),
+            torn_tail: torn,
+        };
+        let size = segments.back().map_or(SEGMENT_BYTES_MIN, |segment| segment.header.size);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(last, Duration::ZERO),
+            durable: AtomicU64::new(last.0),
+            segments: Mutex::new(segments),
+            spares: Spares::new(folder, size, 0, VecDeque::new(), 0),
+            trimming: Mutex::new(()),
+            watches: Mutex::new(None),
+            frame_bytes_max: size / 2,
+            figures: Figures::default(),
+            faults: Faults::default(),
+        });
+        shared.queue.close();
+        shared.queue.stop();
+        let journal = Self {
+            shared,
+            folder: folder.to_path_buf(),
+            batch_bytes_max: size / 4,
+            committer_id: thread::current().id(),
+            threads: Mutex::new(None),
+        };
+        Ok((journal, look))
     }
 
     /// Like [`FileJournal::open`], but a folder without segments is damage.
@@ -161,6 +262,7 @@ impl FileJournal {
             segments: Mutex::new(segments),
             spares: Spares::new(folder, size, spares_max, spares, spare_id),
             trimming: Mutex::new(()),
+            watches: Mutex::new(Some(Vec::new())),
             frame_bytes_max: size / 2,
             figures: Figures::default(),
             faults: Faults::default(),
@@ -214,25 +316,35 @@ impl Journal for FileJournal {
     }
 
     fn oldest(&self) -> Position {
-        let segments = disk::lock(&self.shared.segments);
-        segments.front().map_or(Position(1), |segment| Position(segment.header.first))
+        self.shared.oldest()
+    }
+
+    fn watch(&self, watch: Watch) {
+        if let Some(watches) = &mut *disk::lock(&self.shared.watches) {
+            watches.push(watch);
+        }
     }
 
     fn read(&self, after: Position) -> Result<Box<dyn Reader>> {
-        let segment = {
-            let segments = disk::lock(&self.shared.segments);
-            let wanted = after.0.saturating_add(1);
-            let later = segments.partition_point(|segment| segment.header.first <= wanted);
-            let found = later.checked_sub(1).and_then(|place| segments.get(place));
-            let Some(segment) = found else {
-                let oldest = segments.front().map_or(1, |segment| segment.header.first);
-                let (asked, oldest) = (Position(wanted), Position(oldest));
-                return Err(StorageError::Trimmed { asked, oldest });
-            };
-            segment.clone()
-        };
-        let reader = FileReader::new(self.shared.clone(), segment, after.0)?;
-        Ok(Box::new(reader))
+        self.shared.read(after, Hold::Pinned)
+    }
+
+    fn follow(&self, after: Position) -> Result<Box<dyn Reader>> {
+        self.shared.read(after, Hold::Loose)
+    }
+
+    fn before_last(&self, bytes: u64) -> Position {
+        let durable = self.durable();
+        let segments = disk::lock(&self.shared.segments);
+        let (mut left, mut first) = (bytes, durable.next());
+        for segment in segments.iter().rev() {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(segment.end() - BLOCK);
+            first = Position(segment.header.first);
+        }
+        if left == 0 { Position(first.0 - 1).min(durable) } else { Position::ZERO }
     }
 
     fn trim(&self, through: Position) -> Result<()> {

@@ -52,6 +52,36 @@ struct End {
     frame: Option<(u64, FrameHeader)>,
 }
 
+/// The end of a journal that was read through.
+struct Found<'a> {
+    last: &'a Arc<Segment>,
+    end: End,
+    /// Why the last write is taken for interrupted, if it is.
+    torn: Option<&'static str>,
+}
+
+/// What a journal looks like, with nothing in its folder changed.
+pub(crate) struct Looked {
+    pub(crate) segments: VecDeque<Arc<Segment>>,
+    pub(crate) last: Position,
+    pub(crate) torn: bool,
+}
+
+/// Checks the journal in `folder` and changes nothing: a torn tail stays where it is.
+pub(crate) fn look(folder: &Path) -> Result<Looked> {
+    let files = disk::list(folder)?.into_iter().filter_map(|(name, length)| {
+        Some((number_in(&name, SEGMENT_SUFFIX)?, folder.join(&name), length))
+    });
+    let files: Vec<_> = files.collect();
+    if files.is_empty() {
+        return Err(StorageError::damaged(folder, 0, "all journal segments are gone"));
+    }
+    let segments = read_headers(&files)?;
+    let Found { end, torn, .. } = find_end(&segments)?;
+    let (last, torn) = (Position(end.position - 1), torn.is_some());
+    Ok(Looked { segments, last, torn })
+}
+
 /// Opens the journal in `folder`, or begins one there if it holds no segment and `may_begin`.
 pub(crate) fn recover(
     folder: &Path,
@@ -70,7 +100,17 @@ pub(crate) fn recover(
         return begin(folder, segment_bytes, spares, spare_id);
     }
     let segments = read_headers(&segments)?;
-    let (active, end) = find_end(&segments)?;
+    let Found { last, end, torn } = find_end(&segments)?;
+    if let Some(what) = torn {
+        warn!(
+            path = %last.path.display(),
+            offset = end.offset,
+            after = end.position - 1,
+            "the journal's last write was interrupted ({what}); nothing of it was acknowledged, \
+             cut off"
+        );
+    }
+    let active = settle(last, &end, torn.is_some())?;
     info!(
         segments = segments.len(),
         last = end.position - 1,
@@ -163,7 +203,7 @@ fn read_headers(found: &[(u64, PathBuf, u64)]) -> Result<VecDeque<Arc<Segment>>>
 }
 
 /// Checks every frame from the oldest on.
-fn find_end(segments: &VecDeque<Arc<Segment>>) -> Result<(Active, End)> {
+fn find_end(segments: &VecDeque<Arc<Segment>>) -> Result<Found<'_>> {
     let mut window = Vec::new();
     let mut ahead = segments.iter().skip(1);
     for segment in segments {
@@ -180,7 +220,7 @@ fn find_end(segments: &VecDeque<Arc<Segment>>) -> Result<(Active, End)> {
                     chain: cursor.chain,
                     frame: last_frame,
                 };
-                return Ok((settle(segment, &end, torn)?, end));
+                return Ok(Found { last: segment, end, torn });
             }
         }
         window = cursor.take_window();
@@ -214,11 +254,12 @@ fn check_link(cursor: &Cursor, step: Step, next: &Segment) -> Result<()> {
     Err(cursor.damaged(&what))
 }
 
-/// Whether the last segment ends in a torn frame. An error if a frame that was once durable is bad.
+/// Why the last segment ends in a torn frame, if it does. An error if a frame that was once durable
+/// is bad.
 ///
 /// The very last frame is the one that this cannot tell: if it rots after it was acknowledged, it
 /// looks as if its write had been interrupted.
-fn judge_tail(cursor: &mut Cursor, segment: &Segment, step: Step) -> Result<bool> {
+fn judge_tail(cursor: &mut Cursor, segment: &Segment, step: Step) -> Result<Option<&'static str>> {
     let size = segment.header.size;
     if let Step::Bad { what, maybe_torn: false } = step {
         return Err(cursor.damaged(what));
@@ -230,16 +271,10 @@ fn judge_tail(cursor: &mut Cursor, segment: &Segment, step: Step) -> Result<bool
         };
         return Err(cursor.damaged(&format!("{what}, yet a good frame follows at {later}")));
     }
-    let Step::Bad { what, .. } = step else {
-        return Ok(false);
-    };
-    warn!(
-        path = %segment.path.display(),
-        offset = cursor.offset,
-        after = cursor.position - 1,
-        "the journal's last write was interrupted ({what}); nothing of it was acknowledged, cut off"
-    );
-    Ok(true)
+    match step {
+        Step::Bad { what, .. } => Ok(Some(what)),
+        _ => Ok(None),
+    }
 }
 
 /// Makes the end that was found the end on disk as well.

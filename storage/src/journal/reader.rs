@@ -1,4 +1,4 @@
-//! Streams durable records back: to recovery, to projectors, to audits. It sees nothing that is not
+//! Streams durable records back: to recovery, to audits, to feeds. It sees nothing that is not
 //! durable yet, and it never waits for more.
 
 use std::sync::Arc;
@@ -9,15 +9,30 @@ use super::{
     frame::Walk,
     segment::Segment,
 };
-use crate::{Entry, Reader, StorageError};
+use crate::{Entry, Position, Reader, StorageError};
 
 type Result<T> = std::result::Result<T, StorageError>;
+
+/// Bytes that a loose reader reads at once: there may be very many of them.
+const LOOSE_CHUNK: u64 = 64 << 10;
+
+/// What a reader keeps from being trimmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// All that it has not passed.
+    Pinned,
+    /// Nothing. A file may be taken away and written anew under it: the salt of its old life then
+    /// makes every frame bad, and the list of segments says why.
+    Loose,
+}
 
 /// A reader with a file handle and a buffer of its own.
 pub(crate) struct FileReader {
     shared: Arc<Shared>,
+    /// The number of the segment it is in.
+    number: u64,
     /// Holding it keeps trim from reusing the file, and with it all later ones.
-    segment: Arc<Segment>,
+    pin: Option<Arc<Segment>>,
     cursor: Cursor,
     walk: Walk,
     /// Whether `walk` is inside the cursor's frame.
@@ -27,9 +42,38 @@ pub(crate) struct FileReader {
 }
 
 impl FileReader {
-    pub(crate) fn new(shared: Arc<Shared>, segment: Arc<Segment>, after: u64) -> Result<Self> {
-        let cursor = Cursor::open(&segment, Vec::new())?;
-        Ok(Self { shared, segment, cursor, walk: Walk::default(), in_frame: false, after })
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        segment: Arc<Segment>,
+        after: u64,
+        hold: Hold,
+    ) -> Result<Self> {
+        let mut cursor = Cursor::open(&segment, Vec::new())?;
+        let number = segment.header.number;
+        let pin = (hold == Hold::Pinned).then_some(segment);
+        if pin.is_none() {
+            cursor.read_at_once(LOOSE_CHUNK);
+        }
+        Ok(Self { shared, number, pin, cursor, walk: Walk::default(), in_frame: false, after })
+    }
+
+    /// Where the durable frames of the present segment end.
+    fn end(&self) -> Result<u64> {
+        match &self.pin {
+            Some(segment) => Ok(segment.end()),
+            None => self.shared.end_of(self.number).ok_or_else(|| self.trimmed()),
+        }
+    }
+
+    fn trimmed(&self) -> StorageError {
+        let asked = Position(self.after.saturating_add(1));
+        StorageError::Trimmed { asked, oldest: self.shared.oldest() }
+    }
+
+    /// `error`, unless it comes of the file having been taken away.
+    fn judge(&self, error: StorageError) -> StorageError {
+        let gone = self.pin.is_none() && self.shared.end_of(self.number).is_none();
+        if gone { self.trimmed() } else { error }
     }
 
     /// Steps to the next durable frame; `false` if there is none now.
@@ -37,14 +81,17 @@ impl FileReader {
         loop {
             // In this order: see `Segment::end`.
             if self.cursor.position > self.shared.durable().0 {
+                if self.pin.is_none() {
+                    self.cursor.shrink();
+                }
                 return Ok(false);
             }
-            let end = self.segment.end();
+            let end = self.end()?;
             if self.cursor.offset == end {
                 self.enter_next_segment()?;
                 continue;
             }
-            match self.cursor.step(end)? {
+            match self.cursor.step(end).map_err(|error| self.judge(error))? {
                 Step::Frame => {
                     if let Some((_, header)) = self.cursor.frame() {
                         self.walk = Walk::new(header.first);
@@ -54,22 +101,30 @@ impl FileReader {
                     }
                     // The whole frame is to be skipped.
                 }
-                Step::Bad { what, .. } => return Err(self.cursor.damaged(what)),
-                Step::End => return Err(self.cursor.damaged("a durable frame is gone")),
+                Step::Bad { what, .. } => return Err(self.judge(self.cursor.damaged(what))),
+                Step::End => {
+                    return Err(self.judge(self.cursor.damaged("a durable frame is gone")));
+                }
             }
         }
     }
 
     fn enter_next_segment(&mut self) -> Result<()> {
-        let Some(next) = self.shared.segment_after(&self.segment) else {
-            return Err(self.cursor.damaged("the segment after this one is gone"));
+        let Some(next) = self.shared.segment_after(self.number) else {
+            return Err(self.judge(self.cursor.damaged("the segment after this one is gone")));
         };
-        let cursor = Cursor::open(&next, self.cursor.take_window())?;
+        let mut cursor = Cursor::open(&next, self.cursor.take_window())?;
+        if self.pin.is_none() {
+            cursor.read_at_once(LOOSE_CHUNK);
+        }
         if cursor.position != self.cursor.position || cursor.chain != self.cursor.chain {
             return Err(cursor.damaged("the segment does not continue the one before it"));
         }
         self.cursor = cursor;
-        self.segment = next;
+        self.number = next.header.number;
+        if let Some(pin) = &mut self.pin {
+            *pin = next;
+        }
         Ok(())
     }
 }
@@ -88,6 +143,7 @@ impl Reader for FileReader {
                 Err(what) => return Err(self.cursor.damaged(what)),
             }
         };
+        self.after = found.position.0;
         Ok(Some(found.entry(self.cursor.payload())))
     }
 }

@@ -93,7 +93,8 @@ impl Spares {
         let mut inner = disk::lock(&self.inner);
         if size != self.size || inner.ready.len() >= self.max {
             drop(inner);
-            return disk::remove(&path);
+            // A reader that follows may have it open.
+            return disk::discard(&path);
         }
         inner.ready.push_back(path);
         self.changed.notify_all();

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     Batch, Done, Entry, Journal, JournalStats, Position, Reader, StorageError, StreamId, Urgency,
-    disk,
+    Watch, disk,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -47,6 +47,9 @@ struct Log {
     outcomes: VecDeque<(Done, Result<Position>)>,
     /// Some thread delivers outcomes; it takes those that come meanwhile as well.
     delivering: bool,
+    watches: Vec<Watch>,
+    /// What the watches were told last.
+    told: u64,
     failure: Option<StorageError>,
     fail_next_sync: bool,
     fail_next_append: Option<StorageError>,
@@ -65,6 +68,10 @@ impl std::fmt::Debug for Log {
 impl Log {
     fn durable(&self) -> u64 {
         self.trimmed + self.records.len() as u64
+    }
+
+    fn has_ended(&self) -> bool {
+        self.closed || self.failure.is_some()
     }
 
     /// Makes all that is queued durable, or fails all of it.
@@ -128,6 +135,7 @@ impl MemoryJournal {
             records: log.records.clone(),
             trimmed: log.trimmed,
             appended: log.durable(),
+            told: log.durable(),
             ..Log::default()
         };
         let shared = Shared { log: Mutex::new(image), moved: Condvar::new() };
@@ -152,12 +160,28 @@ impl MemoryJournal {
         if std::mem::replace(&mut log.delivering, true) {
             return;
         }
-        while let Some((done, outcome)) = log.outcomes.pop_front() {
-            drop(log);
-            done(outcome);
-            log = disk::lock(&self.shared.log);
+        loop {
+            let durable = log.durable();
+            if durable > log.told {
+                log.told = durable;
+                let mut watches = std::mem::take(&mut log.watches);
+                drop(log);
+                watches.iter_mut().for_each(|watch| watch(Position(durable)));
+                log = disk::lock(&self.shared.log);
+                watches.append(&mut log.watches);
+                log.watches = watches;
+            } else if let Some((done, outcome)) = log.outcomes.pop_front() {
+                drop(log);
+                done(outcome);
+                log = disk::lock(&self.shared.log);
+            } else {
+                break;
+            }
         }
         log.delivering = false;
+        if log.has_ended() {
+            log.watches.clear();
+        }
     }
 }
 
@@ -225,6 +249,37 @@ impl Journal for MemoryJournal {
         Ok(Box::new(MemoryReader { shared: self.shared.clone(), passed, current: None }))
     }
 
+    fn watch(&self, watch: Watch) {
+        let mut log = disk::lock(&self.shared.log);
+        if !log.has_ended() {
+            log.watches.push(watch);
+        }
+    }
+
+    fn follow(&self, after: Position) -> Result<Box<dyn Reader>> {
+        let log = disk::lock(&self.shared.log);
+        if after.0 < log.trimmed {
+            let (asked, oldest) = (after.next(), Position(log.trimmed + 1));
+            return Err(StorageError::Trimmed { asked, oldest });
+        }
+        // Unknown to trim.
+        let passed = Arc::new(AtomicU64::new(after.0));
+        Ok(Box::new(MemoryReader { shared: self.shared.clone(), passed, current: None }))
+    }
+
+    fn before_last(&self, bytes: u64) -> Position {
+        let log = disk::lock(&self.shared.log);
+        let (mut left, mut last) = (bytes, log.durable());
+        for record in log.records.iter().rev() {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(record.bytes.len() as u64);
+            last -= 1;
+        }
+        Position(if left == 0 { last } else { 0 })
+    }
+
     fn trim(&self, through: Position) -> Result<()> {
         let mut log = disk::lock(&self.shared.log);
         if log.closed {
@@ -270,8 +325,12 @@ impl Reader for MemoryReader {
     fn next(&mut self) -> Result<Option<Entry<'_>>> {
         let log = disk::lock(&self.shared.log);
         let passed = self.passed.load(Ordering::Relaxed);
+        if passed < log.trimmed {
+            let (asked, oldest) = (Position(passed + 1), Position(log.trimmed + 1));
+            return Err(StorageError::Trimmed { asked, oldest });
+        }
         // It may begin beyond the end.
-        let place = (passed - log.trimmed.min(passed)) as usize;
+        let place = (passed - log.trimmed) as usize;
         let Some(record) = log.records.get(place).cloned() else {
             return Ok(None);
         };

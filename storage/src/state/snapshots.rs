@@ -101,6 +101,16 @@ impl Snapshots {
         Ok(None)
     }
 
+    /// Position and size in bytes of each snapshot of `stream`, newest first. Whether they can be
+    /// read is not looked at.
+    ///
+    /// # Errors
+    /// What the state met.
+    pub fn list(&self, stream: StreamId) -> Result<Vec<(Position, u64)>> {
+        let heads = self.slots(stream)?.heads;
+        Ok(heads.into_iter().map(|(_, head)| (head.position, head.length)).collect())
+    }
+
     /// The position up to which the journal is no longer needed for `streams`: recovery must be
     /// able to begin at the *older* of the two snapshots of each.
     ///

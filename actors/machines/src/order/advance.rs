@@ -83,7 +83,7 @@ impl Order {
     /// the ask that an answer closes.
     pub(super) fn advance(&mut self, event: &OrderEvent, closed: Option<(OpId, &Ask)>) -> Vec<Ask> {
         self.version = self.version.saturating_add(1);
-        match event {
+        match event.bare() {
             OrderEvent::Answered { at, outcome, .. } => {
                 self.changed_at = *at;
                 closed.map(|(op, ask)| self.answered(*at, op, ask, outcome)).unwrap_or_default()
@@ -109,9 +109,10 @@ impl Order {
                 self.state = OrderState::Expired;
                 self.release()
             }
-            OrderEvent::Placed(_) | OrderEvent::Forgotten { .. } | OrderEvent::Revived { .. } => {
-                Vec::new()
-            }
+            OrderEvent::Placed(_)
+            | OrderEvent::Forgotten { .. }
+            | OrderEvent::Revived { .. }
+            | OrderEvent::Told { .. } => Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
-        match event {
+        match event.bare() {
             OrderEvent::Placed(placed) => {
                 self.next_order = self.next_order.max(placed.order.sequence() + 1);
                 self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
@@ -55,6 +55,7 @@ impl Orders {
                 }
             }
             OrderEvent::Revived { order } => self.insert(order.clone()),
+            OrderEvent::Told { .. } => {}
         }
     }
 

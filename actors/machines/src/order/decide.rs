@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Ask, CHANGE, Order, OrderCommand, OrderEffect, OrderEvent, OrderLine, OrderRejection,
-    OrderReply, OrderState, Orders, Payment, SHIP, place,
+    OrderReply, OrderState, Orders, Payment, SHIP, Upshot, place,
 };
 use crate::bounds::{
     self, EXPIRIES_PER_EVENT_MAX, LINES_MAX, ORDER_ENTRIES_MAX, ORDER_ENTRY_LINES_MAX,
@@ -45,9 +45,10 @@ impl Orders {
         event: OrderEvent,
         closed: Option<(OpId, &Ask)>,
     ) -> (Order, Decision<Self>) {
-        let mut order = order.clone();
+        let before = order;
+        let mut order = before.clone();
         let asks = order.advance(&event, closed);
-        let mut decision = Decision::event(event);
+        let mut decision = Decision::event(event.telling(Upshot::of(before, &order)));
         for (op, ask) in self.number(&asks) {
             order.open_ops.push(op);
             decision.effects.push(self.op_effect(op, ask));
@@ -242,12 +243,14 @@ impl Orders {
         let OrderEvent::Ticked { expired, .. } = &event else {
             return Decision::nothing();
         };
-        let mut asks = Vec::new();
+        let (mut asks, mut upshot) = (Vec::new(), Upshot::default());
         for order in expired.iter().filter_map(|id| self.order(*id)) {
-            asks.extend(order.clone().advance(&event, None));
+            let mut after = order.clone();
+            asks.extend(after.advance(&event, None));
+            upshot.note_refund(order, &after);
         }
         let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
-        Decision::event(event).with_effects(effects)
+        Decision::event(event.telling(upshot)).with_effects(effects)
     }
 
     pub(super) fn decide_forget(&self, orders: &[(OrderId, u32)]) -> Decision<Self> {

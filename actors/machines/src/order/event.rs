@@ -1,9 +1,10 @@
-//! What has happened to orders. It deliberately repeats nothing that can be derived: operations for
-//! stock shards follow from the event and the order.
+//! What has happened to orders. It deliberately repeats nothing that a replay needs and can derive:
+//! operations for stock shards follow from the event and the order. What readers of the journal
+//! need, who know no order, is in an [`Upshot`].
 
 use serde::{Deserialize, Serialize};
 
-use super::{NewLine, Order, Payment};
+use super::{NewLine, Order, OrderState, Payment};
 use crate::{Fingerprint, KeyHash, OpId, OpOutcome, OrderId, StockLine, Timestamp, UserId};
 
 /// Happened in an order shard. Variants are only ever appended, and never change: they are the
@@ -89,6 +90,87 @@ pub enum OrderEvent {
         /// The order.
         order: Box<Order>,
     },
+    /// Another event, with what it came to. Replayed as that event alone.
+    Told {
+        /// What has happened; never `Told` itself.
+        event: Box<OrderEvent>,
+        /// What it came to.
+        upshot: Upshot,
+    },
+}
+
+/// What an event came to, where that does not follow from the event alone. A replay ignores it; it
+/// is there for those who read the journal and know no order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upshot {
+    /// Its order was accepted: all stock is held.
+    pub accepted: Option<Accepted>,
+    /// The state that its order is in now, if it was in another before.
+    pub state: Option<OrderState>,
+    /// Lines that were to be shipped and are not.
+    pub unshipped: Vec<StockLine>,
+    /// Orders for which another amount is to be paid back than before, each with that amount in
+    /// minor units.
+    pub refunds_due: Vec<(OrderId, u64)>,
+}
+
+/// What accepting an order fixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The sum of the lines' amounts in minor units.
+    pub total_minor: u64,
+    /// When it expires unless paid.
+    pub expires_at: Timestamp,
+}
+
+impl OrderEvent {
+    /// What has happened, without its upshot.
+    #[must_use]
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Told { event, .. } => event,
+            event => event,
+        }
+    }
+
+    /// The event with `upshot`, if that says anything.
+    pub(super) fn telling(self, upshot: Upshot) -> Self {
+        if upshot == Upshot::default() {
+            return self;
+        }
+        Self::Told { event: Box::new(self), upshot }
+    }
+}
+
+impl Upshot {
+    /// What took an order from `before` to `after` came to.
+    pub(super) fn of(before: &Order, after: &Order) -> Self {
+        let accepted = after.expires_at.filter(|_| before.expires_at.is_none());
+        let total_minor = after.total_minor;
+        let both = before.lines.iter().zip(&after.lines);
+        let unshipped = both.filter(|(before, after)| after.shipped < before.shipped);
+        let unshipped = unshipped.map(|(before, after)| StockLine {
+            sku: after.sku.clone(),
+            location: after.location.clone(),
+            quantity: before.shipped - after.shipped,
+        });
+        let mut upshot = Self {
+            accepted: accepted.map(|expires_at| Accepted { total_minor, expires_at }),
+            state: (after.state != before.state).then_some(after.state),
+            unshipped: unshipped.collect(),
+            refunds_due: Vec::new(),
+        };
+        upshot.note_refund(before, after);
+        upshot
+    }
+
+    /// Notes what is to be paid back, if that has changed.
+    pub(super) fn note_refund(&mut self, before: &Order, after: &Order) {
+        let due = after.refund_due_minor();
+        if due != before.refund_due_minor() {
+            self.refunds_due.push((after.id, due));
+        }
+    }
 }
 
 /// An order was placed.

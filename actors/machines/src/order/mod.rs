@@ -19,7 +19,7 @@ pub(crate) use advance::Ask;
 pub use command::{
     NewLine, OrderCommand, OrderEffect, OrderRejection, OrderReply, PlaceOrder, Receipt,
 };
-pub use event::{OrderEvent, Placed};
+pub use event::{Accepted, OrderEvent, Placed, Upshot};
 pub use payment::{Payment, PaymentKind, PaymentStatus};
 pub(crate) use record::Shipment;
 pub use record::{

@@ -8,7 +8,7 @@ use super::{
     StockCommand, StockEffect, StockEvent, StockLine, StockReceipt, StockRejection, StockReply,
 };
 use crate::bounds::{
-    self, DELTA_UNITS_MAX, EXPIRIES_PER_EVENT_MAX, ON_HAND_UNITS_MAX, REASON_BYTES_MAX,
+    self, DELTA_UNITS_MAX, EXPIRIES_PER_EVENT_MAX, ON_HAND_UNITS_MAX, REASON_CHARS_MAX,
 };
 use crate::{
     Answer, Decision, Fingerprint, HoldId, KeyHash, Known, Location, OutOfBounds, Refusal, Sku,
@@ -76,8 +76,8 @@ impl Stock {
             let bound = format_args!("at most {DELTA_UNITS_MAX} units in or out, and not 0");
             return Err(OutOfBounds::new("delta", bound, delta).into());
         }
-        if reason.len() > REASON_BYTES_MAX {
-            let bound = format_args!("at most {REASON_BYTES_MAX} bytes");
+        if reason.chars().count() > REASON_CHARS_MAX {
+            let bound = format_args!("at most {REASON_CHARS_MAX} characters");
             return Err(OutOfBounds::new("reason", bound, format_args!("{reason:?}")).into());
         }
         let item = self.known(sku)?;

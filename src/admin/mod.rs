@@ -1,0 +1,3 @@
+//! What operators look at while a store is open. It shows; it changes nothing.
+
+pub mod metrics;

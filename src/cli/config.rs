@@ -1,0 +1,43 @@
+//! `tidegate config`: checks a configuration, prints the defaults, makes API keys. It serves
+//! nothing.
+
+use anyhow::{Context, bail};
+
+use super::{ConfigCommand, ServeArguments, Verdict};
+use crate::config::{Config, DEFAULTS, Flags, Role, sha256};
+
+/// Runs the command.
+pub(super) fn run(command: ConfigCommand) -> anyhow::Result<Verdict> {
+    match command {
+        ConfigCommand::Check(ServeArguments { config, data, listen }) => {
+            let config = Config::load(&Flags { config, data, listen }).context("configuration")?;
+            for warning in &config.warnings {
+                eprintln!("tidegate: {warning}");
+            }
+            println!("ok: would listen on {}", config.listen);
+        }
+        ConfigCommand::Defaults => print!("{DEFAULTS}"),
+        ConfigCommand::NewKey { name, role } => new_key(&name, role)?,
+    }
+    Ok(Verdict::Good)
+}
+
+/// Prints a new key, which is kept nowhere, and what to put into the configuration.
+fn new_key(name: &str, role: Role) -> anyhow::Result<()> {
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        bail!("the name may have letters, digits, `-`, `_` and `.`");
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no random source: {error}"))?;
+    let key = format!("tg_{}", hex(&secret));
+    let role = role.name();
+    eprintln!("The key, shown this once; the server needs only what follows it:");
+    println!("{key}\n");
+    println!("[[access.keys]]\nname = {name:?}\nrole = {role:?}");
+    println!("sha256 = {:?}", hex(&sha256(key.as_bytes())));
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

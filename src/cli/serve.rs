@@ -1,0 +1,78 @@
+//! `tidegate serve`: reads the configuration, serves while the store opens, and ends in order when
+//! asked to. What is served is in `http`.
+
+use anyhow::Context;
+use tidegate::Tidegate;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{ServeArguments, Verdict, telemetry};
+use crate::{
+    config::{Config, Flags},
+    http::Server,
+};
+
+/// Runs the command.
+pub(super) async fn run(arguments: ServeArguments) -> anyhow::Result<Verdict> {
+    let ServeArguments { config, data, listen } = arguments;
+    let config = Config::load(&Flags { config, data, listen }).context("configuration")?;
+    telemetry::start(&config.log.filter, config.log.json);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut signals = Signals::listen()?;
+    let (builder, keys) = (config.builder()?, config.access.keys.len());
+    let server = Server::start(config)?;
+    let url = server.url();
+    if keys == 0 {
+        tracing::warn!(
+            "no API key is configured: serving this machine only, and everybody on it; \
+             see `tidegate config new-key`"
+        );
+    }
+    let gate = tokio::select! {
+        opened = builder.open() => match opened {
+            Ok(gate) => gate,
+            Err(error) => {
+                server.end(async {}).await;
+                return Err(error.into());
+            }
+        },
+        () = signals.next() => {
+            server.end(async {}).await;
+            return Ok(Verdict::Good);
+        }
+    };
+    server.open(gate.clone());
+    // For whoever started it: from here on requests are answered.
+    println!("listening on {url}");
+    tracing::info!(url, keys, "serving");
+    signals.next().await;
+    tracing::info!("ending: answering what is in flight, then closing the store");
+    server.end(close(gate)).await?;
+    tracing::info!("closed");
+    Ok(Verdict::Good)
+}
+
+async fn close(gate: Tidegate) -> anyhow::Result<()> {
+    gate.close().await.context("the store did not close cleanly; the next start recovers it")
+}
+
+/// What asks the program to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A configuration as it was typed: names and types are known, whether values make sense is not.
+//! The names are those of `defaults.toml`, which is also its documentation.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::Flags;
+
+/// Every setting with its default.
+pub(crate) const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// Begins every variable of the environment that is ours.
+const PREFIX: &str = "TIDEGATE_";
+
+/// Parts a section from a name in a variable.
+const SECTION: &str = "__";
+
+/// Names in a table of `access.keys`.
+const KEY_NAMES: [&str; 5] = ["name", "role", "sha256", "expires_at", "allow"];
+
+#[derive(Deserialize)]
+pub(super) struct Typed {
+    pub(super) data: PathBuf,
+    pub(super) listen: String,
+    pub(super) log: Log,
+    pub(super) store: Store,
+    pub(super) http: Http,
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+    pub(super) rates: Rates,
+    pub(super) access: Access,
+    pub(super) tls: Tls,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Log {
+    pub(super) format: String,
+    pub(super) level: String,
+    pub(super) requests: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Store {
+    pub(super) order_shards: u16,
+    pub(super) stock_shards: u16,
+    pub(super) in_flight_max: usize,
+    pub(super) idempotency_retention_hours: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Http {
+    pub(super) workers: usize,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Limits {
+    pub(super) body_bytes_max: usize,
+    pub(super) header_bytes_max: usize,
+    pub(super) order_lines_max: usize,
+    pub(super) batch_orders_max: usize,
+    pub(super) connections_max: usize,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Timeouts {
+    pub(super) head_read_ms_max: u64,
+    pub(super) body_read_ms_max: u64,
+    pub(super) idle_seconds_max: u64,
+    pub(super) drain_seconds_max: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Rates {
+    pub(super) per_address_per_second: u32,
+    pub(super) per_address_burst: u32,
+    pub(super) per_key_per_second: u32,
+    pub(super) per_key_burst: u32,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Access {
+    pub(super) allow: Vec<String>,
+    pub(super) deny: Vec<String>,
+    pub(super) deny_keys: Vec<String>,
+    pub(super) keys: Vec<Key>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) role: String,
+    pub(super) sha256: String,
+    pub(super) expires_at: Option<String>,
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Tls {
+    pub(super) certificate_file: PathBuf,
+    pub(super) key_file: PathBuf,
+}
+
+/// Lays the stages over each other, checks every name, and reads the types.
+pub(super) fn read(
+    file: Option<(&str, &str)>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: &Flags,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Typed> {
+    let mut settings: Table = DEFAULTS.parse().context("the defaults")?;
+    let names = settings.clone();
+    if let Some((name, text)) = file {
+        let typed: Table = text.parse().with_context(|| name.to_owned())?;
+        lay(&mut settings, typed, &names, "").with_context(|| name.to_owned())?;
+    }
+    for (variable, value) in environment {
+        let (Some(variable), Some(value)) = (variable.to_str(), value.to_str()) else { continue };
+        if let Some(name) = variable.strip_prefix(PREFIX) {
+            set(&mut settings, name, value, warnings)?;
+        }
+    }
+    if let Some(data) = &flags.data {
+        settings.insert("data".to_owned(), Value::String(data.display().to_string()));
+    }
+    if let Some(listen) = &flags.listen {
+        settings.insert("listen".to_owned(), Value::String(listen.clone()));
+    }
+    settings.try_into().context("a setting has the wrong type")
+}
+
+/// Puts `typed` over `settings`; every name must be among `names`.
+fn lay(settings: &mut Table, typed: Table, names: &Table, section: &str) -> anyhow::Result<()> {
+    for (name, value) in typed {
+        let full = format!("{section}{name}");
+        let Some(known) = names.get(&name) else {
+            bail!("unknown setting `{full}`{}", nearest(&name, names.keys().map(String::as_str)));
+        };
+        if full == "access.keys" {
+            check_keys(&value)?;
+        }
+        match (settings.get_mut(&name), value, known) {
+            (Some(Value::Table(inner)), Value::Table(typed), Value::Table(names)) => {
+                lay(inner, typed, names, &format!("{full}."))?;
+            }
+            (_, value, known) if value.same_type(known) => {
+                settings.insert(name, value);
+            }
+            (_, value, known) => {
+                bail!("{full}: must be a {}; got {}", known.type_str(), value);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_keys(value: &Value) -> anyhow::Result<()> {
+    for key in value.as_array().into_iter().flatten() {
+        for name in key.as_table().into_iter().flat_map(Table::keys) {
+            if !KEY_NAMES.contains(&name.as_str()) {
+                bail!("unknown setting `access.keys.{name}`{}", nearest(name, KEY_NAMES));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sets what the variable with this name, after the prefix, says.
+fn set(
+    settings: &mut Table,
+    name: &str,
+    value: &str,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let lower = name.to_lowercase();
+    let (section, key) = match lower.split_once(SECTION) {
+        Some((section, key)) => (Some(section), key),
+        None => (None, lower.as_str()),
+    };
+    let table = match section {
+        None => Some(&mut *settings),
+        Some(section) => settings.get_mut(section).and_then(Value::as_table_mut),
+    };
+    let known = table.and_then(|table| table.get_mut(key)).filter(|known| !known.is_table());
+    let Some(known) = known else {
+        let variables = variables(settings);
+        let hint = nearest(&format!("{PREFIX}{name}"), variables.iter().map(String::as_str));
+        if section.is_some() {
+            bail!("unknown variable `{PREFIX}{name}`{hint}");
+        }
+        // May be somebody else's: orchestrators name variables after services.
+        warnings.push(format!("the variable `{PREFIX}{name}` is not a setting{hint}"));
+        return Ok(());
+    };
+    if known.is_str() {
+        *known = Value::String(value.to_owned());
+        return Ok(());
+    }
+    let parsed = format!("it = {value}").parse::<Table>().ok();
+    let parsed = parsed.and_then(|mut table| table.remove("it"));
+    *known = parsed.filter(|parsed| parsed.same_type(known)).with_context(|| {
+        format!("{PREFIX}{name}: must be a {}; got {value:?}", known.type_str())
+    })?;
+    Ok(())
+}
+
+/// Every variable there is.
+fn variables(settings: &Table) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, value) in settings {
+        let name = format!("{PREFIX}{}", name.to_uppercase());
+        match value {
+            Value::Table(inner) => {
+                let inner =
+                    inner.keys().map(|key| format!("{name}{SECTION}{}", key.to_uppercase()));
+                names.extend(inner);
+            }
+            _ => names.push(name),
+        }
+    }
+    names
+}
+
+/// The known name that is most like `name`, in words.
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let near = known.into_iter().min_by_key(|known| strsim::damerau_levenshtein(name, known));
+    near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}

@@ -1,0 +1,107 @@
+//! Which path and method leads to which handler. Who may call it is said by the handler itself.
+
+use actix_web::{
+    FromRequest, Handler, Resource, Responder,
+    guard::{self, Guard},
+    http::Method,
+    web::{self, ServiceConfig},
+};
+
+use super::{
+    problem::{Problem, ProblemType},
+    routes::{batch, changes, holds, orders, server, skus},
+};
+
+/// All routes.
+pub(super) fn configure(app: &mut ServiceConfig) {
+    app.service(Path::new("/v1/skus/{sku}").put(skus::define).get(skus::get).end())
+        .service(Path::new("/v1/skus/{sku}/stock").post(skus::adjust).end())
+        .service(Path::new("/v1/holds").post(holds::place).end())
+        .service(Path::new("/v1/holds/{id}").get(holds::get).end())
+        .service(Path::new("/v1/holds/{id}/extend").post(holds::extend).end())
+        .service(Path::new("/v1/holds/{id}/confirm").post(holds::confirm).end())
+        .service(Path::new("/v1/holds/{id}/release").post(holds::release).end())
+        .service(Path::new("/v1/holds/{id}/ship").post(holds::ship).end())
+        .service(Path::new("/v1/orders").post(orders::place).end())
+        .service(Path::new("/v1/orders:batch").post(batch::place).end())
+        .service(Path::new("/v1/orders/{id}").get(orders::get).end())
+        .service(Path::new("/v1/orders/{id}/payments").post(changes::pay).end())
+        .service(Path::new("/v1/orders/{id}/cancel").post(changes::cancel).end())
+        .service(Path::new("/v1/orders/{id}/fulfilments").post(changes::fulfil).end())
+        .service(Path::new("/v1/orders/{id}/returns").post(changes::take_back).end())
+        .service(Path::new("/v1/users/{user}/orders").get(orders::by_user).end())
+        .service(Path::new("/healthz").get(server::health).end())
+        .service(Path::new("/readyz").get(server::readiness).end())
+        .service(Path::new("/openapi.json").get(server::document).end())
+        .service(Path::new("/docs").get(server::docs).end())
+        .service(Path::new("/docs/docs.js").get(server::docs_script).end())
+        .service(Path::new("/docs/docs.css").get(server::docs_style).end())
+        .service(Path::new("/problems/{slug}").get(server::problem_page).end())
+        .default_service(web::to(server::not_found));
+}
+
+/// A path with its methods; any other method is answered with those it has.
+struct Path {
+    resource: Resource,
+    allowed: Vec<&'static str>,
+}
+
+impl Path {
+    fn new(path: &str) -> Self {
+        Self { resource: web::resource(path), allowed: Vec::new() }
+    }
+
+    fn get<H, A>(self, handler: H) -> Self
+    where
+        H: Handler<A>,
+        A: FromRequest + 'static,
+        H::Output: Responder + 'static,
+    {
+        // Whoever has GET has HEAD; the body is left out on the way.
+        let read = guard::Any(guard::Get()).or(guard::Head());
+        self.with(read, &["GET", "HEAD"], handler)
+    }
+
+    fn put<H, A>(self, handler: H) -> Self
+    where
+        H: Handler<A>,
+        A: FromRequest + 'static,
+        H::Output: Responder + 'static,
+    {
+        self.with(guard::Method(Method::PUT), &["PUT"], handler)
+    }
+
+    fn post<H, A>(self, handler: H) -> Self
+    where
+        H: Handler<A>,
+        A: FromRequest + 'static,
+        H::Output: Responder + 'static,
+    {
+        self.with(guard::Method(Method::POST), &["POST"], handler)
+    }
+
+    fn with<H, A>(
+        mut self,
+        method: impl Guard + 'static,
+        names: &[&'static str],
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<A>,
+        A: FromRequest + 'static,
+        H::Output: Responder + 'static,
+    {
+        self.resource = self.resource.route(web::route().guard(method).to(handler));
+        self.allowed.extend(names);
+        self
+    }
+
+    fn end(self) -> Resource {
+        let allowed = self.allowed.join(", ");
+        self.resource.default_service(web::to(move |method: Method| {
+            let detail = format!("{method} is not one of {allowed}");
+            let problem = Problem::new(ProblemType::MethodNotAllowed, detail).allow(&allowed);
+            async move { problem.into_response() }
+        }))
+    }
+}

@@ -1,0 +1,145 @@
+//! What every request passes, before and after its handler: a trace id, size of its headers, lists
+//! and rates, who asks; then a log line. It reads no body.
+
+use std::{cell::Cell, net::IpAddr, time::Instant};
+
+use actix_web::{
+    Error, HttpMessage, HttpResponse,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        ConnectionType,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web::Data,
+};
+
+use super::{
+    access::Identity,
+    problem::{Problem, ProblemType},
+    service::Service,
+};
+
+/// Names the request in logs and to the client.
+const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
+
+/// Where a client says which trace the request belongs to (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Rates and keys count for these only.
+const COUNTED: &str = "/v1/";
+
+/// The middleware.
+pub(super) async fn guard<B: MessageBody>(
+    service: Data<Service>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let _in_flight = Service::enter(&service);
+    let begun = Instant::now();
+    let trace_id = trace_id(request.headers());
+    let mut who = None;
+    let mut response = match check(&service, &request) {
+        Ok(identity) => {
+            who = identity.as_ref().ok().map(|identity| identity.name.clone());
+            request.extensions_mut().insert(identity);
+            next.call(request).await?.map_into_left_body()
+        }
+        Err(problem) => {
+            let response: HttpResponse = problem.into_response();
+            request.into_response(response).map_into_right_body()
+        }
+    };
+    if let Ok(value) = HeaderValue::from_str(&trace_id) {
+        response.headers_mut().insert(TRACE_ID, value);
+    }
+    if service.is_draining() {
+        // So that clients go elsewhere, and nothing is left waiting here.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    let who = who.as_deref().unwrap_or("");
+    log(&service, &response, &trace_id, who, begun);
+    Ok(response)
+}
+
+/// Refuses what need not be looked at further; otherwise says who asks, if anybody known does.
+fn check(
+    service: &Service,
+    request: &ServiceRequest,
+) -> Result<Result<Identity, Problem>, Problem> {
+    let address = request.peer_addr().map(|peer| canonical(peer.ip()));
+    let nowhere = || Problem::new(ProblemType::AddressDenied, "the address is not known");
+    let address = address.ok_or_else(nowhere)?;
+    let access = &service.access;
+    access.check_address(address)?;
+    let sizes = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let (bytes, max) = (sizes.sum::<usize>(), service.limits.header_bytes_max);
+    if bytes + request.uri().path().len() + request.query_string().len() > max {
+        let detail = format!("path and headers may have {max} bytes together");
+        return Err(Problem::new(ProblemType::HeadersTooLarge, detail));
+    }
+    if !request.path().starts_with(COUNTED) {
+        return Ok(access.identify(request.headers(), address));
+    }
+    access.count_address(address)?;
+    let identity = access.identify(request.headers(), address);
+    if let Ok(identity) = &identity {
+        access.count_key(identity)?;
+    }
+    Ok(identity)
+}
+
+/// An IPv4 address that came over an IPv6 socket is what it is in lists.
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+fn log<B>(
+    service: &Service,
+    response: &ServiceResponse<B>,
+    trace_id: &str,
+    who: &str,
+    begun: Instant,
+) {
+    let request = response.request();
+    let (method, path, status) = (request.method(), request.path(), response.status().as_u16());
+    if let Some(error) = response.response().error()
+        && status == 500
+    {
+        tracing::error!(trace_id, %method, path, status, caller = who, %error, "failed");
+    } else if service.log_requests {
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(trace_id, %method, path, status, caller = who, micros, "answered");
+    }
+}
+
+/// The client's trace, or a new one.
+fn trace_id(headers: &HeaderMap) -> String {
+    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    // version "-" trace id "-" parent id "-" flags
+    let given = given.and_then(|text| text.split('-').nth(1));
+    let hex = |text: &&str| {
+        text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    given.filter(hex).map_or_else(new_trace_id, str::to_owned)
+}
+
+thread_local! {
+    /// Random at first, then counted on: unique, and no call of the system for each request.
+    static NEXT_TRACE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+fn new_trace_id() -> String {
+    let (high, low) = NEXT_TRACE.get().unwrap_or_else(|| {
+        let mut bytes = [0; 16];
+        // Without a random source ids begin at 0: worse logs, no worse answers.
+        getrandom::fill(&mut bytes).unwrap_or_default();
+        let number = u128::from_le_bytes(bytes);
+        ((number >> 64) as u64, number as u64)
+    });
+    NEXT_TRACE.set(Some((high, low.wrapping_add(1))));
+    // Spread, so that neighbours differ in more than the last digit.
+    let spread = low.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{high:016x}{spread:016x}")
+}

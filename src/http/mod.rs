@@ -1,0 +1,20 @@
+//! The HTTP interface: the store for any language. It uses the library as any host would and keeps
+//! no state of its own but counters; `problem` and `refusals` say what can go wrong, `app` what
+//! there is.
+
+mod access;
+mod app;
+mod body;
+mod caller;
+mod guard;
+mod headers;
+mod openapi;
+mod problem;
+mod refusals;
+mod routes;
+mod server;
+mod service;
+mod tls;
+mod wire;
+
+pub(crate) use server::Server;

@@ -1,0 +1,125 @@
+//! Which refusal of the store is which problem: the one place where that is said. It adds no text
+//! of its own; the store's errors say what is wrong.
+
+use tidegate::{
+    AskError, IdempotencyError, OrderError, OrderRejection, OutOfBounds, Refusal, StockError,
+    StockRejection,
+};
+
+use super::problem::{Problem, ProblemType};
+
+/// When to try again after an overload: it lasts as long as what is in flight.
+const OVERLOADED_RETRY_S: u64 = 1;
+
+/// When to try again elsewhere, or here after a restart.
+const RESTART_RETRY_S: u64 = 5;
+
+impl From<OrderError> for Problem {
+    fn from(error: OrderError) -> Self {
+        let field = |rejection: &OrderRejection| match rejection {
+            OrderRejection::Invalid(error) => Some(error.field),
+            _ => None,
+        };
+        asked(error, order, field)
+    }
+}
+
+impl From<StockError> for Problem {
+    fn from(error: StockError) -> Self {
+        let field = |rejection: &StockRejection| match rejection {
+            StockRejection::Invalid(error) => Some(error.field),
+            _ => None,
+        };
+        asked(error, stock, field)
+    }
+}
+
+impl From<OutOfBounds> for Problem {
+    fn from(error: OutOfBounds) -> Self {
+        Self::new(invalid(&error), error.to_string()).field(error.field)
+    }
+}
+
+fn asked<R: std::fmt::Display>(
+    error: AskError<R>,
+    kind: impl FnOnce(&R) -> ProblemType,
+    field: impl FnOnce(&R) -> Option<&'static str>,
+) -> Problem {
+    let detail = error.to_string();
+    match error {
+        AskError::Rejected(rejection) => {
+            let problem = Problem::new(kind(&rejection), detail);
+            field(&rejection).into_iter().fold(problem, Problem::field)
+        }
+        AskError::Overloaded { .. } => {
+            Problem::new(ProblemType::Overloaded, detail).retry_after_s(OVERLOADED_RETRY_S)
+        }
+        AskError::Closing => {
+            Problem::new(ProblemType::ShuttingDown, detail).retry_after_s(RESTART_RETRY_S)
+        }
+        AskError::Unavailable { .. } => {
+            Problem::new(ProblemType::Unavailable, detail).retry_after_s(OVERLOADED_RETRY_S)
+        }
+        // The panic's text is for the log, not for a client.
+        AskError::Fault { shards, index, .. } => Problem::new(
+            ProblemType::Internal,
+            format!("{shards} shard {index} failed on this command; see the log"),
+        ),
+        AskError::Dead { .. } => Problem::new(ProblemType::ShardDown, detail),
+    }
+}
+
+/// The problem of a refusal by stock.
+pub(crate) fn refusal(refusal: &Refusal) -> ProblemType {
+    match refusal {
+        Refusal::UnknownSku { .. } => ProblemType::UnknownSku,
+        Refusal::LimitExceeded { .. } => ProblemType::LimitExceeded,
+        Refusal::SoldOut { .. } => ProblemType::SoldOut,
+        Refusal::AmountOverflow { .. } => ProblemType::AmountTooLarge,
+        Refusal::NotInStock { .. } => ProblemType::NotInStock,
+        Refusal::ShardDown => ProblemType::ShardDown,
+    }
+}
+
+fn idempotency(error: &IdempotencyError) -> ProblemType {
+    match error {
+        IdempotencyError::Conflict => ProblemType::IdempotencyConflict,
+        IdempotencyError::MemoryFull { .. } => ProblemType::KeyMemoryFull,
+    }
+}
+
+fn invalid(error: &OutOfBounds) -> ProblemType {
+    match error.field {
+        "idempotency key" => ProblemType::KeyInvalid,
+        _ => ProblemType::InvalidValue,
+    }
+}
+
+fn order(rejection: &OrderRejection) -> ProblemType {
+    match rejection {
+        OrderRejection::Invalid(error) => invalid(error),
+        OrderRejection::Idempotency(error) => idempotency(error),
+        OrderRejection::Refused(why) => refusal(why),
+        OrderRejection::MixedAmounts { .. } => ProblemType::MixedAmounts,
+        OrderRejection::UnknownOrder { .. } => ProblemType::UnknownOrder,
+        OrderRejection::PaymentConflict { .. } => ProblemType::PaymentConflict,
+        OrderRejection::WrongState { .. } => ProblemType::WrongState,
+        OrderRejection::AlreadyShipped { .. } => ProblemType::AlreadyShipped,
+        OrderRejection::UnknownLine { .. } => ProblemType::UnknownLine,
+        OrderRejection::TooMany { .. } => ProblemType::TooManyUnits,
+        OrderRejection::ChangeUnderWay { .. } => ProblemType::ChangeUnderWay,
+    }
+}
+
+fn stock(rejection: &StockRejection) -> ProblemType {
+    match rejection {
+        StockRejection::Invalid(error) => invalid(error),
+        StockRejection::Idempotency(error) => idempotency(error),
+        StockRejection::Refused(why) => refusal(why),
+        StockRejection::BelowCommitted { .. } => ProblemType::BelowCommitted,
+        StockRejection::BackorderInUse { .. } => ProblemType::BackorderInUse,
+        StockRejection::UnknownHold { .. } => ProblemType::UnknownHold,
+        StockRejection::HoldSettled { .. } => ProblemType::HoldSettled,
+        StockRejection::HoldNotConfirmed { .. } => ProblemType::HoldNotConfirmed,
+    }
+}

@@ -1,0 +1,42 @@
+//! The handlers, one file per noun: each reads a request, asks the store, and answers. They decide
+//! nothing; who may call them is in the type of their caller.
+
+pub(crate) mod batch;
+pub(crate) mod changes;
+pub(crate) mod holds;
+pub(crate) mod orders;
+pub(crate) mod server;
+pub(crate) mod skus;
+
+use actix_web::HttpResponse;
+
+use super::problem::Problem;
+
+/// What a handler comes to.
+type Answer = Result<HttpResponse, Problem>;
+
+/// The parameters that several operations have, for the documentation.
+pub(crate) mod parameters {
+    use utoipa::IntoParams;
+
+    /// The key of what is to be done.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Header)]
+    #[expect(dead_code, reason = "it is only documented")]
+    pub(crate) struct Key {
+        /// A key of the client's own for this one thing to be done. The same key with the same
+        /// request gives the same answer and does nothing again.
+        #[param(rename = "Idempotency-Key", pattern = "^[!-~]{1,255}$")]
+        key: String,
+    }
+
+    /// What the client has already.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Header)]
+    #[expect(dead_code, reason = "it is only documented")]
+    pub(crate) struct Known {
+        /// Tags of what the client has: answered with 304 if it is still so.
+        #[param(rename = "If-None-Match", required = false, nullable = false)]
+        tags: Option<String>,
+    }
+}

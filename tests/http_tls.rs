@@ -1,0 +1,57 @@
+//! TLS, as a client sees it that trusts one certificate and nothing else. What goes through it is
+//! tested without it.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring,
+    pki_types::CertificateDer,
+};
+
+use crate::{client::Server, program};
+
+fn trusting(certificate: CertificateDer<'static>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+#[test]
+fn a_certificate_makes_the_server_speak_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let config = format!("[tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n");
+    let server = Server::start_with(&folder.path().join("data"), &config);
+
+    let config = Arc::new(trusting(made.cert.der().clone()));
+    let name = "localhost".try_into().unwrap();
+    let connection = ClientConnection::new(config, name).unwrap();
+    let socket = TcpStream::connect(server.address).unwrap();
+    let mut stream = StreamOwned::new(connection, socket);
+    let request = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.ends_with(r#"{"status":"ready"}"#), "{answer}");
+    server.terminate();
+    assert!(server.wait().success());
+
+    std::fs::write(&key, "no key").unwrap();
+    let file = folder.path().join("data.toml").display().to_string();
+    let data = folder.path().join("data").display().to_string();
+    let ran =
+        program::run(["serve", "--config", &file, "--data", &data, "--listen", "127.0.0.1:0"]);
+    ran.assert_failed(&["private key", "key.pem"]);
+}
