@@ -19,8 +19,9 @@ use crate::http::{
 
 /// Places up to 1,000 orders, with an outcome for each.
 ///
-/// The status is 200 even if stock refused every order: look at the outcomes, which are in the order
-/// of the request. If one order is invalid in itself, the whole batch is, and nothing is placed.
+/// The status is 200 even if stock refused every order: look at the outcomes, which are in the
+/// order of the request. If one order is invalid in itself, the whole batch is, and nothing is
+/// placed.
 #[utoipa::path(
     post, path = "/v1/orders:batch", tag = "orders", operation_id = "place_orders",
     request_body = PlaceOrders,

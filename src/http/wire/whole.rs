@@ -1,5 +1,5 @@
-//! Whole numbers, also those written as `3.0`: for JSON, and for many a client, the two are the same.
-//! It checks no bounds but the type's.
+//! Whole numbers, also those written as `3.0`: for JSON, and for many a client, the two are the
+//! same. It checks no bounds but the type's.
 
 use std::{fmt, marker::PhantomData};
 
