@@ -15,7 +15,17 @@ pub(crate) const LOCK_NAME: &str = "LOCK";
 /// Keep it as long as the store is in use; dropping it lets others in.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for StoreLock {
+    /// Closing the file would not do: a process that is being started at this moment has a copy of
+    /// it for a while, and with it the lock.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the store's lock is dropped with its file");
+        }
+    }
 }
 
 impl StoreLock {
@@ -43,7 +53,7 @@ impl StoreLock {
 
     fn lock(file: File, folder: &Path) -> Result<Self, StorageError> {
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => {
                 Err(StorageError::Locked { path: folder.to_path_buf() })
             }
