@@ -1,3 +1,4 @@
 //! What operators look at while a store is open. It shows; it changes nothing.
 
 pub mod metrics;
+pub mod page;

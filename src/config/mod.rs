@@ -34,6 +34,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     pub(crate) workers: usize,
     pub(crate) limits: Limits,
+    pub(crate) events: Events,
     pub(crate) timeouts: Timeouts,
     pub(crate) rates: Rates,
     pub(crate) access: AccessRules,
@@ -67,6 +68,14 @@ pub(crate) struct Limits {
     pub(crate) order_lines_max: usize,
     pub(crate) batch_orders_max: usize,
     pub(crate) connections_max: usize,
+}
+
+/// How events are given to readers.
+#[derive(Clone, Debug)]
+pub(crate) struct Events {
+    pub(crate) streams_max: usize,
+    pub(crate) heartbeat: Duration,
+    retained_bytes: u64,
 }
 
 /// How long to wait.
@@ -158,6 +167,7 @@ impl Config {
             store: store(&typed.store)?,
             workers: typed.http.workers,
             limits,
+            events: events(&typed.events)?,
             timeouts,
             rates,
             access,
@@ -175,6 +185,7 @@ impl Config {
             self.store;
         let mut builder = Tidegate::builder(&self.data)
             .in_flight_max(in_flight_max)
+            .events_retained_bytes(self.events.retained_bytes)
             .idempotency_retention_ms(idempotency_retention_ms);
         if let Some(shards) = order_shards {
             builder = builder.order_shards(shards);
@@ -227,6 +238,17 @@ fn limits(typed: &typed::Limits) -> anyhow::Result<Limits> {
         order_lines_max: number("order_lines_max", typed.order_lines_max, 1, lines_max)?,
         batch_orders_max: number("batch_orders_max", typed.batch_orders_max, 1, 1_000)?,
         connections_max: number("connections_max", typed.connections_max, 1, 10_000_000)?,
+    })
+}
+
+fn events(typed: &typed::Events) -> anyhow::Result<Events> {
+    let &typed::Events { streams_max, heartbeat_seconds, retained_bytes } = typed;
+    const STREAMS_MAX: u64 = 10_000_000;
+    let heartbeat_seconds = range("events.heartbeat_seconds", heartbeat_seconds, 1, 3_600)?;
+    Ok(Events {
+        streams_max: range("events.streams_max", streams_max as u64, 1, STREAMS_MAX)? as usize,
+        heartbeat: Duration::from_secs(heartbeat_seconds),
+        retained_bytes,
     })
 }
 
@@ -304,6 +326,12 @@ mod tests {
             ("[[access.keys]]\nname = 'a'\nrole = 'king'\nsha256 = ''", vec!["king", "admin"]),
             ("[[access.keys]]\nname = 'a'\nrole = 'read'\nsha256 = 'ff'", vec!["sha256", "64"]),
             ("[access]\ndeny_keys = ['b']", vec!["deny_keys", "b"]),
+            (
+                "[events]\nheartbeat_second = 1",
+                vec!["events.heartbeat_second", "heartbeat_seconds"],
+            ),
+            ("[events]\nheartbeat_seconds = 0", vec!["events.heartbeat_seconds", "at least 1"]),
+            ("[events]\nstreams_max = 0", vec!["events.streams_max", "at least 1"]),
             ("[store]\nidempotency_retention_hours = 1", vec!["retention_hours", "24"]),
         ] {
             let error = refused(text, &[]);

@@ -29,6 +29,7 @@ pub(super) struct Typed {
     pub(super) store: Store,
     pub(super) http: Http,
     pub(super) limits: Limits,
+    pub(super) events: Events,
     pub(super) timeouts: Timeouts,
     pub(super) rates: Rates,
     pub(super) access: Access,
@@ -62,6 +63,13 @@ pub(super) struct Limits {
     pub(super) order_lines_max: usize,
     pub(super) batch_orders_max: usize,
     pub(super) connections_max: usize,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Events {
+    pub(super) streams_max: usize,
+    pub(super) heartbeat_seconds: u64,
+    pub(super) retained_bytes: u64,
 }
 
 #[derive(Deserialize)]

@@ -47,6 +47,15 @@ pub(crate) struct Identity {
     /// The key's name; empty when no keys are configured.
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
+    /// When the key ends, for what lasts longer than a request.
+    pub(crate) expires_at: Option<OffsetDateTime>,
+}
+
+impl Identity {
+    /// What is answered once the key has expired.
+    pub(crate) fn expired(name: &str) -> Problem {
+        Problem::new(ProblemType::KeyExpired, format!("the API key {name:?} has expired"))
+    }
 }
 
 impl Access {
@@ -108,22 +117,22 @@ impl Access {
         address: IpAddr,
     ) -> Result<Identity, Problem> {
         if self.rules.keys.is_empty() {
-            return Ok(Identity { name: Arc::from(""), role: Role::Admin });
+            return Ok(Identity { name: Arc::from(""), role: Role::Admin, expires_at: None });
         }
         let key = bearer(headers)?;
         let known = self.find(key).ok_or_else(|| {
             Problem::new(ProblemType::Unauthorized, "the API key is not one of this server's")
         })?;
         if known.expires_at.is_some_and(|at| at <= OffsetDateTime::now_utc()) {
-            let detail = format!("the API key {:?} has expired", known.name);
-            return Err(Problem::new(ProblemType::KeyExpired, detail));
+            return Err(Identity::expired(&known.name));
         }
         let elsewhere = || !known.allow.iter().any(|net| net.contains(&address));
         if known.denied || (!known.allow.is_empty() && elsewhere()) {
             let detail = format!("the API key {:?} may not be used, or not from here", known.name);
             return Err(Problem::new(ProblemType::KeyDenied, detail));
         }
-        Ok(Identity { name: Arc::clone(&known.name), role: known.role })
+        let (role, expires_at) = (known.role, known.expires_at);
+        Ok(Identity { name: Arc::clone(&known.name), role, expires_at })
     }
 
     /// Compares with every key in full, so that the time it takes tells nothing.

@@ -8,8 +8,9 @@ use actix_web::{
 };
 
 use super::{
+    figures::Template,
     problem::{Problem, ProblemType},
-    routes::{batch, changes, holds, orders, server, skus},
+    routes::{batch, changes, events, holds, metrics, orders, server, skus},
 };
 
 /// All routes.
@@ -30,6 +31,8 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         .service(Path::new("/v1/orders/{id}/fulfilments").post(changes::fulfil).end())
         .service(Path::new("/v1/orders/{id}/returns").post(changes::take_back).end())
         .service(Path::new("/v1/users/{user}/orders").get(orders::by_user).end())
+        .service(Path::new("/v1/events").get(events::stream).end())
+        .service(Path::new("/metrics").get(metrics::show).end())
         .service(Path::new("/healthz").get(server::health).end())
         .service(Path::new("/readyz").get(server::readiness).end())
         .service(Path::new("/openapi.json").get(server::document).end())
@@ -47,8 +50,8 @@ struct Path {
 }
 
 impl Path {
-    fn new(path: &str) -> Self {
-        Self { resource: web::resource(path), allowed: Vec::new() }
+    fn new(path: &'static str) -> Self {
+        Self { resource: web::resource(path).app_data(Template(path)), allowed: Vec::new() }
     }
 
     fn get<H, A>(self, handler: H) -> Self

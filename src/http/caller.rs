@@ -48,6 +48,11 @@ impl<N> Caller<N> {
     pub(super) fn name(&self) -> &str {
         &self.identity.name
     }
+
+    /// Who it is.
+    pub(super) fn into_identity(self) -> Identity {
+        self.identity
+    }
 }
 
 impl<N: Needs> FromRequest for Caller<N> {

@@ -1,7 +1,7 @@
 //! What every request passes, before and after its handler: a trace id, size of its headers, lists
-//! and rates, who asks; then a log line. It reads no body.
+//! and rates, who asks; then it is counted and logged. It reads no body.
 
-use std::{cell::Cell, net::IpAddr, time::Instant};
+use std::{cell::Cell, net::IpAddr, sync::Arc};
 
 use actix_web::{
     Error, HttpMessage, HttpResponse,
@@ -14,9 +14,11 @@ use actix_web::{
     middleware::Next,
     web::Data,
 };
+use quanta::Instant;
 
 use super::{
     access::Identity,
+    figures::{Counts, REFUSED, Template, UNMATCHED},
     problem::{Problem, ProblemType},
     service::Service,
 };
@@ -33,18 +35,22 @@ const COUNTED: &str = "/v1/";
 /// The middleware.
 pub(super) async fn guard<B: MessageBody>(
     service: Data<Service>,
+    counts: Arc<Counts>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let _in_flight = Service::enter(&service);
     let begun = Instant::now();
     let trace_id = trace_id(request.headers());
-    let mut who = None;
+    let (mut who, mut template) = (None, REFUSED);
     let mut response = match check(&service, &request) {
         Ok(identity) => {
             who = identity.as_ref().ok().map(|identity| identity.name.clone());
             request.extensions_mut().insert(identity);
-            next.call(request).await?.map_into_left_body()
+            let response = next.call(request).await?;
+            let matched = response.request().app_data::<Template>();
+            template = matched.map_or(UNMATCHED, |Template(path)| path);
+            response.map_into_left_body()
         }
         Err(problem) => {
             let response: HttpResponse = problem.into_response();
@@ -59,7 +65,10 @@ pub(super) async fn guard<B: MessageBody>(
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     let who = who.as_deref().unwrap_or("");
-    log(&service, &response, &trace_id, who, begun);
+    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let problem = response.response().extensions().get::<ProblemType>().copied();
+    counts.count(template, response.request().method(), response.status(), problem, micros);
+    log(&service, &response, &trace_id, who, micros);
     Ok(response)
 }
 
@@ -100,7 +109,7 @@ fn log<B>(
     response: &ServiceResponse<B>,
     trace_id: &str,
     who: &str,
-    begun: Instant,
+    micros: u64,
 ) {
     let request = response.request();
     let (method, path, status) = (request.method(), request.path(), response.status().as_u16());
@@ -109,7 +118,6 @@ fn log<B>(
     {
         tracing::error!(trace_id, %method, path, status, caller = who, %error, "failed");
     } else if service.log_requests {
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(trace_id, %method, path, status, caller = who, micros, "answered");
     }
 }

@@ -6,6 +6,7 @@ mod access;
 mod app;
 mod body;
 mod caller;
+mod figures;
 mod guard;
 mod headers;
 mod openapi;
@@ -14,6 +15,7 @@ mod refusals;
 mod routes;
 mod server;
 mod service;
+mod subscription;
 mod tls;
 mod wire;
 

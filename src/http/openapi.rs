@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::OnceLock};
 
 use serde_json::{Value, json};
+use tidegate::EventKind;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -15,7 +16,7 @@ use utoipa::{
 
 use super::{
     problem::{ProblemBody, ProblemType},
-    routes::{batch, changes, holds, orders, server, skus},
+    routes::{batch, changes, events, holds, metrics, orders, server, skus},
 };
 
 /// What can be done with what was placed.
@@ -41,6 +42,7 @@ const BEARER: &str = "api_key";
         holds::place, holds::get, holds::extend, holds::confirm, holds::release, holds::ship,
         orders::place, batch::place, orders::get, orders::by_user,
         changes::pay, changes::cancel, changes::fulfil, changes::take_back,
+        events::stream, metrics::show,
         server::health, server::readiness,
     ),
     components(schemas(ProblemBody)),
@@ -55,6 +57,7 @@ pub(super) fn json() -> &'static str {
     JSON.get_or_init(|| {
         let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
         add_links(&mut document);
+        add_kinds(&mut document);
         document.to_string()
     })
 }
@@ -122,6 +125,17 @@ fn add_links(document: &mut Value) {
     }
 }
 
+/// The kinds of events that can be asked for.
+fn add_kinds(document: &mut Value) {
+    let parameters = document.pointer_mut("/paths/~1v1~1events/get/parameters");
+    let parameters = parameters.and_then(Value::as_array_mut).into_iter().flatten();
+    for kinds in parameters.filter(|parameter| parameter["name"] == "kinds") {
+        let names: Vec<_> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        kinds["schema"]["items"]["enum"] = names.into();
+        kinds["schema"]["minItems"] = 1.into();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +156,6 @@ mod tests {
                 assert!(operation["summary"].is_string(), "{id} has no summary");
             }
         }
-        assert_eq!(ids.len(), 19);
+        assert_eq!(ids.len(), 21);
     }
 }

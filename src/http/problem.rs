@@ -57,7 +57,9 @@ problem_types! {
     InvalidParameter "invalid-parameter" BAD_REQUEST "A parameter or header is wrong"
         "A path, query or header parameter can't be read. Nothing has changed."
     InvalidCursor "invalid-cursor" BAD_REQUEST "The cursor is not one that was given out"
-        "Take `next_cursor` as it is, or begin without a cursor."
+        "Take `next_cursor`, or an event's `id`, as it is, or begin without a cursor."
+    UnknownKind "unknown-event-kind" BAD_REQUEST "There is no such kind of event"
+        "`/openapi.json` lists every kind."
     KeyMissing "idempotency-key-missing" BAD_REQUEST "An Idempotency-Key header is required"
         "Send a key of your own for each thing to be done, and the same key when you try it again."
     KeyInvalid "idempotency-key-invalid" BAD_REQUEST "The idempotency key is out of bounds"
@@ -110,6 +112,10 @@ problem_types! {
         "More units than can be ordered at once, or still be shipped or returned."
     ChangeUnderWay "change-under-way" CONFLICT "The order is being changed"
         "Another change is not finished yet; try again in a moment."
+    PositionAhead "position-ahead" CONFLICT "The place was never reached"
+        "The id is of another store, or this one was restored to an earlier state."
+    PositionTrimmed "position-trimmed" GONE "Events after this place are no longer kept"
+        "Read anew what you need to know, then go on with `after=oldest`."
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
         "Nothing has changed."
     UnsupportedMediaType "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The body must be JSON"
@@ -128,6 +134,8 @@ problem_types! {
         "Nothing has changed. Try again after `Retry-After` seconds."
     RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests"
         "Nothing has changed. Try again after `Retry-After` seconds."
+    TooManyStreams "too-many-streams" TOO_MANY_REQUESTS "Too many readers of events"
+        "Try again after `Retry-After` seconds."
     HeadersTooLarge "headers-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large"
         "Nothing has changed."
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed on this request"
@@ -138,6 +146,8 @@ problem_types! {
         "Nothing has changed. Try again, here or at another server."
     Recovering "recovering" SERVICE_UNAVAILABLE "The server is still opening its store"
         "Nothing has changed. Try again after `Retry-After` seconds."
+    EventsEnded "events-ended" SERVICE_UNAVAILABLE "The store is closed or has failed"
+        "Everything in it was given. Go on after the last `id` once the server has restarted."
     ShardDown "shard-down" SERVICE_UNAVAILABLE "A part of the store is down"
         "Nothing has changed. The log says why; it needs a restart of the server."
     KeyMemoryFull "idempotency-memory-full" SERVICE_UNAVAILABLE "No further key can be remembered"
@@ -145,13 +155,14 @@ problem_types! {
 }
 
 /// A problem on its way to a client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Problem {
     kind: ProblemType,
     detail: String,
     field: Option<&'static str>,
     retry_after_s: Option<u64>,
     allow: Option<String>,
+    oldest_position: Option<u64>,
 }
 
 /// A problem as it is written (RFC 9457).
@@ -171,11 +182,17 @@ pub(crate) struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'static str>,
+    /// Of events that are no longer kept: the oldest position that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    oldest_position: Option<u64>,
 }
 
 impl Problem {
     pub(crate) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), field: None, retry_after_s: None, allow: None }
+        let detail = detail.into();
+        let (field, retry_after_s, allow, oldest_position) = (None, None, None, None);
+        Self { kind, detail, field, retry_after_s, allow, oldest_position }
     }
 
     /// Names the field that is wrong.
@@ -193,6 +210,12 @@ impl Problem {
     /// Says which methods there are.
     pub(crate) fn allow(mut self, methods: &str) -> Self {
         self.allow = Some(methods.to_owned());
+        self
+    }
+
+    /// Says from where on events are kept.
+    pub(crate) fn oldest_position(mut self, position: u64) -> Self {
+        self.oldest_position = Some(position);
         self
     }
 
@@ -215,7 +238,14 @@ impl Problem {
             status: self.kind.status().as_u16(),
             detail: self.detail,
             field: self.field,
+            oldest_position: self.oldest_position,
         }
+    }
+
+    /// The body as JSON.
+    pub(crate) fn into_json(self) -> String {
+        // Strings and numbers: this can't fail.
+        serde_json::to_string(&self.into_body()).unwrap_or_default()
     }
 
     /// The answer.
@@ -237,8 +267,9 @@ impl Problem {
             // What is left of the body is not worth reading.
             builder.force_close();
         }
-        // Strings and a number: this can't fail.
-        builder.body(serde_json::to_vec(&self.into_body()).unwrap_or_default())
+        // For whoever counts problems.
+        builder.extensions_mut().insert(kind);
+        builder.body(self.into_json())
     }
 }
 
@@ -254,10 +285,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let Self { kind, detail, field, retry_after_s, allow } = self;
-        let (detail, allow) = (detail.clone(), allow.clone());
-        let (kind, field, retry_after_s) = (*kind, *field, *retry_after_s);
-        Self { kind, detail, field, retry_after_s, allow }.into_response()
+        self.clone().into_response()
     }
 }
 

@@ -2,8 +2,8 @@
 //! of its own; the store's errors say what is wrong.
 
 use tidegate::{
-    AskError, IdempotencyError, OrderError, OrderRejection, OutOfBounds, Refusal, StockError,
-    StockRejection,
+    AskError, FeedError, IdempotencyError, OrderError, OrderRejection, OutOfBounds, Refusal,
+    StockError, StockRejection,
 };
 
 use super::problem::{Problem, ProblemType};
@@ -37,6 +37,26 @@ impl From<StockError> for Problem {
 impl From<OutOfBounds> for Problem {
     fn from(error: OutOfBounds) -> Self {
         Self::new(invalid(&error), error.to_string()).field(error.field)
+    }
+}
+
+impl From<FeedError> for Problem {
+    fn from(error: FeedError) -> Self {
+        let detail = error.to_string();
+        match error {
+            FeedError::Trimmed { oldest, .. } => {
+                Self::new(ProblemType::PositionTrimmed, detail).oldest_position(oldest.0)
+            }
+            FeedError::Ahead { .. } => Self::new(ProblemType::PositionAhead, detail),
+            FeedError::Closed => {
+                Self::new(ProblemType::EventsEnded, detail).retry_after_s(RESTART_RETRY_S)
+            }
+            // What is wrong with the journal is for the log, not for a client.
+            error => {
+                tracing::error!(%error, "events can't be read");
+                Self::new(ProblemType::Internal, "the journal can't be read; see the log")
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -36,9 +37,10 @@ pub(crate) struct Server {
 impl Server {
     /// Listens. Until [`Server::open`] requests that need the store are answered with 503.
     pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
-        let Config { listen, limits, timeouts, access, rates, log, tls, workers, .. } = config;
+        let Config { listen, limits, events, timeouts, access, rates, log, tls, workers, .. } =
+            config;
         let access = Access::new(access, &rates);
-        let service = Service::new(limits.clone(), timeouts.clone(), access, log.requests);
+        let service = Service::new(limits.clone(), &events, timeouts.clone(), access, log.requests);
         let service = Data::new(service);
         let listener =
             TcpListener::bind(listen).with_context(|| format!("can't listen on {listen}"))?;
@@ -49,8 +51,9 @@ impl Server {
         };
         let shared = service.clone();
         let server = HttpServer::new(move || {
-            let guarded = shared.clone();
-            let pass = move |request, next| guard(guarded.clone(), request, next);
+            let (guarded, counts) = (shared.clone(), shared.figures.of_a_worker());
+            let pass =
+                move |request, next| guard(guarded.clone(), Arc::clone(&counts), request, next);
             App::new().app_data(shared.clone()).configure(app::configure).wrap(from_fn(pass))
         })
         .workers(workers)

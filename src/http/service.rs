@@ -4,29 +4,42 @@
 use std::{
     future::{Ready, ready},
     sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
-use tidegate::{OrdersClient, Phase, StockClient, Tidegate};
+use tidegate::{Events, OrdersClient, Phase, Report, StockClient, Tidegate};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     access::Access,
     caller::Caller,
+    figures::Figures,
     problem::{Problem, ProblemType},
 };
-use crate::config::{Limits, Timeouts};
+use crate::config::{self, Limits, Timeouts};
 
 /// When to look again whether the store is open.
 const RECOVERING_RETRY_S: u64 = 2;
 
+/// When to look again whether a reader of events has left.
+const SEAT_RETRY_S: u64 = 5;
+
 /// See the module.
 pub(crate) struct Service {
     gate: OnceLock<Tidegate>,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     in_flight: AtomicUsize,
+    /// A permit for each stream of events that may be open.
+    seats: Arc<Semaphore>,
+    seats_max: usize,
+    pub(super) heartbeat: Duration,
+    /// Measured as requests are.
+    pub(super) begun: quanta::Instant,
+    pub(super) figures: Figures,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) access: Access,
@@ -51,13 +64,26 @@ pub(crate) enum Readiness {
 impl Service {
     pub(super) fn new(
         limits: Limits,
+        events: &config::Events,
         timeouts: Timeouts,
         access: Access,
         log_requests: bool,
     ) -> Self {
-        let (draining, in_flight) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let gate = OnceLock::new();
-        Self { gate, draining, in_flight, limits, timeouts, access, log_requests }
+        Self {
+            gate: OnceLock::new(),
+            draining: watch::Sender::new(false),
+            in_flight: AtomicUsize::new(0),
+            seats: Arc::new(Semaphore::new(events.streams_max)),
+            seats_max: events.streams_max,
+            heartbeat: events.heartbeat,
+            // The first look at this clock takes up to 200 ms, here and not in a request.
+            begun: quanta::Instant::now(),
+            figures: Figures::default(),
+            limits,
+            timeouts,
+            access,
+            log_requests,
+        }
     }
 
     /// From now on requests get at the store.
@@ -69,11 +95,34 @@ impl Service {
 
     /// From now on the server says that it ends.
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        self.draining.send_replace(true);
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// For what lasts longer than a request: tells when the server is about to end.
+    pub(super) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// A place among the readers of events, until it is dropped.
+    pub(super) fn take_seat(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.seats).try_acquire_owned().map_err(|_| {
+            let detail = format!("{} streams of events are open already", self.seats_max);
+            Problem::new(ProblemType::TooManyStreams, detail).retry_after_s(SEAT_RETRY_S)
+        })
+    }
+
+    /// Streams of events that are open.
+    pub(super) fn streams(&self) -> usize {
+        self.seats_max.saturating_sub(self.seats.available_permits())
+    }
+
+    /// The store's figures, once it is open.
+    pub(super) fn report(&self) -> Option<Report> {
+        self.gate.get().map(Tidegate::report)
     }
 
     /// Counts a request until its answer is made.
@@ -92,8 +141,7 @@ impl Service {
         if self.is_draining() {
             return Readiness::Draining;
         }
-        let Some(gate) = self.gate.get() else { return Readiness::Recovering };
-        let report = gate.report();
+        let Some(report) = self.report() else { return Readiness::Recovering };
         let any = |phase| report.shards.iter().any(|shard| shard.phase == phase);
         if any(Phase::Poisoned) {
             Readiness::Poisoned
@@ -126,6 +174,11 @@ impl Gate {
             "" => self.0.orders().clone(),
             name => self.0.orders().for_caller(name),
         }
+    }
+
+    /// Durable events.
+    pub(super) fn events(&self) -> &Events {
+        self.0.events()
     }
 
     /// Stock, with the caller's idempotency keys.

@@ -138,6 +138,7 @@ impl Events {
                 Start::After(cursor) => cursor,
                 Start::Oldest => Cursor::default(),
             },
+            page_end: Cursor::default(),
             reading: None,
             source: Some(Source {
                 journal: Arc::clone(&self.journal),
@@ -159,14 +160,30 @@ enum Start {
 pub struct Feed {
     durable: watch::Receiver<Position>,
     page: VecDeque<Event>,
-    /// After what was given last.
+    /// After what was given last, and what did not pass the filter right behind it.
     place: Cursor,
+    /// The place once all of the page is given.
+    page_end: Cursor,
     /// At home while nothing is being read.
     source: Option<Source>,
     reading: Option<JoinHandle<(Source, Result<Page, FeedError>)>>,
 }
 
 impl Feed {
+    /// Finds the place where to begin, if that is not done yet: so that one that can't be read is
+    /// refused now and not in the middle of things. Waits for no event. May be dropped and called
+    /// again at any time. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`FeedError`], [`FeedError::Trimmed`] and [`FeedError::Ahead`] among them.
+    pub async fn open(&mut self) -> Result<(), FeedError> {
+        let opened = self.source.as_ref().is_some_and(|source| source.reader.is_some());
+        if opened || !self.page.is_empty() {
+            return Ok(());
+        }
+        self.read().await
+    }
+
     /// The next event, once there is one. May be dropped and called again at any time without
     /// losing one. Needs a tokio runtime with time.
     ///
@@ -175,37 +192,45 @@ impl Feed {
     pub async fn next(&mut self) -> Result<Event, FeedError> {
         loop {
             if let Some(event) = self.page.pop_front() {
-                self.place = event.cursor();
+                let last = self.page.is_empty();
+                self.place = if last { self.page_end } else { event.cursor() };
                 return Ok(event);
             }
             if self.reading.is_none() {
                 let known = self.source.as_ref().and_then(Source::caught_up_at);
                 self.wait(known).await?;
-                let Some(mut source) = self.source.take() else { return Err(FeedError::Closed) };
-                self.reading = Some(tokio::task::spawn_blocking(move || {
-                    let page = source.read();
-                    (source, page)
-                }));
             }
-            // It stays where it is until it has ended: this may be dropped while it waits.
-            let Some(reading) = &mut self.reading else { return Err(FeedError::Closed) };
-            let read = reading.await;
-            self.reading = None;
-            // The runtime is going down, or reading panicked: either way there is no more.
-            let Ok((source, page)) = read else { return Err(FeedError::Closed) };
-            self.source = Some(source);
-            let Page { events, place } = match page {
-                // A closed store may be open elsewhere by now: what is read there means nothing.
-                Err(FeedError::Storage(_)) if self.durable.has_changed().is_err() => {
-                    return Err(FeedError::Closed);
-                }
-                page => page?,
-            };
-            self.page = events.into();
-            if self.page.is_empty() {
-                self.place = place;
-            }
+            self.read().await?;
         }
+    }
+
+    /// Reads a page, or goes on with one that is being read.
+    async fn read(&mut self) -> Result<(), FeedError> {
+        if self.reading.is_none() {
+            let Some(mut source) = self.source.take() else { return Err(FeedError::Closed) };
+            self.reading = Some(tokio::task::spawn_blocking(move || {
+                let page = source.read();
+                (source, page)
+            }));
+        }
+        // It stays where it is until it has ended: this may be dropped while it waits.
+        let Some(reading) = &mut self.reading else { return Err(FeedError::Closed) };
+        let read = reading.await;
+        self.reading = None;
+        // The runtime is going down, or reading panicked: either way there is no more.
+        let Ok((source, page)) = read else { return Err(FeedError::Closed) };
+        self.source = Some(source);
+        let Page { events, begin, end } = match page {
+            // A closed store may be open elsewhere by now: what is read there means nothing.
+            Err(FeedError::Storage(_)) if self.durable.has_changed().is_err() => {
+                return Err(FeedError::Closed);
+            }
+            page => page?,
+        };
+        self.page = events.into();
+        self.place = if self.page.is_empty() { end } else { begin };
+        self.page_end = end;
+        Ok(())
     }
 
     /// The place up to which everything was given, or did not pass the filter: where another feed
@@ -234,7 +259,10 @@ impl Feed {
 /// What was read at once.
 struct Page {
     events: Vec<Event>,
-    place: Cursor,
+    /// Where it was begun.
+    begin: Cursor,
+    /// Up to where everything was looked at.
+    end: Cursor,
 }
 
 /// What goes to a blocking thread and comes back.
@@ -262,7 +290,7 @@ impl Source {
             None => self.open()?,
         };
         let Start::After(place) = self.start else { return Err(FeedError::Closed) };
-        let mut page = Page { events: Vec::new(), place };
+        let mut page = Page { events: Vec::new(), begin: place, end: place };
         let read = self.read_from(&mut *reader, &mut page);
         match read {
             // What was read before the error is given first; then it is met again.
@@ -270,7 +298,7 @@ impl Source {
             Err(_) => {}
             Ok(()) => self.reader = Some(reader),
         }
-        self.start = Start::After(page.place);
+        self.start = Start::After(page.end);
         Ok(page)
     }
 
@@ -303,12 +331,12 @@ impl Source {
     }
 
     fn read_from(&self, reader: &mut dyn Reader, page: &mut Page) -> Result<(), FeedError> {
-        let Page { events, place } = page;
+        let Page { events, end, .. } = page;
         let (mut told, mut bytes) = (Vec::new(), 0);
         while events.len() < PAGE_EVENTS && bytes < PAGE_BYTES {
             let Some(entry) = reader.next()? else { break };
             let position = entry.position;
-            let seen = place.within.filter(|_| place.position == position).unwrap_or(0);
+            let seen = end.within.filter(|_| end.position == position).unwrap_or(0);
             bytes += entry.bytes.len();
             publish::publish(entry.stream, Timestamp(entry.stamp), entry.bytes, &mut told)
                 .map_err(|cause| FeedError::Codec { position, cause })?;
@@ -320,7 +348,7 @@ impl Source {
                     events.push(Event { position, at, data, cursor });
                 }
             }
-            *place = position.into();
+            *end = position.into();
         }
         Ok(())
     }

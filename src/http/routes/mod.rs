@@ -3,7 +3,9 @@
 
 pub(crate) mod batch;
 pub(crate) mod changes;
+pub(crate) mod events;
 pub(crate) mod holds;
+pub(crate) mod metrics;
 pub(crate) mod orders;
 pub(crate) mod server;
 pub(crate) mod skus;

@@ -1,0 +1,126 @@
+//! The stream of events: where it begins, and which kinds it has. How it goes on is in
+//! `subscription`.
+
+use std::convert::Infallible;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header},
+    web::{Bytes, Data},
+};
+use futures_util::stream;
+use serde::Deserialize;
+use tidegate::{Cursor, EventKind, Events, Feed};
+use utoipa::IntoParams;
+
+use super::Answer;
+use crate::http::{
+    caller::{Caller, Read},
+    headers::Query,
+    problem::{Problem, ProblemType},
+    service::{Gate, Service},
+    subscription::Subscription,
+};
+
+/// Where a browser says which event it saw last when it connects again.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Begins with what is kept, whatever that is.
+const OLDEST: &str = "oldest";
+
+/// Which events.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// The `id` of the event seen last, or `oldest` for all that are kept. Default: only events
+    /// from now on. `Last-Event-ID` goes before it.
+    #[serde(default)]
+    #[param(pattern = r"^(oldest|[0-9]{1,19}(\.[0-9]{1,9})?)$", nullable = false)]
+    after: Option<String>,
+    /// Only these kinds, with commas. Default: all.
+    #[serde(default)]
+    #[param(value_type = Vec<String>, required = false, style = Form, explode = false)]
+    kinds: Option<String>,
+}
+
+/// Durable events as they happen, each once, from any place that is still kept.
+///
+/// Server-sent events: `id` is where to go on (`after`, or `Last-Event-ID`), `event` is the kind,
+/// `data` is JSON: `{id, position, at_ms, kind, data}`. A frame with an `id` alone is no event; it
+/// moves on where to go on. A stream that can't go on ends with an `event: error`, whose data is a
+/// problem.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events", operation_id = "stream_events",
+    params(
+        Wanted,
+        ("Last-Event-ID" = Option<String>, Header,
+            pattern = r"^[0-9]{1,19}(\.[0-9]{1,9})?$",
+            description = "The `id` of the event seen last, as browsers send it"),
+    ),
+    responses(
+        (status = 200, description = "Events, until the reader leaves or the server ends",
+            content_type = "text/event-stream", body = String),
+    ),
+)]
+pub(crate) async fn stream(
+    caller: Caller<Read>,
+    gate: Gate,
+    service: Data<Service>,
+    request: HttpRequest,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    let events = match &wanted.kinds {
+        Some(kinds) => gate.events().clone().only(read_kinds(kinds)?),
+        None => gate.events().clone(),
+    };
+    let mut feed = begin(&events, &request, wanted.after.as_deref())?;
+    let seat = service.take_seat()?;
+    feed.open().await?;
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // Proxies would keep events back until a buffer is full.
+        .insert_header(("x-accel-buffering", "no"));
+    if request.method() == Method::HEAD {
+        return Ok(response.streaming(stream::empty::<Result<Bytes, Infallible>>()));
+    }
+    let (heartbeat, draining) = (service.heartbeat, service.draining());
+    let reader = caller.into_identity();
+    let subscription = Subscription { feed, heartbeat, draining, reader, _seat: seat };
+    Ok(response.streaming(subscription.into_frames()))
+}
+
+fn begin(events: &Events, request: &HttpRequest, after: Option<&str>) -> Result<Feed, Problem> {
+    // A browser that connects again repeats the whole URL, and knows better by now.
+    if let Some(last) = request.headers().get(LAST_EVENT_ID) {
+        let last = last.to_str().unwrap_or("?");
+        return Ok(events.after(read_cursor(last, "Last-Event-ID")?));
+    }
+    Ok(match after {
+        None => events.from_now(),
+        Some(OLDEST) => events.from_oldest(),
+        Some(after) => events.after(read_cursor(after, "after")?),
+    })
+}
+
+fn read_cursor(text: &str, field: &'static str) -> Result<Cursor, Problem> {
+    let invalid = |error: tidegate::OutOfBounds| {
+        Problem::new(ProblemType::InvalidCursor, error.to_string()).field(field)
+    };
+    text.parse().map_err(invalid)
+}
+
+fn read_kinds(text: &str) -> Result<Vec<EventKind>, Problem> {
+    let read = |name: &str| {
+        name.parse::<EventKind>().map_err(|_| {
+            let near = EventKind::ALL.iter().map(|kind| kind.as_str());
+            let near = near.min_by_key(|known| strsim::damerau_levenshtein(name, known));
+            let near = near.unwrap_or_default();
+            let detail = format!("there is no kind {name:?}; did you mean {near:?}?");
+            Problem::new(ProblemType::UnknownKind, detail).field("kinds")
+        })
+    };
+    text.split(',').map(read).collect()
+}

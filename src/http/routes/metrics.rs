@@ -1,0 +1,45 @@
+//! The figures of the server and of its store, for Prometheus. They name no user, no order and no
+//! SKU, but tell how business goes, so where there are keys they need one.
+
+use actix_web::{HttpResponse, http::header, web::Data};
+use tidegate::admin::{
+    metrics,
+    page::{CONTENT_TYPE, Page},
+};
+
+use crate::http::{
+    caller::{Caller, Read},
+    service::{Readiness, Service},
+};
+
+/// Figures of the server and of its store, as Prometheus reads them.
+///
+/// While the store is being opened there are only those of the server.
+#[utoipa::path(
+    get, path = "/metrics", tag = "server", operation_id = "get_metrics",
+    responses(
+        (status = 200, description = "Figures", body = String,
+            content_type = "text/plain; version=0.0.4; charset=utf-8"),
+    ),
+)]
+pub(crate) async fn show(_: Caller<Read>, service: Data<Service>) -> HttpResponse {
+    let mut page = Page::new();
+    page.head("tidegate_build_info", "gauge", "Always 1; the labels say what is running.");
+    page.sample("tidegate_build_info", &[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    let uptime_s = service.begun.elapsed().as_secs();
+    page.gauge("tidegate_uptime_seconds", "Time since the server began to listen.", uptime_s);
+    let ready = u8::from(service.readiness() == Readiness::Ready);
+    page.gauge("tidegate_ready", "1 if requests should be sent here, as /readyz says.", ready);
+    let in_flight = service.in_flight();
+    let help = "Requests without an answer yet, this one included.";
+    page.gauge("tidegate_http_requests_in_flight", help, in_flight);
+    let help = "Streams of events that are open.";
+    page.gauge("tidegate_http_event_streams", help, service.streams());
+    service.figures.write(&mut page);
+    if let Some(report) = service.report() {
+        metrics::write(&mut page, &report);
+    }
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE));
+    response.insert_header((header::CACHE_CONTROL, "no-store")).body(page.into_text())
+}
