@@ -48,6 +48,13 @@ impl Server {
         Client::new(self.address)
     }
 
+    /// The memory that it has in use, as the system counts it.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// SIGKILL: no handler runs, no buffer is written.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -11,6 +11,8 @@ mod holds;
 mod http;
 mod http_bad_input;
 mod http_ends;
+mod http_events;
+mod http_metrics;
 mod http_tls;
 mod import;
 mod inspect;

@@ -120,3 +120,88 @@ fn instant(at: OffsetDateTime) -> Option<Instant> {
     let left = at - OffsetDateTime::now_utc();
     Instant::now().checked_add(left.try_into().unwrap_or(Duration::ZERO))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::{StreamExt, future::try_join_all};
+    use tidegate::{Adjustment, EventKind, SkuPatch, Tidegate};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::config::Role;
+
+    async fn subscribe(mut feed: Feed) -> (watch::Sender<bool>, Subscription) {
+        feed.open().await.unwrap();
+        let (drain, draining) = watch::channel(false);
+        let reader = Identity { name: Arc::from(""), role: Role::Read, expires_at: None };
+        let _seat = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let heartbeat = Duration::from_secs(60);
+        (drain, Subscription { feed, heartbeat, draining, reader, _seat })
+    }
+
+    async fn open(folder: &std::path::Path) -> Tidegate {
+        let small = Tidegate::builder(folder).segment_bytes(1 << 20).stock_shards(1);
+        let small = small.order_shards(1).arbiters(1);
+        let gate = small.events_retained_bytes(0).snapshot_every_bytes(1 << 20).open().await;
+        let gate = gate.unwrap();
+        gate.stock().define("tea", SkuPatch::default()).await.unwrap();
+        gate
+    }
+
+    /// Books stock in until `enough`.
+    async fn write(gate: &Tidegate, enough: impl Fn(&Tidegate) -> bool) {
+        let reason = "r".repeat(200);
+        for round in 0.. {
+            if enough(gate) {
+                return;
+            }
+            let each = (0..128).map(|lane| {
+                let (more, key) = (Adjustment::new("tea", 1, &*reason), format!("{round}-{lane}"));
+                async move { gate.stock().adjust(more, &key).await.map(drop) }
+            });
+            try_join_all(each).await.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_reader_who_is_too_slow_is_told_so_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = open(folder.path()).await;
+        write(&gate, |gate| gate.report().durable.0 > 1_000).await;
+        let (_drain, subscription) = subscribe(gate.events().from_oldest()).await;
+        let mut frames = Box::pin(subscription.into_frames());
+        assert_eq!(frames.next().await.unwrap().unwrap(), "id: 0\n\n");
+        let first = frames.next().await.unwrap().unwrap();
+        assert!(first.starts_with(b"id: 1\nevent: stock.defined\n"), "{first:?}");
+        assert!(first.len() < 2 * CHUNK_BYTES, "{} bytes at once", first.len());
+        // Nobody reads, and nothing of it is kept for the reader.
+        write(&gate, |gate| gate.report().oldest.0 > 2_000).await;
+        let rest: Vec<_> = frames.map(Result::unwrap).collect().await;
+        let (last, events) = rest.split_last().unwrap();
+        let last = std::str::from_utf8(last).unwrap();
+        let (head, problem) = last.split_once("\ndata: ").unwrap();
+        assert!(head.starts_with("id: ") && head.ends_with("\nevent: error"), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(problem.trim()).unwrap();
+        assert_eq!(problem["type"], "/problems/position-trimmed");
+        assert!(problem["oldest_position"].as_u64().unwrap() > 2_000, "{problem}");
+        let bytes: usize = events.iter().map(Bytes::len).sum();
+        assert!(bytes < 256 * 1_024, "a page at most was read ahead, not {bytes} bytes");
+        gate.close().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_closed_store_ends_its_streams() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = open(folder.path()).await;
+        let only = gate.events().clone().only([EventKind::HoldPlaced]);
+        let (_drain, subscription) = subscribe(only.from_oldest()).await;
+        let frames = tokio::spawn(subscription.into_frames().collect::<Vec<_>>());
+        gate.close().await.unwrap();
+        let frames = frames.await.unwrap();
+        let last = frames.last().unwrap().as_ref().unwrap();
+        let text = std::str::from_utf8(last).unwrap();
+        assert!(text.contains("event: error") && text.contains("/problems/events-ended"), "{text}");
+    }
+}

@@ -43,3 +43,31 @@ pub(crate) async fn show(_: Caller<Read>, service: Data<Service>) -> HttpRespons
     response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE));
     response.insert_header((header::CACHE_CONTROL, "no-store")).body(page.into_text())
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{FromRequest, HttpMessage, body::to_bytes, dev::Payload, test::TestRequest};
+
+    use super::*;
+    use crate::{
+        config::{Config, Flags},
+        http::access::{Access, Identity},
+    };
+
+    #[tokio::test]
+    async fn there_are_figures_before_the_store_is_open() {
+        let Config { limits, events, timeouts, access, rates, .. } =
+            Config::load(&Flags::default()).unwrap();
+        let access = Access::new(access, &rates);
+        let request = TestRequest::default().to_http_request();
+        let identity = access.identify(request.headers(), [127, 0, 0, 1].into());
+        request.extensions_mut().insert::<Result<Identity, _>>(identity);
+        let caller = Caller::from_request(&request, &mut Payload::None).await.ok().unwrap();
+        let service = Service::new(limits, &events, timeouts, access, false);
+        let page = show(caller, Data::new(service)).await;
+        let page = to_bytes(page.into_body()).await.unwrap();
+        let page = std::str::from_utf8(&page).unwrap();
+        assert!(page.contains("\ntidegate_ready 0\n"), "{page}");
+        assert!(!page.contains("tidegate_shards") && !page.contains("journal"), "{page}");
+    }
+}
