@@ -11,9 +11,9 @@ use actix_web::{
 use futures_util::stream;
 use serde::Deserialize;
 use tidegate::{Cursor, EventKind, Events, Feed};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
-use super::Answer;
+use super::{Answer, parameters};
 use crate::http::{
     caller::{Caller, Read},
     headers::Query,
@@ -44,6 +44,19 @@ pub(crate) struct Wanted {
     kinds: Option<String>,
 }
 
+/// One event of the stream.
+#[derive(ToSchema)]
+#[schema(as = EventFrame)]
+#[expect(dead_code, reason = "it is only documented; `subscription` writes it")]
+pub(crate) struct Frame {
+    /// Where to go on after it.
+    id: String,
+    /// Its kind, or `error`.
+    event: String,
+    /// JSON: `{id, position, at_ms, kind, data}`, or a problem.
+    data: String,
+}
+
 /// Durable events as they happen, each once, from any place that is still kept.
 ///
 /// Server-sent events: `id` is where to go on (`after`, or `Last-Event-ID`), `event` is the kind,
@@ -52,15 +65,10 @@ pub(crate) struct Wanted {
 /// problem.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "stream_events",
-    params(
-        Wanted,
-        ("Last-Event-ID" = Option<String>, Header,
-            pattern = r"^[0-9]{1,19}(\.[0-9]{1,9})?$",
-            description = "The `id` of the event seen last, as browsers send it"),
-    ),
+    params(Wanted, parameters::Seen),
     responses(
         (status = 200, description = "Events, until the reader leaves or the server ends",
-            content_type = "text/event-stream", body = String),
+            content_type = "text/event-stream", body = Frame),
     ),
 )]
 pub(crate) async fn stream(

@@ -41,4 +41,14 @@ pub(crate) mod parameters {
         #[param(rename = "If-None-Match", required = false, nullable = false)]
         tags: Option<String>,
     }
+    /// Where a stream of events was left.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Header)]
+    #[expect(dead_code, reason = "it is only documented")]
+    pub(crate) struct Seen {
+        /// The `id` of the event seen last, as browsers send it.
+        #[param(rename = "Last-Event-ID", required = false, nullable = false)]
+        #[param(pattern = r"^[0-9]{1,19}(\.[0-9]{1,9})?$")]
+        last: Option<String>,
+    }
 }
