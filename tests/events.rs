@@ -243,6 +243,29 @@ async fn a_cursor_of_another_store_and_a_closed_store_are_named() {
     assert!(matches!(error, FeedError::Closed), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opening_a_feed_finds_its_place_and_loses_nothing() {
+    let shop = Shop::open().await;
+    shop.item("tea", 5).await;
+    let mut ahead = shop.gate.events().after(Position(1_000_000));
+    let error = ahead.open().await.unwrap_err();
+    assert!(matches!(error, FeedError::Ahead { .. }), "{error}");
+
+    let mut feed = shop.gate.events().from_oldest();
+    for _ in 0..3 {
+        feed.open().await.unwrap();
+        assert_eq!(feed.cursor(), Cursor::default(), "before the first event");
+    }
+    let (defined, adjusted) = (next(&mut feed).await, next(&mut feed).await);
+    assert_eq!(kinds(&[defined.clone(), adjusted]), ["stock.defined", "stock.adjusted"]);
+    feed.open().await.unwrap();
+
+    // After the last that passes, the place is behind what does not.
+    let mut filtered = shop.gate.events().clone().only([EventKind::StockDefined]).from_oldest();
+    assert_eq!(next(&mut filtered).await, defined);
+    assert_eq!(filtered.cursor(), shop.gate.report().durable.into());
+}
+
 /// Writes about `bytes` of journal.
 async fn write(gate: &Tidegate, round: u64, bytes: u64) {
     let (reason, from) = ("r".repeat(200), gate.report().journal.bytes);

@@ -8,11 +8,12 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring,
-    pki_types::CertificateDer,
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName},
 };
 
-use crate::{client::Server, program};
+use crate::{client::Server, http_events::Stream, program};
 
 fn trusting(certificate: CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
@@ -35,8 +36,8 @@ fn a_certificate_makes_the_server_speak_tls() {
     let server = Server::start_with(&folder.path().join("data"), &config);
 
     let config = Arc::new(trusting(made.cert.der().clone()));
-    let name = "localhost".try_into().unwrap();
-    let connection = ClientConnection::new(config, name).unwrap();
+    let name: ServerName<'static> = "localhost".try_into().unwrap();
+    let connection = ClientConnection::new(Arc::clone(&config), name.clone()).unwrap();
     let socket = TcpStream::connect(server.address).unwrap();
     let mut stream = StreamOwned::new(connection, socket);
     let request = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -45,7 +46,16 @@ fn a_certificate_makes_the_server_speak_tls() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(answer.ends_with(r#"{"status":"ready"}"#), "{answer}");
+
+    // A stream of events goes through it as well, to its end.
+    let connection = ClientConnection::new(config, name).unwrap();
+    let socket = TcpStream::connect(server.address).unwrap();
+    let mut events = Stream::over(StreamOwned::new(connection, socket), "/v1/events", "");
+    assert!(events.head.starts_with("HTTP/1.1 200 OK"), "{}", events.head);
+    assert_eq!(events.next().map(|frame| frame.id).as_deref(), Some("0"));
     server.terminate();
+    assert_eq!(events.next().map(|frame| frame.event).as_deref(), Some("error"));
+    assert_eq!(events.next(), None);
     assert!(server.wait().success());
 
     std::fs::write(&key, "no key").unwrap();
