@@ -275,6 +275,8 @@ fn a_stream_that_cant_begin_is_a_problem() {
         answer.assert_problem(400, "invalid-cursor");
         assert_eq!(answer.json()["field"], "Last-Event-ID");
     }
+    let both = client.send("GET", "/v1/events?after=x", &[("last-event-id", "1")], None);
+    both.assert_problem(400, "invalid-cursor");
     client.post("/v1/events", "", &json!({})).assert_problem(405, "method-not-allowed");
     // None of these holds a place.
     let figures = String::from_utf8(client.get("/metrics").body).unwrap();

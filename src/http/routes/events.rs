@@ -101,16 +101,15 @@ pub(crate) async fn stream(
 }
 
 fn begin(events: &Events, request: &HttpRequest, after: Option<&str>) -> Result<Feed, Problem> {
-    // A browser that connects again repeats the whole URL, and knows better by now.
-    if let Some(last) = request.headers().get(LAST_EVENT_ID) {
-        let last = last.to_str().unwrap_or("?");
-        return Ok(events.after(read_cursor(last, "Last-Event-ID")?));
-    }
-    Ok(match after {
+    let feed = match after {
         None => events.from_now(),
         Some(OLDEST) => events.from_oldest(),
         Some(after) => events.after(read_cursor(after, "after")?),
-    })
+    };
+    // A browser that connects again repeats the whole URL, and knows better by now.
+    let Some(last) = request.headers().get(LAST_EVENT_ID) else { return Ok(feed) };
+    let last = last.to_str().unwrap_or("?");
+    Ok(events.after(read_cursor(last, "Last-Event-ID")?))
 }
 
 fn read_cursor(text: &str, field: &'static str) -> Result<Cursor, Problem> {

@@ -30,11 +30,11 @@ pub(crate) struct SkuOptions {
     currency: Option<Option<String>>,
     /// Most units for one user, across orders, unpaid ones and holds included.
     #[serde(default, deserialize_with = "whole::present")]
-    #[schema(value_type = Option<u32>, maximum = 4294967295u64, minimum = 0)]
+    #[schema(value_type = Option<u64>, maximum = 4294967295u64, minimum = 0)]
     limit_per_user: Option<Option<u32>>,
     /// Units that may be promised ahead of stock, at each location.
     #[serde(default, deserialize_with = "whole::maybe")]
-    #[schema(maximum = 4294967295u64, minimum = 0)]
+    #[schema(value_type = Option<u64>, maximum = 4294967295u64, minimum = 0)]
     backorder_limit: Option<u32>,
 }
 
@@ -65,8 +65,10 @@ pub(crate) struct Item {
     #[schema(value_type = Option<String>)]
     currency: Option<Currency>,
     /// Most units for one user.
+    #[schema(value_type = Option<u64>)]
     limit_per_user: Option<u32>,
     /// Units that may be promised ahead of stock, at each location.
+    #[schema(value_type = u64)]
     backorder_limit: u32,
     /// Units in the warehouse.
     on_hand: u64,
