@@ -9,7 +9,7 @@ use actix_web::{
 
 use super::{
     problem::{Problem, ProblemType},
-    routes::{batch, changes, holds, orders, server, skus},
+    routes::{batch, changes, holds, orders, parse_only, server, skus},
 };
 
 /// All routes.
@@ -38,6 +38,11 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         .service(Path::new("/docs/docs.css").get(server::docs_style).end())
         .service(Path::new("/problems/{slug}").get(server::problem_page).end())
         .default_service(web::to(server::not_found));
+}
+
+/// The yardstick of a bench, which no other server has.
+pub(super) fn configure_parse_only(app: &mut ServiceConfig) {
+    app.service(Path::new(parse_only::PATH).post(parse_only::parse_only).end());
 }
 
 /// A path with its methods; any other method is answered with those it has.

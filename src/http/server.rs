@@ -35,7 +35,8 @@ pub(crate) struct Server {
 
 impl Server {
     /// Listens. Until [`Server::open`] requests that need the store are answered with 503.
-    pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
+    /// With `parse_only_route` there is one route more, for a bench.
+    pub(crate) fn start(config: Config, parse_only_route: bool) -> anyhow::Result<Self> {
         let Config { listen, limits, timeouts, access, rates, log, tls, workers, .. } = config;
         let access = Access::new(access, &rates);
         let service = Service::new(limits.clone(), timeouts.clone(), access, log.requests);
@@ -51,7 +52,9 @@ impl Server {
         let server = HttpServer::new(move || {
             let guarded = shared.clone();
             let pass = move |request, next| guard(guarded.clone(), request, next);
-            App::new().app_data(shared.clone()).configure(app::configure).wrap(from_fn(pass))
+            let app = App::new().app_data(shared.clone()).configure(app::configure);
+            let app = if parse_only_route { app.configure(app::configure_parse_only) } else { app };
+            app.wrap(from_fn(pass))
         })
         .workers(workers)
         .backlog(BACKLOG)

@@ -5,6 +5,7 @@ pub(crate) mod batch;
 pub(crate) mod changes;
 pub(crate) mod holds;
 pub(crate) mod orders;
+pub(crate) mod parse_only;
 pub(crate) mod server;
 pub(crate) mod skus;
 
