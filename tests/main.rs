@@ -11,6 +11,7 @@ mod holds;
 mod http;
 mod http_bad_input;
 mod http_ends;
+mod http_kills;
 mod http_tls;
 mod import;
 mod inspect;
