@@ -45,8 +45,7 @@ schemathesis examples="50": release
 http-kills rounds="50":
     TIDEGATE_ROUNDS={{rounds}} cargo test --test tidegate http_kills -- --nocapture
 
-# Orders over HTTP beside a route that only parses; needs wrk. `just bench-http 64 4 5`: connections,
-# seconds, rounds
+# Orders over HTTP beside a route that only parses, by wrk: [CONNECTIONS [SECONDS [ROUNDS]]]
 bench-http *arguments:
     cargo bench --bench http -- {{arguments}}
 

@@ -30,7 +30,15 @@ impl Server {
 
     /// The same, with a configuration.
     pub(crate) fn start_with(data: &Path, config: &str) -> Self {
-        let mut child = Self::spawn(data, config);
+        Self::listening(Self::spawn(data, config, &[]))
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn start_and(data: &Path, arguments: &[&str]) -> Self {
+        Self::listening(Self::spawn(data, "", arguments))
+    }
+
+    fn listening(mut child: Child) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().split("://").nth(1).and_then(|address| address.parse().ok());
@@ -40,19 +48,19 @@ impl Server {
 
     /// Starts a server and kills it (SIGKILL) after `delay`, wherever it is by then.
     pub(crate) fn kill_starting(data: &Path, delay: Duration) {
-        let mut child = Self::spawn(data, "");
+        let mut child = Self::spawn(data, "", &[]);
         std::thread::sleep(delay);
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    fn spawn(data: &Path, config: &str) -> Child {
+    fn spawn(data: &Path, config: &str, arguments: &[&str]) -> Child {
         let file = data.with_extension("toml");
         std::fs::write(&file, config).unwrap();
         let mut command = tidegate();
         command.arg("serve").arg("--data").arg(data).arg("--config").arg(&file);
         command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.spawn().unwrap()
+        command.args(arguments).spawn().unwrap()
     }
 
     /// A new connection.

@@ -12,6 +12,7 @@ mod http;
 mod http_bad_input;
 mod http_ends;
 mod http_kills;
+mod http_parse_only;
 mod http_tls;
 mod import;
 mod inspect;
