@@ -154,7 +154,8 @@ impl Server {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nIdempotency-Key: {path}\r\nContent-Length: {}\r\n\r\n",
+             Content-Type: application/json\r\nIdempotency-Key: {path}\r\n\
+             Content-Length: {}\r\n\r\n",
             body.len(),
         );
         stream.write_all((head + &body).as_bytes())?;

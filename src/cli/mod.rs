@@ -64,8 +64,8 @@ enum Command {
     /// Serve a store over HTTP until SIGTERM or SIGINT.
     ///
     /// Without API keys in the configuration it listens on this machine only. The store is opened
-    /// while it already listens; /readyz says when it is. The first signal lets it answer what is in
-    /// flight and close the store; a second one ends it at once, and the next start recovers.
+    /// while it already listens; /readyz says when it is. The first signal lets it answer what is
+    /// in flight and close the store; a second one ends it at once, and the next start recovers.
     Serve {
         #[command(flatten)]
         with: ServeArguments,
