@@ -33,6 +33,26 @@ examples:
     cargo run --quiet --example order_saga
     cargo run --quiet --example own_machine
 
+# The life of an order, by the Python client against a server of its own
+client: release
+    .ci/with_server "${CARGO_TARGET_DIR:-target}/release/tidegate" python3 examples/client.py
+
+# All that the OpenAPI document allows, and much that it doesn't, against a server of its own
+schemathesis examples="50": release
+    .ci/with_server "${CARGO_TARGET_DIR:-target}/release/tidegate" .ci/schemathesis {{examples}}
+
+# A server under load, killed and ended this many times
+http-kills rounds="50":
+    TIDEGATE_ROUNDS={{rounds}} cargo test --test tidegate http_kills -- --nocapture
+
+# Orders over HTTP beside a route that only parses, by wrk: [CONNECTIONS [SECONDS [ROUNDS]]]
+bench-http *arguments:
+    cargo bench --bench http -- {{arguments}}
+
+[private]
+release:
+    cargo build --release
+
 # All that CI runs, in the same order
 ci:
     .ci/run

@@ -30,17 +30,37 @@ impl Server {
 
     /// The same, with a configuration.
     pub(crate) fn start_with(data: &Path, config: &str) -> Self {
-        let file = data.with_extension("toml");
-        std::fs::write(&file, config).unwrap();
-        let mut command = tidegate();
-        command.arg("serve").arg("--data").arg(data).arg("--config").arg(&file);
-        command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        Self::listening(Self::spawn(data, config, &[]))
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn start_and(data: &Path, arguments: &[&str]) -> Self {
+        Self::listening(Self::spawn(data, "", arguments))
+    }
+
+    fn listening(mut child: Child) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().split("://").nth(1).and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("it says where it listens, not {line:?}"));
         Self { child, address }
+    }
+
+    /// Starts a server and kills it (SIGKILL) after `delay`, wherever it is by then.
+    pub(crate) fn kill_starting(data: &Path, delay: Duration) {
+        let mut child = Self::spawn(data, "", &[]);
+        std::thread::sleep(delay);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn spawn(data: &Path, config: &str, arguments: &[&str]) -> Child {
+        let file = data.with_extension("toml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = tidegate();
+        command.arg("serve").arg("--data").arg(data).arg("--config").arg(&file);
+        command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(arguments).spawn().unwrap()
     }
 
     /// A new connection.
@@ -63,8 +83,14 @@ impl Server {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let mut kill = std::process::Command::new("kill");
-        let status = kill.arg("-TERM").arg(self.child.id().to_string()).status();
+        self.signal("TERM");
+    }
+
+    /// A signal, by its name. It has not been waited for, so its number is its own.
+    pub(crate) fn signal(&self, name: &str) {
+        // Every shell can; not every machine has a program for it.
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = std::process::Command::new("sh").args(["-c", &kill]).status();
         assert!(status.unwrap().success());
     }
 
@@ -143,7 +169,13 @@ impl Client {
         self.exchange(&bytes, method == "HEAD").unwrap()
     }
 
-    /// The same, where the server may be gone.
+    /// A read, where the server may be gone.
+    pub(crate) fn try_get(&mut self, path: &str) -> std::io::Result<Answer> {
+        let bytes = self.write("GET", path, &[], None);
+        self.exchange(&bytes, false)
+    }
+
+    /// A keyed request, where the server may be gone.
     pub(crate) fn try_post(
         &mut self,
         path: &str,
@@ -205,7 +237,8 @@ impl Client {
 }
 
 impl Answer {
-    fn read(stream: &mut impl BufRead, bodiless: bool) -> std::io::Result<Self> {
+    /// Reads one answer, as far as its `content-length` says.
+    pub(crate) fn read(stream: &mut impl BufRead, bodiless: bool) -> std::io::Result<Self> {
         let broken = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
         let mut line = String::new();
         stream.read_line(&mut line)?;

@@ -21,6 +21,11 @@ impl Random {
         Self(seed)
     }
 
+    /// A stream of its own, from a number of another.
+    pub(crate) fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// The next number.
     pub(crate) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

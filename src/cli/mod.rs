@@ -64,8 +64,16 @@ enum Command {
     /// Serve a store over HTTP until SIGTERM or SIGINT.
     ///
     /// Without API keys in the configuration it listens on this machine only. The store is opened
-    /// while it already listens; /readyz says when it is.
-    Serve(ServeArguments),
+    /// while it already listens; /readyz says when it is. The first signal lets it answer what is
+    /// in flight and close the store; a second one ends it at once, and the next start recovers.
+    Serve {
+        #[command(flatten)]
+        with: ServeArguments,
+        /// Also serve a route that reads an order and answers without placing it: a bench's
+        /// yardstick.
+        #[arg(long, hide = true)]
+        parse_only_route: bool,
+    },
     /// Check a configuration, print every setting, make API keys.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -186,14 +194,14 @@ impl Verdict {
 impl Arguments {
     /// Runs the command.
     pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
-        if !matches!(self.command, Command::Serve(_)) {
+        if !matches!(self.command, Command::Serve { .. }) {
             telemetry::start(telemetry::QUIET, false);
         }
         match self.command {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Audit(arguments) => audit::run(arguments).await,
-            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Serve { with, parse_only_route } => serve::run(with, parse_only_route).await,
             Command::Config(command) => config::run(command),
             Command::Inspect(arguments) => inspect::run(arguments).await,
             Command::ImportStock(arguments) => import::run(arguments).await,

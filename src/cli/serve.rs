@@ -12,7 +12,10 @@ use crate::{
 };
 
 /// Runs the command.
-pub(super) async fn run(arguments: ServeArguments) -> anyhow::Result<Verdict> {
+pub(super) async fn run(
+    arguments: ServeArguments,
+    parse_only_route: bool,
+) -> anyhow::Result<Verdict> {
     let ServeArguments { config, data, listen } = arguments;
     let config = Config::load(&Flags { config, data, listen }).context("configuration")?;
     telemetry::start(&config.log.filter, config.log.json);
@@ -21,7 +24,7 @@ pub(super) async fn run(arguments: ServeArguments) -> anyhow::Result<Verdict> {
     }
     let mut signals = Signals::listen()?;
     let (builder, keys) = (config.builder()?, config.access.keys.len());
-    let server = Server::start(config)?;
+    let server = Server::start(config, parse_only_route)?;
     let url = server.url();
     if keys == 0 {
         tracing::warn!(
@@ -48,9 +51,19 @@ pub(super) async fn run(arguments: ServeArguments) -> anyhow::Result<Verdict> {
     tracing::info!(url, keys, "serving");
     signals.next().await;
     tracing::info!("ending: answering what is in flight, then closing the store");
-    server.end(close(gate)).await?;
+    tokio::select! {
+        closed = server.end(close(gate)) => closed?,
+        () = signals.next() => at_once(),
+    }
     tracing::info!("closed");
     Ok(Verdict::Good)
+}
+
+/// Ends as `kill -9` does, for whoever asks twice: nothing that was acknowledged is lost, and there
+/// is nothing that waiting could add to that.
+fn at_once() -> ! {
+    tracing::warn!("asked to end again: ending at once; the next start recovers the store");
+    std::process::exit(1)
 }
 
 async fn close(gate: Tidegate) -> anyhow::Result<()> {

@@ -7,10 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web::Data};
+use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt::System, web::Data};
 use anyhow::Context;
 use tidegate::Tidegate;
-use tokio::task::JoinHandle;
 
 use super::{access::Access, app, guard::guard, service::Service, tls};
 use crate::config::Config;
@@ -29,14 +28,14 @@ pub(crate) struct Server {
     service: Data<Service>,
     address: SocketAddr,
     handle: ServerHandle,
-    running: JoinHandle<std::io::Result<()>>,
     drain: Duration,
     tls: bool,
 }
 
 impl Server {
     /// Listens. Until [`Server::open`] requests that need the store are answered with 503.
-    pub(crate) fn start(config: Config) -> anyhow::Result<Self> {
+    /// With `parse_only_route` there is one route more, for a bench.
+    pub(crate) fn start(config: Config, parse_only_route: bool) -> anyhow::Result<Self> {
         let Config { listen, limits, events, timeouts, access, rates, log, tls, workers, .. } =
             config;
         let access = Access::new(access, &rates);
@@ -54,7 +53,9 @@ impl Server {
             let (guarded, counts) = (shared.clone(), shared.figures.of_a_worker());
             let pass =
                 move |request, next| guard(guarded.clone(), Arc::clone(&counts), request, next);
-            App::new().app_data(shared.clone()).configure(app::configure).wrap(from_fn(pass))
+            let app = App::new().app_data(shared.clone());
+            let app = if parse_only_route { app.configure(app::configure_parse_only) } else { app };
+            app.configure(app::configure).wrap(from_fn(pass))
         })
         .workers(workers)
         .backlog(BACKLOG)
@@ -69,8 +70,11 @@ impl Server {
         };
         let server = server.context("can't serve")?.run();
         let handle = server.handle();
-        let running = tokio::spawn(server);
-        Ok(Self { service, address, handle, running, drain: timeouts.drain, tls })
+        // In a system of its own, whose workers are woken once for many answers that come from the
+        // store at a time. Workers without one pay a system call for each answer.
+        let run = move || System::new().block_on(server);
+        std::thread::Builder::new().name("tidegate-http".to_owned()).spawn(run)?;
+        Ok(Self { service, address, handle, drain: timeouts.drain, tls })
     }
 
     /// Where it listens, as a URL.
@@ -98,9 +102,9 @@ impl Server {
             tracing::warn!(left, "closing with requests in flight; their outcome is in the store");
         }
         let closed = close.await;
-        // Idle connections would be waited for in vain.
+        // Idle connections would be waited for in vain. They end with the process.
         if tokio::time::timeout(GOODBYE, stopping).await.is_err() {
-            self.running.abort();
+            tracing::debug!("ending with idle connections");
         }
         closed
     }

@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod holds;
 pub(crate) mod metrics;
 pub(crate) mod orders;
+pub(crate) mod parse_only;
 pub(crate) mod server;
 pub(crate) mod skus;
 

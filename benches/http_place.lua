@@ -1,0 +1,24 @@
+-- What `benches/http.rs` has wrk send: single-line orders, each with an idempotency key of its own,
+-- a random user of a million and a random SKU. Arguments: path, a word that no other run has, SKUs.
+-- Answers are not looked at here, which would cost wrk more than sending: the bench counts stock.
+
+local threads = 0
+
+function setup(thread)
+    threads = threads + 1
+    thread:set("number", threads)
+end
+
+function init(arguments)
+    local path, run, skus = arguments[1], arguments[2], tonumber(arguments[3])
+    local head = "POST " .. path .. " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        .. "Idempotency-Key: " .. run .. "-" .. number .. "-"
+    local sent = 0
+    math.randomseed(number)
+    request = function()
+        sent = sent + 1
+        local body = '{"user": "user-' .. math.random(1000000)
+            .. '", "lines": [{"sku": "sku-' .. math.random(skus) .. '", "quantity": 1}]}'
+        return head .. sent .. "\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
+    end
+end
