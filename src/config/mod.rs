@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use access::{AccessRules, ApiKey, Role, sha256};
+pub(crate) use access::{AccessRules, ApiKey, Role, check_name, sha256};
 use anyhow::{Context, bail};
 use tidegate::{Builder, Tidegate, bounds};
 pub(crate) use typed::DEFAULTS;
@@ -119,7 +119,9 @@ impl Config {
     ) -> anyhow::Result<Self> {
         let mut warnings = Vec::new();
         let typed = typed::read(file, environment, flags, &mut warnings)?;
-        Self::check(typed, warnings)
+        let config = Self::check(typed, warnings)?;
+        // A flag's path need not be UTF-8, and then its text is another one.
+        Ok(Self { data: flags.data.clone().unwrap_or(config.data), ..config })
     }
 
     fn check(typed: Typed, warnings: Vec<String>) -> anyhow::Result<Self> {
@@ -130,22 +132,13 @@ impl Config {
         if access.keys.is_empty() && !listen.ip().is_loopback() {
             bail!(
                 "listen: {listen} can be reached from other machines, and no API key is \
-                 configured; add one under access.keys, or listen on 127.0.0.1"
+                 configured; make one with `tidegate config new-key` and put it under \
+                 access.keys, or listen on 127.0.0.1"
             );
         }
-        let limits = limits(&typed.limits)?;
-        let ms = Duration::from_millis;
-        // The parser's clock ticks twice a second, so less would end requests that are not slow.
-        const HEAD_READ_MS_MIN: u64 = 1_000;
-        let head_read_ms_max = typed.timeouts.head_read_ms_max;
-        let head_read_ms_max =
-            range("timeouts.head_read_ms_max", head_read_ms_max, HEAD_READ_MS_MIN, u64::MAX)?;
-        let timeouts = Timeouts {
-            head_read: ms(head_read_ms_max),
-            body_read: ms(positive("timeouts.body_read_ms_max", typed.timeouts.body_read_ms_max)?),
-            idle: Duration::from_secs(typed.timeouts.idle_seconds_max),
-            drain: Duration::from_secs(typed.timeouts.drain_seconds_max),
-        };
+        if typed.data.as_os_str().is_empty() {
+            bail!("data: must name a folder");
+        }
         let r = &typed.rates;
         let rates = Rates {
             per_address: rate("per_address", r.per_address_per_second, r.per_address_burst)?,
@@ -156,9 +149,9 @@ impl Config {
             listen,
             log: log(typed.log)?,
             store: store(&typed.store)?,
-            workers: typed.http.workers,
-            limits,
-            timeouts,
+            workers: number("http.workers", typed.http.workers, 0, 1_024)?,
+            limits: limits(&typed.limits)?,
+            timeouts: timeouts(&typed.timeouts)?,
             rates,
             access,
             tls: tls(typed.tls)?,
@@ -167,10 +160,7 @@ impl Config {
     }
 
     /// The store, not opened yet.
-    pub(crate) fn builder(&self) -> anyhow::Result<Builder> {
-        if self.data.as_os_str().is_empty() {
-            bail!("no folder for the store: give --data DIR, or set `data` in the configuration");
-        }
+    pub(crate) fn builder(&self) -> Builder {
         let Store { order_shards, stock_shards, in_flight_max, idempotency_retention_ms } =
             self.store;
         let mut builder = Tidegate::builder(&self.data)
@@ -182,7 +172,7 @@ impl Config {
         if let Some(shards) = stock_shards {
             builder = builder.stock_shards(shards);
         }
-        Ok(builder)
+        builder
     }
 }
 
@@ -196,20 +186,37 @@ fn log(typed: typed::Log) -> anyhow::Result<Log> {
         "json" => true,
         other => bail!("log.format: must be \"text\" or \"json\"; got {other:?}"),
     };
+    check_level(&typed.level)?;
     Ok(Log { json, filter: typed.level, requests: typed.requests })
+}
+
+/// What a filter makes of a typing error is a filter that lets nothing through.
+fn check_level(filter: &str) -> anyhow::Result<()> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for part in filter.split(',').filter(|part| !part.contains(['=', '[', '{', '"'])) {
+        if !LEVELS.contains(&part.trim().to_lowercase().as_str()) {
+            bail!("log.level: {part:?} is none of {}", LEVELS.join(", "));
+        }
+    }
+    let parsed = tracing_subscriber::EnvFilter::try_new(filter);
+    parsed.map(drop).with_context(|| format!("log.level: {filter:?}"))
 }
 
 fn store(typed: &typed::Store) -> anyhow::Result<Store> {
     const HOUR_MS: u64 = 60 * 60 * 1_000;
     const HOURS_MIN: u64 = bounds::IDEMPOTENCY_RETENTION_MS_MIN / HOUR_MS;
+    const HOURS_MAX: u64 = 100 * 365 * 24;
+    const SHARDS_MAX: u64 = 1_024;
     let hours = typed.idempotency_retention_hours;
-    let hours = range("store.idempotency_retention_hours", hours, HOURS_MIN, 100 * 365 * 24)?;
-    let in_flight_max = positive("store.in_flight_max", typed.in_flight_max as u64)? as usize;
-    let shards = |shards: u16| (shards > 0).then_some(shards);
+    let hours: u64 = number("store.idempotency_retention_hours", hours, HOURS_MIN, HOURS_MAX)?;
+    let shards = |name: &str, given| {
+        let shards: u16 = number(&format!("store.{name}"), given, 0, SHARDS_MAX)?;
+        anyhow::Ok((shards > 0).then_some(shards))
+    };
     Ok(Store {
-        order_shards: shards(typed.order_shards),
-        stock_shards: shards(typed.stock_shards),
-        in_flight_max,
+        order_shards: shards("order_shards", typed.order_shards)?,
+        stock_shards: shards("stock_shards", typed.stock_shards)?,
+        in_flight_max: number("store.in_flight_max", typed.in_flight_max, 1, 10_000_000)?,
         idempotency_retention_ms: hours * HOUR_MS,
     })
 }
@@ -218,24 +225,40 @@ fn limits(typed: &typed::Limits) -> anyhow::Result<Limits> {
     /// What the HTTP parser takes at most.
     const HEAD_BYTES_MAX: u64 = 65_536;
     let lines_max = bounds::LINES_MAX as u64;
-    let number = |name: &str, given: usize, min, max| {
-        range(&format!("limits.{name}"), given as u64, min, max).map(|it| it as usize)
-    };
+    let limit = |name: &str, given, min, max| number(&format!("limits.{name}"), given, min, max);
     Ok(Limits {
-        body_bytes_max: number("body_bytes_max", typed.body_bytes_max, 1_024, 1 << 28)?,
-        header_bytes_max: number("header_bytes_max", typed.header_bytes_max, 512, HEAD_BYTES_MAX)?,
-        order_lines_max: number("order_lines_max", typed.order_lines_max, 1, lines_max)?,
-        batch_orders_max: number("batch_orders_max", typed.batch_orders_max, 1, 1_000)?,
-        connections_max: number("connections_max", typed.connections_max, 1, 10_000_000)?,
+        body_bytes_max: limit("body_bytes_max", typed.body_bytes_max, 1_024, 1 << 28)?,
+        header_bytes_max: limit("header_bytes_max", typed.header_bytes_max, 512, HEAD_BYTES_MAX)?,
+        order_lines_max: limit("order_lines_max", typed.order_lines_max, 1, lines_max)?,
+        batch_orders_max: limit("batch_orders_max", typed.batch_orders_max, 1, 1_000)?,
+        connections_max: limit("connections_max", typed.connections_max, 1, 10_000_000)?,
     })
 }
 
-fn rate(name: &str, per_second: u32, burst: u32) -> anyhow::Result<Option<Rate>> {
-    if per_second == 0 {
-        return Ok(None);
-    }
-    positive(&format!("rates.{name}_burst"), burst.into())?;
-    Ok(Some(Rate { per_second, burst }))
+fn timeouts(typed: &typed::Timeouts) -> anyhow::Result<Timeouts> {
+    const DAY_SECONDS: u64 = 24 * 60 * 60;
+    // The parser's clock ticks twice a second, so less would end requests that are not slow.
+    const HEAD_READ_MS_MIN: u64 = 1_000;
+    let time = |name: &str, given, min, max| -> anyhow::Result<u64> {
+        number(&format!("timeouts.{name}"), given, min, max)
+    };
+    let ms = |name: &str, given, min| {
+        time(name, given, min, DAY_SECONDS * 1_000).map(Duration::from_millis)
+    };
+    let seconds = |name: &str, given| time(name, given, 0, DAY_SECONDS).map(Duration::from_secs);
+    Ok(Timeouts {
+        head_read: ms("head_read_ms_max", typed.head_read_ms_max, HEAD_READ_MS_MIN)?,
+        body_read: ms("body_read_ms_max", typed.body_read_ms_max, 1)?,
+        idle: seconds("idle_seconds_max", typed.idle_seconds_max)?,
+        drain: seconds("drain_seconds_max", typed.drain_seconds_max)?,
+    })
+}
+
+fn rate(name: &str, per_second: i64, burst: i64) -> anyhow::Result<Option<Rate>> {
+    const MOST: u64 = 1_000_000;
+    let per_second = number(&format!("rates.{name}_per_second"), per_second, 0, MOST)?;
+    let burst = number(&format!("rates.{name}_burst"), burst, 1, MOST)?;
+    Ok((per_second > 0).then_some(Rate { per_second, burst }))
 }
 
 fn tls(typed: typed::Tls) -> anyhow::Result<Option<Tls>> {
@@ -247,16 +270,11 @@ fn tls(typed: typed::Tls) -> anyhow::Result<Option<Tls>> {
     }
 }
 
-fn positive(name: &str, given: u64) -> anyhow::Result<u64> {
-    range(name, given, 1, u64::MAX)
-}
-
-fn range(name: &str, given: u64, min: u64, max: u64) -> anyhow::Result<u64> {
-    if (min..=max).contains(&given) {
-        return Ok(given);
-    }
-    let most = if max == u64::MAX { String::new() } else { format!(" and at most {max}") };
-    bail!("{name}: must be at least {min}{most}; got {given}")
+/// A number within its bounds.
+fn number<T: TryFrom<u64>>(name: &str, given: i64, min: u64, max: u64) -> anyhow::Result<T> {
+    let within = u64::try_from(given).ok().filter(|number| (min..=max).contains(number));
+    let number = within.and_then(|number| T::try_from(number).ok());
+    number.with_context(|| format!("{name}: must be {min} to {max}; got {given}"))
 }
 
 #[cfg(test)]

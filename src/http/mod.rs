@@ -18,3 +18,4 @@ mod tls;
 mod wire;
 
 pub(crate) use server::Server;
+pub(crate) use tls::check as check_tls;

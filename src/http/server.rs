@@ -40,8 +40,9 @@ impl Server {
         let access = Access::new(access, &rates);
         let service = Service::new(limits.clone(), timeouts.clone(), access, log.requests);
         let service = Data::new(service);
-        let listener =
-            TcpListener::bind(listen).with_context(|| format!("can't listen on {listen}"))?;
+        let listener = TcpListener::bind(listen).with_context(|| {
+            format!("can't listen on {listen}; choose another address with --listen")
+        })?;
         let address = listener.local_addr()?;
         let workers = match workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
