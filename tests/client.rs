@@ -3,9 +3,9 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -30,17 +30,30 @@ impl Server {
 
     /// The same, with a configuration.
     pub(crate) fn start_with(data: &Path, config: &str) -> Self {
-        let file = data.with_extension("toml");
-        std::fs::write(&file, config).unwrap();
-        let mut command = tidegate();
-        command.arg("serve").arg("--data").arg(data).arg("--config").arg(&file);
-        command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        Self::of(serve(tidegate(), data, config))
+    }
+
+    /// Runs a command made by [`serve`].
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().split("://").nth(1).and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("it says where it listens, not {line:?}"));
         Self { child, address }
+    }
+
+    /// The same at a free address, before the store is open.
+    pub(crate) fn early(mut command: Command) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = command.args(["--listen", &address.to_string()]).spawn().unwrap();
+        eventually(|| TcpStream::connect(address).is_ok());
+        Self { child, address }
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
     }
 
     /// A new connection.
@@ -57,7 +70,7 @@ impl Server {
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         let mut kill = std::process::Command::new("kill");
-        let status = kill.arg("-TERM").arg(self.child.id().to_string()).status();
+        let status = kill.arg("-TERM").arg(self.pid()).status();
         assert!(status.unwrap().success());
     }
 
@@ -79,6 +92,25 @@ impl Drop for Server {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// `program serve` on the store in `data`, with a configuration; not run yet.
+pub(crate) fn serve(mut program: Command, data: &Path, config: &str) -> Command {
+    let file = data.with_extension("toml");
+    std::fs::write(&file, config).unwrap();
+    program.arg("serve").arg("--data").arg(data).arg("--config").arg(&file);
+    program.stdout(Stdio::piped()).stderr(Stdio::null());
+    program
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "it never is so");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -71,8 +71,8 @@ enum Command {
     /// configuration it listens on this machine only. The store is opened while it already
     /// listens; /readyz says when it is.
     ///
-    /// Flags go before the environment (TIDEGATE_DATA, TIDEGATE_LISTEN, ...), the environment before
-    /// the file, the file before the defaults.
+    /// Flags go before the environment (TIDEGATE_DATA, TIDEGATE_LISTEN, ...), the environment
+    /// before the file, the file before the defaults.
     Serve(ServeArguments),
     /// Check a configuration, print every setting, make API keys.
     #[command(subcommand)]

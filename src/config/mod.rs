@@ -311,7 +311,7 @@ mod tests {
         for (text, parts) in [
             ("lisen = '1'", vec!["unknown", "`lisen`", "`listen`"]),
             ("[limits]\nbody_byte_max = 1", vec!["limits.body_byte_max", "body_bytes_max"]),
-            ("[limits]\nbody_bytes_max = 1", vec!["limits.body_bytes_max", "at least 1024"]),
+            ("[limits]\nbody_bytes_max = 1", vec!["limits.body_bytes_max", "must be 1024"]),
             ("[limits]\nbody_bytes_max = 'x'", vec!["body_bytes_max"]),
             ("listen = 'here'", vec!["listen", "here"]),
             ("listen = '0.0.0.0:80'", vec!["0.0.0.0:80", "no API key"]),
@@ -323,6 +323,18 @@ mod tests {
             ("[[access.keys]]\nname = 'a'\nrole = 'read'\nsha256 = 'ff'", vec!["sha256", "64"]),
             ("[access]\ndeny_keys = ['b']", vec!["deny_keys", "b"]),
             ("[store]\nidempotency_retention_hours = 1", vec!["retention_hours", "24"]),
+            ("[store]\nstock_shards = -1", vec!["store.stock_shards: must be 0 to 1024", "-1"]),
+            ("[http]\nworkers = 100000", vec!["http.workers", "1024"]),
+            ("[timeouts]\nidle_seconds_max = 9223372036854775807", vec!["idle_seconds", "86400"]),
+            ("[timeouts]\nbody_read_ms_max = 9223372036854775807", vec!["body_read", "86400000"]),
+            ("[timeouts]\nhead_read_ms_max = 999", vec!["head_read_ms_max", "1000"]),
+            ("[limits]\nconnections_max = 0", vec!["limits.connections_max", "must be 1"]),
+            ("[rates]\nper_key_per_second = 1\nper_key_burst = 0", vec!["per_key_burst"]),
+            ("[log]\nlevel = 'loud'", vec!["log.level", "loud", "trace"]),
+            ("[log]\nlevel = 'a=b=c'", vec!["log.level", "a=b=c"]),
+            ("data = ''", vec!["data"]),
+            ("[[access.keys]]\nname = 'a'\nrole = 'read'", vec!["access.keys", "`sha256`"]),
+            ("[access]\nkeys = ['tg_1']", vec!["access.keys", "table"]),
         ] {
             let error = refused(text, &[]);
             for part in parts {
@@ -335,6 +347,12 @@ mod tests {
     fn names_in_the_environment_are_checked_where_they_are_surely_meant() {
         let error = refused("", &[("TIDEGATE_LIMITS__BODY_BYTE_MAX", "1")]);
         assert!(error.contains("TIDEGATE_LIMITS__BODY_BYTES_MAX"), "{error}");
+        let error = refused("", &[("TIDEGATE_DAAT", "1")]);
+        assert!(error.contains("`TIDEGATE_DAAT`; did you mean `TIDEGATE_DATA`?"), "{error}");
+        // What is put there by mistake may be a secret.
+        let error = refused("", &[("TIDEGATE_ACCESS__KEYS", "tg_secret")]);
+        assert!(error.contains("must be an array") && !error.contains("tg_secret"), "{error}");
+        assert!(load("", &[("TIDEGATE_KEY", "tg_secret")]).unwrap().warnings.is_empty());
         // Kubernetes sets such for a service of this name.
         let config = load("", &[("TIDEGATE_SERVICE_HOST", "10.0.0.1")]).unwrap();
         assert!(config.warnings[0].contains("TIDEGATE_SERVICE_HOST"), "{:?}", config.warnings);

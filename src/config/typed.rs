@@ -217,7 +217,8 @@ fn set(
         if section.is_some() || !name.split('_').any(|word| OF_ORCHESTRATORS.contains(&word)) {
             bail!("unknown variable `{PREFIX}{name}`{hint}");
         }
-        warnings.push(format!("the variable `{PREFIX}{name}` is not a setting{hint}"));
+        warnings
+            .push(format!("the variable `{PREFIX}{name}` is not a setting; it changes nothing"));
         return Ok(());
     };
     if known.is_str() {

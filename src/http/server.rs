@@ -48,6 +48,8 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
+        // Each worker counts by itself; together they must not take more.
+        let workers = workers.min(limits.connections_max);
         let shared = service.clone();
         let server = HttpServer::new(move || {
             let guarded = shared.clone();
@@ -56,7 +58,7 @@ impl Server {
         })
         .workers(workers)
         .backlog(BACKLOG)
-        .max_connections(limits.connections_max.div_ceil(workers))
+        .max_connections(limits.connections_max / workers)
         .client_request_timeout(timeouts.head_read)
         .keep_alive(timeouts.idle)
         .shutdown_timeout(timeouts.drain.as_secs())
