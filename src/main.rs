@@ -5,7 +5,7 @@ mod cli;
 mod config;
 mod http;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use mimalloc::MiMalloc;
@@ -27,7 +27,8 @@ fn main() -> ExitCode {
         Ok(cli::Verdict::Good) => ExitCode::SUCCESS,
         Ok(cli::Verdict::Bad) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("tidegate: {error:#}");
+            // Where nothing can be written, the exit code has to do.
+            let _ = writeln!(std::io::stderr(), "tidegate: {error:#}");
             ExitCode::FAILURE
         }
     }

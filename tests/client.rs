@@ -3,9 +3,9 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -30,15 +30,12 @@ impl Server {
 
     /// The same, with a configuration.
     pub(crate) fn start_with(data: &Path, config: &str) -> Self {
-        Self::listening(Self::spawn(data, config, &[]))
+        Self::of(serve(tidegate(), data, config))
     }
 
-    /// The same, with more arguments.
-    pub(crate) fn start_and(data: &Path, arguments: &[&str]) -> Self {
-        Self::listening(Self::spawn(data, "", arguments))
-    }
-
-    fn listening(mut child: Child) -> Self {
+    /// Runs a command made by [`serve`].
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().split("://").nth(1).and_then(|address| address.parse().ok());
@@ -48,19 +45,24 @@ impl Server {
 
     /// Starts a server and kills it (SIGKILL) after `delay`, wherever it is by then.
     pub(crate) fn kill_starting(data: &Path, delay: Duration) {
-        let mut child = Self::spawn(data, "", &[]);
+        let mut command = serve(tidegate(), data, "");
+        let mut child = command.args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
         std::thread::sleep(delay);
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    fn spawn(data: &Path, config: &str, arguments: &[&str]) -> Child {
-        let file = data.with_extension("toml");
-        std::fs::write(&file, config).unwrap();
-        let mut command = tidegate();
-        command.arg("serve").arg("--data").arg(data).arg("--config").arg(&file);
-        command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.args(arguments).spawn().unwrap()
+    /// The same at a free address, before the store is open.
+    pub(crate) fn early(mut command: Command) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = command.args(["--listen", &address.to_string()]).spawn().unwrap();
+        eventually(|| TcpStream::connect(address).is_ok());
+        Self { child, address }
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
     }
 
     /// A new connection.
@@ -112,6 +114,25 @@ impl Drop for Server {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// `program serve` on the store in `data`, with a configuration; not run yet.
+pub(crate) fn serve(mut program: Command, data: &Path, config: &str) -> Command {
+    let file = data.with_extension("toml");
+    std::fs::write(&file, config).unwrap();
+    program.arg("serve").arg("--data").arg(data).arg("--config").arg(&file);
+    program.stdout(Stdio::piped()).stderr(Stdio::null());
+    program
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "it never is so");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

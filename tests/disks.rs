@@ -33,11 +33,11 @@ use crate::{
 const NOBODY: u32 = 65_534;
 
 /// A small file system in memory; unmounted when dropped.
-struct Disk(TempDir);
+pub(crate) struct Disk(TempDir);
 
 impl Disk {
     /// `None`, with a word about it, where mounting is not permitted.
-    fn mount(megabytes: u64) -> Option<Self> {
+    pub(crate) fn mount(megabytes: u64) -> Option<Self> {
         let disk = Self(tempfile::tempdir().unwrap());
         let size = format!("size={megabytes}m");
         let mounted = mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], disk.path());
@@ -52,7 +52,7 @@ impl Disk {
         assert!(mount(&["-o", &size], self.path()), "a disk that was mounted can grow");
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

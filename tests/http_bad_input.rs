@@ -1,7 +1,11 @@
 //! Everything that a client can get wrong, on the wire: the status and the type of the problem, and
 //! that nothing has changed.
 
-use std::{io::Write, net::TcpStream, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -9,6 +13,9 @@ use tempfile::TempDir;
 use crate::client::{Answer, Client, Server};
 
 const ORDER: &str = r#"{"user": "ann", "lines": [{"sku": "tee", "quantity": 1}]}"#;
+
+/// A SKU with 65 bytes.
+const LONG: &str = "/v1/skus/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 /// Method, path, headers, body; status, type of the problem.
 type Row<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, Option<&'a [u8]>, u16, &'a str);
@@ -104,6 +111,10 @@ fn bodies_that_are_wrong_change_nothing() {
         (lines(r#"{"sku": "tee", "quantity": 1.5}"#).into(), 422, "invalid-body"),
         (lines(r#"{"sku": "tee", "quantity": -1}"#).into(), 422, "invalid-body"),
         (lines(r#"{"sku": "tee", "quantity": "1"}"#).into(), 422, "invalid-body"),
+        (lines(r#"{"sku": "tee", "quantity": 1, "quantity": 1}"#).into(), 422, "invalid-body"),
+        (lines(r#"{"sku": "tee", "quantity": 18446744073709551616}"#).into(), 422, "invalid-body"),
+        (lines(r#"{"sku": "tee", "quantity": 1e400}"#).into(), 400, "malformed-json"),
+        (lines(r#"{"sku": "tee", "quantity": NaN}"#).into(), 400, "malformed-json"),
         (lines(r#"{"sku": "tee", "quantity": 0}"#).into(), 422, "invalid-value"),
         (lines(r#"{"sku": "tee", "quantity": 1000001}"#).into(), 422, "invalid-value"),
         (lines(r#"{"sku": "t e", "quantity": 1}"#).into(), 422, "invalid-value"),
@@ -171,6 +182,22 @@ fn requests_that_are_wrong_change_nothing() {
             415,
             "unsupported-media-type",
         ),
+        (
+            "POST",
+            "/v1/orders",
+            vec![keyed[0], ("content-encoding", "gzip")],
+            body,
+            415,
+            "unsupported-media-type",
+        ),
+        (
+            "POST",
+            "/v1/orders",
+            vec![("idempotency-key", "\"new")],
+            body,
+            400,
+            "idempotency-key-invalid",
+        ),
         ("POST", "/v1/orders", vec![keyed[0], ("x-big", &big)], body, 431, "headers-too-large"),
         (
             "POST",
@@ -199,6 +226,11 @@ fn paths_and_methods_that_are_wrong_change_nothing() {
         ("GET", "/v1/skus/hat", 404, "unknown-sku"),
         ("GET", "/v1/skus/a%20b", 422, "invalid-value"),
         ("GET", "/v1/skus/a%ffb", 422, "invalid-value"),
+        ("GET", "/v1/skus/%00", 422, "invalid-value"),
+        ("GET", "/v1/skus/a%2Fb", 404, "unknown-sku"),
+        ("GET", LONG, 422, "invalid-value"),
+        ("GET", "/v1/users/ann/orders?cursor=%ff", 400, "invalid-cursor"),
+        ("GET", "/v1/users/ann/orders?limit=1&limit=2", 400, "invalid-parameter"),
         ("GET", "/v1/users/ann/orders?cursor=1", 400, "invalid-cursor"),
         ("GET", "/v1/users/ann/orders?limit=0", 422, "invalid-value"),
         ("GET", "/v1/users/ann/orders?limit=101", 422, "invalid-value"),
@@ -251,7 +283,7 @@ fn values_of_every_operation_are_checked() {
 #[test]
 fn whoever_is_slow_is_not_waited_for() {
     let case = Case::new();
-    let head = "POST /v1/orders HTTP/1.1\r\nhost: x\r\nidempotency-key: new\r\n\
+    let head = "POST /v1/orders HTTP/1.1\r\nhost: localhost\r\nidempotency-key: new\r\n\
                 content-type: application/json\r\ncontent-length: 100\r\n\r\n{\"user\":";
     let answer = case.client().exchange(head.as_bytes(), false).unwrap();
     answer.assert_problem(408, "body-timeout");
@@ -266,11 +298,70 @@ fn whoever_is_slow_is_not_waited_for() {
         let answer = case.client().exchange(garbage.as_bytes(), false);
         assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 400), "{garbage:?}");
     }
-    let chunked = "POST /v1/orders HTTP/1.1\r\nhost: x\r\nidempotency-key: new\r\n\
+    let chunked = "POST /v1/orders HTTP/1.1\r\nhost: localhost\r\nidempotency-key: new\r\n\
                    content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     let bytes = [chunked, &chunk, &chunk, &chunk, "0\r\n\r\n"].concat();
     let answer = case.client().exchange(bytes.as_bytes(), false).unwrap();
     answer.assert_problem(413, "body-too-large");
     case.assert_unchanged();
+}
+
+#[test]
+fn a_request_ends_where_it_says() {
+    let case = Case::new();
+    // A body that was refused unread is no request, and the one behind it is.
+    let body = "DELETE /v1/orders HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let head = |path: &str, more: &str| {
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{more}content-length: ")
+    };
+    for (path, status) in [("/nowhere", "404"), ("/v1/orders", "400")] {
+        let first = format!("{}{}\r\n\r\n{body}", head(path, ""), body.len());
+        let next = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let mut stream = TcpStream::connect(case.server.address).unwrap();
+        stream.write_all([&first, next].concat().as_bytes()).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        let statuses: Vec<_> =
+            answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, [status, "200"], "{answers}");
+    }
+    // Whoever asks first whether a body is welcome, is told that it is too large.
+    let ask = format!(
+        "{}999999\r\n\r\n",
+        head(
+            "/v1/orders",
+            "idempotency-key: new\r\n\
+        content-type: application/json\r\nexpect: 100-continue\r\n"
+        )
+    );
+    let mut client = case.client();
+    let mut answer = client.exchange(ask.as_bytes(), false).unwrap();
+    if answer.status == 100 {
+        answer = client.exchange(b"", false).unwrap();
+    }
+    answer.assert_problem(413, "body-too-large");
+    let old = format!("GET {} HTTP/1.0\r\n\r\n", case.order);
+    let answer = case.client().exchange(old.as_bytes(), false).unwrap();
+    assert_eq!(answer.expect(200), case.before[2]);
+    // Two lengths, or a length and chunks: nobody can say where these end.
+    for more in ["content-length: 5\r\n", "transfer-encoding: chunked\r\n"] {
+        let bytes = format!("{}0\r\n\r\n0\r\n\r\n", head("/v1/orders", more));
+        assert_eq!(case.client().exchange(bytes.as_bytes(), false).unwrap().status, 400, "{more}");
+    }
+    case.assert_unchanged();
+}
+
+#[test]
+fn a_cursor_gives_nothing_of_anybody_else() {
+    let case = Case::new();
+    let order: Value = serde_json::from_str(ORDER).unwrap();
+    case.client().post("/v1/orders", "second", &order).expect(201);
+    let page = case.client().get("/v1/users/ann/orders?limit=1").expect(200);
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let bobs = case.client().get(&format!("/v1/users/bob/orders?cursor={cursor}")).expect(200);
+    assert_eq!(bobs, json!({"orders": [], "next_cursor": null}));
+    let cut = &cursor[..cursor.len() - 1];
+    let cut = case.client().get(&format!("/v1/users/ann/orders?cursor={cut}"));
+    cut.assert_problem(400, "invalid-cursor");
 }

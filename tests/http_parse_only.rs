@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client, Server};
+use crate::{
+    client::{Answer, Client, Server, serve},
+    program::tidegate,
+};
 
 const PARSE_ONLY: &str = "/v1/orders:parse";
 
@@ -22,7 +25,9 @@ fn header_names(answer: &Answer) -> Vec<&String> {
 #[test]
 fn parsing_only_answers_like_placing_and_places_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start_and(&folder.path().join("data"), &["--parse-only-route"]);
+    let mut command = serve(tidegate(), &folder.path().join("data"), "");
+    command.arg("--parse-only-route");
+    let server = Server::of(command);
     let mut client: Client = server.client();
     client.put("/v1/skus/tee", &json!({"price_minor": 10})).expect(200);
     let stock = json!({"delta": 10, "reason": "delivery"});

@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::seed;
+
 /// What a run came to.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -20,7 +22,7 @@ pub(crate) struct Ran {
 /// The program, not started yet, with logs as a user has them who asks for none.
 pub(crate) fn tidegate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.env_remove("RUST_LOG");
+    command.env_remove("RUST_LOG").env_remove(seed::VARIABLE);
     command
 }
 

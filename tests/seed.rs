@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// The variable that fixes the seed.
-const VARIABLE: &str = "TIDEGATE_SEED";
+pub(crate) const VARIABLE: &str = "TIDEGATE_SEED";
 
 /// A stream of numbers that follows from its seed (splitmix64).
 pub(crate) struct Random(u64);

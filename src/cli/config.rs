@@ -1,10 +1,13 @@
 //! `tidegate config`: checks a configuration, prints the defaults, makes API keys. It serves
 //! nothing.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::{ConfigCommand, ServeArguments, Verdict};
-use crate::config::{Config, DEFAULTS, Flags, Role, sha256};
+use crate::{
+    config::{Config, DEFAULTS, Flags, Role, check_name, sha256},
+    http,
+};
 
 /// Runs the command.
 pub(super) fn run(command: ConfigCommand) -> anyhow::Result<Verdict> {
@@ -14,7 +17,13 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<Verdict> {
             for warning in &config.warnings {
                 eprintln!("tidegate: {warning}");
             }
-            println!("ok: would listen on {}", config.listen);
+            http::check_tls(&config).context("configuration: tls")?;
+            let scheme = if config.tls.is_some() { "https" } else { "http" };
+            let (listen, data) = (config.listen, config.data.display());
+            let keys = config.access.keys.len();
+            println!(
+                "ok: would listen on {scheme}://{listen}, with {keys} API keys, data in {data}"
+            );
         }
         ConfigCommand::Defaults => print!("{DEFAULTS}"),
         ConfigCommand::NewKey { name, role } => new_key(&name, role)?,
@@ -24,14 +33,14 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<Verdict> {
 
 /// Prints a new key, which is kept nowhere, and what to put into the configuration.
 fn new_key(name: &str, role: Role) -> anyhow::Result<()> {
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-        bail!("the name may have letters, digits, `-`, `_` and `.`");
-    }
+    check_name(name).context("the name")?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no random source: {error}"))?;
     let key = format!("tg_{}", hex(&secret));
     let role = role.name();
-    eprintln!("The key, shown this once; the server needs only what follows it:");
+    eprintln!(
+        "The key for clients, shown this once; then what goes into the server's configuration:"
+    );
     println!("{key}\n");
     println!("[[access.keys]]\nname = {name:?}\nrole = {role:?}");
     println!("sha256 = {:?}", hex(&sha256(key.as_bytes())));

@@ -57,15 +57,23 @@ enum Command {
     /// (an empty one stays as it is) and reason. A SKU that is new is defined. Each line is applied
     /// as a whole or, if it is bad, skipped, told on stderr and counted; then the exit code is 1.
     ///
+    /// The store must be closed: to move stock while a server runs, ask the server
+    /// (`POST /v1/skus/{sku}/stock`).
+    ///
     /// Run it again after an interruption and it goes on where it was. A file that was imported is
     /// known by its content and changes nothing a second time; give another --import-id to import
     /// it once more.
     ImportStock(ImportArguments),
     /// Serve a store over HTTP until SIGTERM or SIGINT.
     ///
-    /// Without API keys in the configuration it listens on this machine only. The store is opened
-    /// while it already listens; /readyz says when it is. The first signal lets it answer what is
-    /// in flight and close the store; a second one ends it at once, and the next start recovers.
+    /// Needs no argument: then it keeps its store in ./tidegate-data and listens on
+    /// http://127.0.0.1:8080, where /docs shows every operation. Without API keys in the
+    /// configuration it listens on this machine only. The store is opened while it already
+    /// listens; /readyz says when it is. The first signal lets it answer what is in flight and
+    /// close the store; a second one ends it at once, and the next start recovers.
+    ///
+    /// Flags go before the environment (TIDEGATE_DATA, TIDEGATE_LISTEN, ...), the environment
+    /// before the file, the file before the defaults.
     Serve {
         #[command(flatten)]
         with: ServeArguments,
@@ -79,16 +87,22 @@ enum Command {
     Config(ConfigCommand),
 }
 
+/// The store that commands work on which are not told of another; that of `config/defaults.toml`.
+const DATA: &str = "tidegate-data";
+
+/// Where it is said for all commands at once; it is also the server's variable for `data`.
+const DATA_VARIABLE: &str = "TIDEGATE_DATA";
+
 #[derive(Args)]
 struct ServeArguments {
     /// A TOML file; `tidegate config defaults` prints one with every setting.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The store's folder, created if absent.
-    #[arg(long)]
+    /// The store's folder, created if absent [default: tidegate-data].
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Address and port; port 0 is any free one.
-    #[arg(long)]
+    /// Address and port; port 0 is any free one [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
 }
 
@@ -111,7 +125,7 @@ enum ConfigCommand {
 #[derive(Args)]
 struct InspectArguments {
     /// The store's folder. It must not be open in another process.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR", env = DATA_VARIABLE, default_value = DATA)]
     data: PathBuf,
     /// Print one JSON object on stdout instead of the report.
     #[arg(long)]
@@ -123,7 +137,7 @@ struct ImportArguments {
     /// A CSV file, plain or gzipped.
     file: PathBuf,
     /// The store's folder, created if absent. It must not be open in another process.
-    #[arg(long, default_value = "tidegate-data")]
+    #[arg(long, value_name = "DIR", env = DATA_VARIABLE, default_value = DATA)]
     data: PathBuf,
     /// The name of this import. Default: a hash of the file's content.
     #[arg(long)]
@@ -169,7 +183,7 @@ struct ReplayArguments {
 #[derive(Args)]
 struct AuditArguments {
     /// The store's folder. It must not be open in another process.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR", env = DATA_VARIABLE, default_value = DATA)]
     data: PathBuf,
     /// Print one JSON object on stdout instead of the report.
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! `tidegate serve`: reads the configuration, serves while the store opens, and ends in order when
 //! asked to. What is served is in `http`.
 
+use std::io::Write;
+
 use anyhow::Context;
 use tidegate::Tidegate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,13 +25,14 @@ pub(super) async fn run(
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::listen()?;
-    let (builder, keys) = (config.builder()?, config.access.keys.len());
+    let (builder, keys) = (config.builder(), config.access.keys.len());
+    let data = config.data.display().to_string();
     let server = Server::start(config, parse_only_route)?;
     let url = server.url();
     if keys == 0 {
         tracing::warn!(
-            "no API key is configured: serving this machine only, and everybody on it; \
-             see `tidegate config new-key`"
+            "no API key is configured: serving this machine only, and everybody on it; to be \
+             reached from elsewhere, see `tidegate config new-key`"
         );
     }
     let gate = tokio::select! {
@@ -46,9 +49,10 @@ pub(super) async fn run(
         }
     };
     server.open(gate.clone());
-    // For whoever started it: from here on requests are answered.
-    println!("listening on {url}");
-    tracing::info!(url, keys, "serving");
+    // For whoever started it: from here on requests are answered. Nobody need read it.
+    let told = format!("listening on {url}\n  store in {data}, documentation at {url}/docs\n");
+    let _ = std::io::stdout().write_all(told.as_bytes());
+    tracing::info!(url, data, keys, "serving");
     signals.next().await;
     tracing::info!("ending: answering what is in flight, then closing the store");
     tokio::select! {

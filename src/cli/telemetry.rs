@@ -15,6 +15,9 @@ pub(crate) fn start(filter: &str, json: bool) {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // Where a line can't be written, saying so there would panic: a full disk or a closed pipe
+        // must end no thread.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = if json { logs.json().flatten_event(true).try_init() } else { logs.try_init() };
     if let Err(error) = started {

@@ -90,10 +90,7 @@ impl AccessRules {
 
 impl ApiKey {
     fn check(typed: &typed::Key, denied: bool) -> anyhow::Result<Self> {
-        let visible = typed.name.bytes().all(|byte| byte.is_ascii_graphic());
-        if !visible || !(1..=64).contains(&typed.name.len()) {
-            bail!("name: must be 1 to 64 visible ASCII characters");
-        }
+        check_name(&typed.name).context("name")?;
         let expires_at = typed.expires_at.as_ref().map(|text| {
             OffsetDateTime::parse(text, &Rfc3339).with_context(|| {
                 format!("expires_at: {text:?} is no time such as 2030-01-01T00:00:00Z")
@@ -108,6 +105,16 @@ impl ApiKey {
             denied,
         })
     }
+}
+
+/// A name goes into logs, and keeps idempotency keys apart.
+pub(crate) fn check_name(name: &str) -> anyhow::Result<()> {
+    let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
+    anyhow::ensure!(
+        visible && (1..=64).contains(&name.len()),
+        "must be 1 to 64 visible ASCII characters"
+    );
+    Ok(())
 }
 
 /// The hash that stands for a key. Keys are 256 random bits, so nothing slower is needed.

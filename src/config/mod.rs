@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use access::{AccessRules, ApiKey, Role, sha256};
+pub(crate) use access::{AccessRules, ApiKey, Role, check_name, sha256};
 use anyhow::{Context, bail};
 use tidegate::{Builder, Tidegate, bounds};
 pub(crate) use typed::DEFAULTS;
@@ -128,7 +128,9 @@ impl Config {
     ) -> anyhow::Result<Self> {
         let mut warnings = Vec::new();
         let typed = typed::read(file, environment, flags, &mut warnings)?;
-        Self::check(typed, warnings)
+        let config = Self::check(typed, warnings)?;
+        // A flag's path need not be UTF-8, and then its text is another one.
+        Ok(Self { data: flags.data.clone().unwrap_or(config.data), ..config })
     }
 
     fn check(typed: Typed, warnings: Vec<String>) -> anyhow::Result<Self> {
@@ -139,22 +141,13 @@ impl Config {
         if access.keys.is_empty() && !listen.ip().is_loopback() {
             bail!(
                 "listen: {listen} can be reached from other machines, and no API key is \
-                 configured; add one under access.keys, or listen on 127.0.0.1"
+                 configured; make one with `tidegate config new-key` and put it under \
+                 access.keys, or listen on 127.0.0.1"
             );
         }
-        let limits = limits(&typed.limits)?;
-        let ms = Duration::from_millis;
-        // The parser's clock ticks twice a second, so less would end requests that are not slow.
-        const HEAD_READ_MS_MIN: u64 = 1_000;
-        let head_read_ms_max = typed.timeouts.head_read_ms_max;
-        let head_read_ms_max =
-            range("timeouts.head_read_ms_max", head_read_ms_max, HEAD_READ_MS_MIN, u64::MAX)?;
-        let timeouts = Timeouts {
-            head_read: ms(head_read_ms_max),
-            body_read: ms(positive("timeouts.body_read_ms_max", typed.timeouts.body_read_ms_max)?),
-            idle: Duration::from_secs(typed.timeouts.idle_seconds_max),
-            drain: Duration::from_secs(typed.timeouts.drain_seconds_max),
-        };
+        if typed.data.as_os_str().is_empty() {
+            bail!("data: must name a folder");
+        }
         let r = &typed.rates;
         let rates = Rates {
             per_address: rate("per_address", r.per_address_per_second, r.per_address_burst)?,
@@ -165,10 +158,10 @@ impl Config {
             listen,
             log: log(typed.log)?,
             store: store(&typed.store)?,
-            workers: typed.http.workers,
-            limits,
+            workers: number("http.workers", typed.http.workers, 0, 1_024)?,
+            limits: limits(&typed.limits)?,
             events: events(&typed.events)?,
-            timeouts,
+            timeouts: timeouts(&typed.timeouts)?,
             rates,
             access,
             tls: tls(typed.tls)?,
@@ -177,10 +170,7 @@ impl Config {
     }
 
     /// The store, not opened yet.
-    pub(crate) fn builder(&self) -> anyhow::Result<Builder> {
-        if self.data.as_os_str().is_empty() {
-            bail!("no folder for the store: give --data DIR, or set `data` in the configuration");
-        }
+    pub(crate) fn builder(&self) -> Builder {
         let Store { order_shards, stock_shards, in_flight_max, idempotency_retention_ms } =
             self.store;
         let mut builder = Tidegate::builder(&self.data)
@@ -193,7 +183,7 @@ impl Config {
         if let Some(shards) = stock_shards {
             builder = builder.stock_shards(shards);
         }
-        Ok(builder)
+        builder
     }
 }
 
@@ -207,20 +197,37 @@ fn log(typed: typed::Log) -> anyhow::Result<Log> {
         "json" => true,
         other => bail!("log.format: must be \"text\" or \"json\"; got {other:?}"),
     };
+    check_level(&typed.level)?;
     Ok(Log { json, filter: typed.level, requests: typed.requests })
+}
+
+/// What a filter makes of a typing error is a filter that lets nothing through.
+fn check_level(filter: &str) -> anyhow::Result<()> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for part in filter.split(',').filter(|part| !part.contains(['=', '[', '{', '"'])) {
+        if !LEVELS.contains(&part.trim().to_lowercase().as_str()) {
+            bail!("log.level: {part:?} is none of {}", LEVELS.join(", "));
+        }
+    }
+    let parsed = tracing_subscriber::EnvFilter::try_new(filter);
+    parsed.map(drop).with_context(|| format!("log.level: {filter:?}"))
 }
 
 fn store(typed: &typed::Store) -> anyhow::Result<Store> {
     const HOUR_MS: u64 = 60 * 60 * 1_000;
     const HOURS_MIN: u64 = bounds::IDEMPOTENCY_RETENTION_MS_MIN / HOUR_MS;
+    const HOURS_MAX: u64 = 100 * 365 * 24;
+    const SHARDS_MAX: u64 = 1_024;
     let hours = typed.idempotency_retention_hours;
-    let hours = range("store.idempotency_retention_hours", hours, HOURS_MIN, 100 * 365 * 24)?;
-    let in_flight_max = positive("store.in_flight_max", typed.in_flight_max as u64)? as usize;
-    let shards = |shards: u16| (shards > 0).then_some(shards);
+    let hours: u64 = number("store.idempotency_retention_hours", hours, HOURS_MIN, HOURS_MAX)?;
+    let shards = |name: &str, given| {
+        let shards: u16 = number(&format!("store.{name}"), given, 0, SHARDS_MAX)?;
+        anyhow::Ok((shards > 0).then_some(shards))
+    };
     Ok(Store {
-        order_shards: shards(typed.order_shards),
-        stock_shards: shards(typed.stock_shards),
-        in_flight_max,
+        order_shards: shards("order_shards", typed.order_shards)?,
+        stock_shards: shards("stock_shards", typed.stock_shards)?,
+        in_flight_max: number("store.in_flight_max", typed.in_flight_max, 1, 10_000_000)?,
         idempotency_retention_ms: hours * HOUR_MS,
     })
 }
@@ -229,35 +236,49 @@ fn limits(typed: &typed::Limits) -> anyhow::Result<Limits> {
     /// What the HTTP parser takes at most.
     const HEAD_BYTES_MAX: u64 = 65_536;
     let lines_max = bounds::LINES_MAX as u64;
-    let number = |name: &str, given: usize, min, max| {
-        range(&format!("limits.{name}"), given as u64, min, max).map(|it| it as usize)
-    };
+    let limit = |name: &str, given, min, max| number(&format!("limits.{name}"), given, min, max);
     Ok(Limits {
-        body_bytes_max: number("body_bytes_max", typed.body_bytes_max, 1_024, 1 << 28)?,
-        header_bytes_max: number("header_bytes_max", typed.header_bytes_max, 512, HEAD_BYTES_MAX)?,
-        order_lines_max: number("order_lines_max", typed.order_lines_max, 1, lines_max)?,
-        batch_orders_max: number("batch_orders_max", typed.batch_orders_max, 1, 1_000)?,
-        connections_max: number("connections_max", typed.connections_max, 1, 10_000_000)?,
+        body_bytes_max: limit("body_bytes_max", typed.body_bytes_max, 1_024, 1 << 28)?,
+        header_bytes_max: limit("header_bytes_max", typed.header_bytes_max, 512, HEAD_BYTES_MAX)?,
+        order_lines_max: limit("order_lines_max", typed.order_lines_max, 1, lines_max)?,
+        batch_orders_max: limit("batch_orders_max", typed.batch_orders_max, 1, 1_000)?,
+        connections_max: limit("connections_max", typed.connections_max, 1, 10_000_000)?,
     })
 }
 
 fn events(typed: &typed::Events) -> anyhow::Result<Events> {
-    let &typed::Events { streams_max, heartbeat_seconds, retained_bytes } = typed;
-    const STREAMS_MAX: u64 = 10_000_000;
-    let heartbeat_seconds = range("events.heartbeat_seconds", heartbeat_seconds, 1, 3_600)?;
+    let heartbeat_seconds = number("events.heartbeat_seconds", typed.heartbeat_seconds, 1, 3_600)?;
     Ok(Events {
-        streams_max: range("events.streams_max", streams_max as u64, 1, STREAMS_MAX)? as usize,
+        streams_max: number("events.streams_max", typed.streams_max, 1, 10_000_000)?,
         heartbeat: Duration::from_secs(heartbeat_seconds),
-        retained_bytes,
+        retained_bytes: number("events.retained_bytes", typed.retained_bytes, 0, i64::MAX as u64)?,
     })
 }
 
-fn rate(name: &str, per_second: u32, burst: u32) -> anyhow::Result<Option<Rate>> {
-    if per_second == 0 {
-        return Ok(None);
-    }
-    positive(&format!("rates.{name}_burst"), burst.into())?;
-    Ok(Some(Rate { per_second, burst }))
+fn timeouts(typed: &typed::Timeouts) -> anyhow::Result<Timeouts> {
+    const DAY_SECONDS: u64 = 24 * 60 * 60;
+    // The parser's clock ticks twice a second, so less would end requests that are not slow.
+    const HEAD_READ_MS_MIN: u64 = 1_000;
+    let time = |name: &str, given, min, max| -> anyhow::Result<u64> {
+        number(&format!("timeouts.{name}"), given, min, max)
+    };
+    let ms = |name: &str, given, min| {
+        time(name, given, min, DAY_SECONDS * 1_000).map(Duration::from_millis)
+    };
+    let seconds = |name: &str, given| time(name, given, 0, DAY_SECONDS).map(Duration::from_secs);
+    Ok(Timeouts {
+        head_read: ms("head_read_ms_max", typed.head_read_ms_max, HEAD_READ_MS_MIN)?,
+        body_read: ms("body_read_ms_max", typed.body_read_ms_max, 1)?,
+        idle: seconds("idle_seconds_max", typed.idle_seconds_max)?,
+        drain: seconds("drain_seconds_max", typed.drain_seconds_max)?,
+    })
+}
+
+fn rate(name: &str, per_second: i64, burst: i64) -> anyhow::Result<Option<Rate>> {
+    const MOST: u64 = 1_000_000;
+    let per_second = number(&format!("rates.{name}_per_second"), per_second, 0, MOST)?;
+    let burst = number(&format!("rates.{name}_burst"), burst, 1, MOST)?;
+    Ok((per_second > 0).then_some(Rate { per_second, burst }))
 }
 
 fn tls(typed: typed::Tls) -> anyhow::Result<Option<Tls>> {
@@ -269,16 +290,11 @@ fn tls(typed: typed::Tls) -> anyhow::Result<Option<Tls>> {
     }
 }
 
-fn positive(name: &str, given: u64) -> anyhow::Result<u64> {
-    range(name, given, 1, u64::MAX)
-}
-
-fn range(name: &str, given: u64, min: u64, max: u64) -> anyhow::Result<u64> {
-    if (min..=max).contains(&given) {
-        return Ok(given);
-    }
-    let most = if max == u64::MAX { String::new() } else { format!(" and at most {max}") };
-    bail!("{name}: must be at least {min}{most}; got {given}")
+/// A number within its bounds.
+fn number<T: TryFrom<u64>>(name: &str, given: i64, min: u64, max: u64) -> anyhow::Result<T> {
+    let within = u64::try_from(given).ok().filter(|number| (min..=max).contains(number));
+    let number = within.and_then(|number| T::try_from(number).ok());
+    number.with_context(|| format!("{name}: must be {min} to {max}; got {given}"))
 }
 
 #[cfg(test)]
@@ -315,7 +331,7 @@ mod tests {
         for (text, parts) in [
             ("lisen = '1'", vec!["unknown", "`lisen`", "`listen`"]),
             ("[limits]\nbody_byte_max = 1", vec!["limits.body_byte_max", "body_bytes_max"]),
-            ("[limits]\nbody_bytes_max = 1", vec!["limits.body_bytes_max", "at least 1024"]),
+            ("[limits]\nbody_bytes_max = 1", vec!["limits.body_bytes_max", "must be 1024"]),
             ("[limits]\nbody_bytes_max = 'x'", vec!["body_bytes_max"]),
             ("listen = 'here'", vec!["listen", "here"]),
             ("listen = '0.0.0.0:80'", vec!["0.0.0.0:80", "no API key"]),
@@ -330,9 +346,21 @@ mod tests {
                 "[events]\nheartbeat_second = 1",
                 vec!["events.heartbeat_second", "heartbeat_seconds"],
             ),
-            ("[events]\nheartbeat_seconds = 0", vec!["events.heartbeat_seconds", "at least 1"]),
-            ("[events]\nstreams_max = 0", vec!["events.streams_max", "at least 1"]),
+            ("[events]\nheartbeat_seconds = 0", vec!["events.heartbeat_seconds", "must be 1"]),
+            ("[events]\nstreams_max = 0", vec!["events.streams_max", "must be 1"]),
             ("[store]\nidempotency_retention_hours = 1", vec!["retention_hours", "24"]),
+            ("[store]\nstock_shards = -1", vec!["store.stock_shards: must be 0 to 1024", "-1"]),
+            ("[http]\nworkers = 100000", vec!["http.workers", "1024"]),
+            ("[timeouts]\nidle_seconds_max = 9223372036854775807", vec!["idle_seconds", "86400"]),
+            ("[timeouts]\nbody_read_ms_max = 9223372036854775807", vec!["body_read", "86400000"]),
+            ("[timeouts]\nhead_read_ms_max = 999", vec!["head_read_ms_max", "1000"]),
+            ("[limits]\nconnections_max = 0", vec!["limits.connections_max", "must be 1"]),
+            ("[rates]\nper_key_per_second = 1\nper_key_burst = 0", vec!["per_key_burst"]),
+            ("[log]\nlevel = 'loud'", vec!["log.level", "loud", "trace"]),
+            ("[log]\nlevel = 'a=b=c'", vec!["log.level", "a=b=c"]),
+            ("data = ''", vec!["data"]),
+            ("[[access.keys]]\nname = 'a'\nrole = 'read'", vec!["access.keys", "`sha256`"]),
+            ("[access]\nkeys = ['tg_1']", vec!["access.keys", "table"]),
         ] {
             let error = refused(text, &[]);
             for part in parts {
@@ -345,6 +373,12 @@ mod tests {
     fn names_in_the_environment_are_checked_where_they_are_surely_meant() {
         let error = refused("", &[("TIDEGATE_LIMITS__BODY_BYTE_MAX", "1")]);
         assert!(error.contains("TIDEGATE_LIMITS__BODY_BYTES_MAX"), "{error}");
+        let error = refused("", &[("TIDEGATE_DAAT", "1")]);
+        assert!(error.contains("`TIDEGATE_DAAT`; did you mean `TIDEGATE_DATA`?"), "{error}");
+        // What is put there by mistake may be a secret.
+        let error = refused("", &[("TIDEGATE_ACCESS__KEYS", "tg_secret")]);
+        assert!(error.contains("must be an array") && !error.contains("tg_secret"), "{error}");
+        assert!(load("", &[("TIDEGATE_KEY", "tg_secret")]).unwrap().warnings.is_empty());
         // Kubernetes sets such for a service of this name.
         let config = load("", &[("TIDEGATE_SERVICE_HOST", "10.0.0.1")]).unwrap();
         assert!(config.warnings[0].contains("TIDEGATE_SERVICE_HOST"), "{:?}", config.warnings);

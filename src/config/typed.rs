@@ -3,7 +3,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -20,6 +20,16 @@ const SECTION: &str = "__";
 
 /// Names in a table of `access.keys`.
 const KEY_NAMES: [&str; 5] = ["name", "role", "sha256", "expires_at", "allow"];
+
+/// Those that can't be left out.
+const KEY_NAMES_NEEDED: [&str; 3] = ["name", "role", "sha256"];
+
+/// The variable that clients take their API key from, as `examples/client.py` does.
+const OF_CLIENTS: &str = "KEY";
+
+/// Words in variables that orchestrators set for a service of our name: `TIDEGATE_SERVICE_HOST`,
+/// `TIDEGATE_HTTP_PORT_8080_TCP`. None of the settings has one.
+const OF_ORCHESTRATORS: [&str; 2] = ["PORT", "SERVICE"];
 
 #[derive(Deserialize)]
 pub(super) struct Typed {
@@ -45,47 +55,47 @@ pub(super) struct Log {
 
 #[derive(Deserialize)]
 pub(super) struct Store {
-    pub(super) order_shards: u16,
-    pub(super) stock_shards: u16,
-    pub(super) in_flight_max: usize,
-    pub(super) idempotency_retention_hours: u64,
+    pub(super) order_shards: i64,
+    pub(super) stock_shards: i64,
+    pub(super) in_flight_max: i64,
+    pub(super) idempotency_retention_hours: i64,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Http {
-    pub(super) workers: usize,
+    pub(super) workers: i64,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Limits {
-    pub(super) body_bytes_max: usize,
-    pub(super) header_bytes_max: usize,
-    pub(super) order_lines_max: usize,
-    pub(super) batch_orders_max: usize,
-    pub(super) connections_max: usize,
+    pub(super) body_bytes_max: i64,
+    pub(super) header_bytes_max: i64,
+    pub(super) order_lines_max: i64,
+    pub(super) batch_orders_max: i64,
+    pub(super) connections_max: i64,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Events {
-    pub(super) streams_max: usize,
-    pub(super) heartbeat_seconds: u64,
-    pub(super) retained_bytes: u64,
+    pub(super) streams_max: i64,
+    pub(super) heartbeat_seconds: i64,
+    pub(super) retained_bytes: i64,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Timeouts {
-    pub(super) head_read_ms_max: u64,
-    pub(super) body_read_ms_max: u64,
-    pub(super) idle_seconds_max: u64,
-    pub(super) drain_seconds_max: u64,
+    pub(super) head_read_ms_max: i64,
+    pub(super) body_read_ms_max: i64,
+    pub(super) idle_seconds_max: i64,
+    pub(super) drain_seconds_max: i64,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Rates {
-    pub(super) per_address_per_second: u32,
-    pub(super) per_address_burst: u32,
-    pub(super) per_key_per_second: u32,
-    pub(super) per_key_burst: u32,
+    pub(super) per_address_per_second: i64,
+    pub(super) per_address_burst: i64,
+    pub(super) per_key_per_second: i64,
+    pub(super) per_key_burst: i64,
 }
 
 #[derive(Deserialize)]
@@ -126,8 +136,8 @@ pub(super) fn read(
         lay(&mut settings, typed, &names, "").with_context(|| name.to_owned())?;
     }
     for (variable, value) in environment {
-        let (Some(variable), Some(value)) = (variable.to_str(), value.to_str()) else { continue };
-        if let Some(name) = variable.strip_prefix(PREFIX) {
+        if let Some(name) = variable.to_str().and_then(|name| name.strip_prefix(PREFIX)) {
+            let value = value.to_str().with_context(|| format!("{PREFIX}{name}: is not UTF-8"))?;
             set(&mut settings, name, value, warnings)?;
         }
     }
@@ -137,7 +147,10 @@ pub(super) fn read(
     if let Some(listen) = &flags.listen {
         settings.insert("listen".to_owned(), Value::String(listen.clone()));
     }
-    settings.try_into().context("a setting has the wrong type")
+    settings.try_into().map_err(|error: toml::de::Error| {
+        let text = error.to_string();
+        anyhow!("a setting has the wrong type: {}", text.trim().replace('\n', " "))
+    })
 }
 
 /// Puts `typed` over `settings`; every name must be among `names`.
@@ -158,7 +171,8 @@ fn lay(settings: &mut Table, typed: Table, names: &Table, section: &str) -> anyh
                 settings.insert(name, value);
             }
             (_, value, known) => {
-                bail!("{full}: must be a {}; got {}", known.type_str(), value);
+                // The value itself may be an API key in the wrong place.
+                bail!("{full}: must be {}, not {}", kind(known), kind(&value));
             }
         }
     }
@@ -167,13 +181,22 @@ fn lay(settings: &mut Table, typed: Table, names: &Table, section: &str) -> anyh
 
 fn check_keys(value: &Value) -> anyhow::Result<()> {
     for key in value.as_array().into_iter().flatten() {
-        for name in key.as_table().into_iter().flat_map(Table::keys) {
-            if !KEY_NAMES.contains(&name.as_str()) {
-                bail!("unknown setting `access.keys.{name}`{}", nearest(name, KEY_NAMES));
-            }
+        let Some(key) = key.as_table() else { bail!("access.keys: each must be a table") };
+        if let Some(name) = key.keys().find(|name| !KEY_NAMES.contains(&name.as_str())) {
+            bail!("unknown setting `access.keys.{name}`{}", nearest(name, KEY_NAMES));
+        }
+        if let Some(name) = KEY_NAMES_NEEDED.iter().find(|name| !key.contains_key(**name)) {
+            bail!("access.keys: a key has no `{name}`");
         }
     }
     Ok(())
+}
+
+/// What kind of value it is, in words.
+fn kind(value: &Value) -> String {
+    let name = value.type_str();
+    let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {name}")
 }
 
 /// Sets what the variable with this name, after the prefix, says.
@@ -196,11 +219,14 @@ fn set(
     let Some(known) = known else {
         let variables = variables(settings);
         let hint = nearest(&format!("{PREFIX}{name}"), variables.iter().map(String::as_str));
-        if section.is_some() {
+        if name == OF_CLIENTS {
+            return Ok(());
+        }
+        if section.is_some() || !name.split('_').any(|word| OF_ORCHESTRATORS.contains(&word)) {
             bail!("unknown variable `{PREFIX}{name}`{hint}");
         }
-        // May be somebody else's: orchestrators name variables after services.
-        warnings.push(format!("the variable `{PREFIX}{name}` is not a setting{hint}"));
+        warnings
+            .push(format!("the variable `{PREFIX}{name}` is not a setting; it changes nothing"));
         return Ok(());
     };
     if known.is_str() {
@@ -209,9 +235,11 @@ fn set(
     }
     let parsed = format!("it = {value}").parse::<Table>().ok();
     let parsed = parsed.and_then(|mut table| table.remove("it"));
-    *known = parsed.filter(|parsed| parsed.same_type(known)).with_context(|| {
-        format!("{PREFIX}{name}: must be a {}; got {value:?}", known.type_str())
-    })?;
+    let parsed = parsed.filter(|parsed| parsed.same_type(known));
+    *known = parsed.with_context(|| format!("{PREFIX}{name}: must be {}", kind(known)))?;
+    if lower == "access__keys" {
+        check_keys(known).with_context(|| format!("{PREFIX}{name}"))?;
+    }
     Ok(())
 }
 

@@ -10,7 +10,13 @@ use std::{
     },
 };
 
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::{
+    dev::RequestHead,
+    http::{
+        header::{self, HeaderMap},
+        uri::Authority,
+    },
+};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -28,6 +34,9 @@ const FORGET_EVERY: u32 = 65_536;
 
 /// The longest key that is looked at.
 const KEY_BYTES_MAX: usize = 512;
+
+/// What proxies add to requests of others.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
 
 /// Rates by name or by address.
 type Limiter<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock>;
@@ -113,13 +122,14 @@ impl Access {
     /// Who asks, by the key in the headers.
     pub(crate) fn identify(
         &self,
-        headers: &HeaderMap,
+        head: &RequestHead,
         address: IpAddr,
     ) -> Result<Identity, Problem> {
         if self.rules.keys.is_empty() {
+            check_local(head)?;
             return Ok(Identity { name: Arc::from(""), role: Role::Admin, expires_at: None });
         }
-        let key = bearer(headers)?;
+        let key = bearer(&head.headers)?;
         let known = self.find(key).ok_or_else(|| {
             Problem::new(ProblemType::Unauthorized, "the API key is not one of this server's")
         })?;
@@ -146,6 +156,39 @@ impl Access {
         }
         found
     }
+}
+
+/// Without keys everybody on this machine may do everything. That is not meant for whoever gets
+/// there through a proxy, nor for pages of other sites in a browser, be it that they ask for
+/// themselves or that their own name suddenly leads to this machine.
+fn check_local(head: &RequestHead) -> Result<(), Problem> {
+    let refused = |what: String| {
+        let detail = format!("{what}; without API keys only this machine is served");
+        Err(Problem::new(ProblemType::Unauthorized, detail))
+    };
+    if let Some(name) = FORWARDED.iter().find(|name| head.headers.contains_key(**name)) {
+        return refused(format!("the request was forwarded: it has the header `{name}`"));
+    }
+    let text = |name| head.headers.get(name).map(|it| it.to_str().unwrap_or("?"));
+    let host = head.uri.authority().map(Authority::as_str).or_else(|| text(header::HOST));
+    if let Some(host) = host.filter(|host| !is_this_machine(host)) {
+        return refused(format!("the request is for {host:?}"));
+    }
+    let authority = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_owned());
+    if let Some(origin) = text(header::ORIGIN)
+        && authority(origin).as_deref() != host
+    {
+        return refused(format!("the request is of a page of {origin:?}"));
+    }
+    Ok(())
+}
+
+/// Whether a name with a port is one of this machine wherever it is looked up.
+fn is_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {

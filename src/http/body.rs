@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
-    http::header,
+    http::header::{self, HeaderValue},
     web::{Bytes, BytesMut, Data},
 };
 use futures_util::{StreamExt, future::LocalBoxFuture};
@@ -87,6 +87,11 @@ impl Bounds {
 fn check_type(request: &HttpRequest) -> Result<(), Problem> {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
     let essence = value.and_then(|it| it.split(';').next()).unwrap_or("").trim();
+    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if request.headers().get_all(header::CONTENT_ENCODING).any(|value| !plain(value)) {
+        let detail = "a body must not be compressed";
+        return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
+    }
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }

@@ -29,8 +29,9 @@ const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
 /// Where a client says which trace the request belongs to (W3C Trace Context).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Rates and keys count for these only.
-const COUNTED: &str = "/v1/";
+/// Asked by machines that watch the server; everything else counts for the rates. (Not the other
+/// way round: `/%761/orders` is a path under `/v1` too.)
+const UNCOUNTED: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The middleware.
 pub(super) async fn guard<B: MessageBody>(
@@ -88,11 +89,11 @@ fn check(
         let detail = format!("path and headers may have {max} bytes together");
         return Err(Problem::new(ProblemType::HeadersTooLarge, detail));
     }
-    if !request.path().starts_with(COUNTED) {
-        return Ok(access.identify(request.headers(), address));
+    if UNCOUNTED.contains(&request.path()) {
+        return Ok(access.identify(request.head(), address));
     }
     access.count_address(address)?;
-    let identity = access.identify(request.headers(), address);
+    let identity = access.identify(request.head(), address);
     if let Ok(identity) = &identity {
         access.count_key(identity)?;
     }
@@ -125,12 +126,21 @@ fn log<B>(
 /// The client's trace, or a new one.
 fn trace_id(headers: &HeaderMap) -> String {
     let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    // version "-" trace id "-" parent id "-" flags
-    let given = given.and_then(|text| text.split('-').nth(1));
-    let hex = |text: &&str| {
-        text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    given.and_then(of_traceparent).map_or_else(new_trace_id, str::to_owned)
+}
+
+/// The trace id of `version-traceid-parentid-flags`, if all of it is as it must be. Later versions
+/// may have more.
+fn of_traceparent(text: &str) -> Option<&str> {
+    let mut parts = text.split('-');
+    let mut hex = |digits: usize| {
+        let lower = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        parts.next().filter(|part| part.len() == digits && part.bytes().all(lower))
     };
-    given.filter(hex).map_or_else(new_trace_id, str::to_owned)
+    let (version, trace_id, parent_id, _flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);
+    let known = version != "ff" && (version != "00" || parts.next().is_none());
+    let zero = |id: &str| id.bytes().all(|b| b == b'0');
+    (known && !zero(trace_id) && !zero(parent_id)).then_some(trace_id)
 }
 
 thread_local! {
@@ -150,4 +160,31 @@ fn new_trace_id() -> String {
     // Spread, so that neighbours differ in more than the last digit.
     let spread = low.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("{high:016x}{spread:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_taken_over_if_it_is_one() {
+        const ID: &str = "0af7651916cd43dd8448eb211c80319c";
+        let of = |before: &str, after: &str| format!("{before}{ID}{after}");
+        let parent = "-b7ad6b7169203331-01";
+        for good in [of("00-", parent), of("cc-", &format!("{parent}-more"))] {
+            assert_eq!(of_traceparent(&good), Some(ID), "{good}");
+        }
+        for bad in [
+            of("", ""),
+            of("00-", ""),
+            of("ff-", parent),
+            of("0-", parent),
+            of("00-", "-b7ad6b7169203331"),
+            of("00-", &format!("{parent}-more")),
+            of("00-", parent).to_uppercase(),
+            of("00-", parent).replace(ID, &"0".repeat(32)),
+        ] {
+            assert_eq!(of_traceparent(&bad), None, "{bad}");
+        }
+    }
 }

@@ -35,12 +35,27 @@ impl FromRequest for IdempotencyKey {
             (Some(_), Some(_)) => {
                 Err(Problem::new(ProblemType::KeyInvalid, "there is more than one Idempotency-Key"))
             }
-            (Some(key), None) => key.to_str().map(|key| Self(key.to_owned())).map_err(|_| {
-                let detail = "the key must be 1 to 255 visible ASCII characters";
+            (Some(key), None) => key.to_str().ok().and_then(unquoted).map(Self).ok_or_else(|| {
+                let detail = "the key must be 1 to 255 visible ASCII characters, as they are \
+                                  or as a string in quotes";
                 Problem::new(ProblemType::KeyInvalid, detail)
             }),
         };
         ready(key)
+    }
+}
+
+/// A key as it is, or as the IETF's draft has it: a string of a structured field (RFC 9651). Both
+/// are the same key.
+fn unquoted(text: &str) -> Option<String> {
+    let Some(quoted) = text.strip_prefix('"') else { return Some(text.to_owned()) };
+    let (mut key, mut rest) = (String::new(), quoted.chars());
+    loop {
+        match rest.next()? {
+            '"' => return rest.next().is_none().then_some(key),
+            '\\' => key.push(rest.next().filter(|it| matches!(it, '"' | '\\'))?),
+            it => key.push(it),
+        }
     }
 }
 
@@ -157,6 +172,22 @@ pub(crate) fn read_cursor(text: &str) -> Result<UserCursor, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_the_same_with_quotes_and_without() {
+        for (text, key) in [
+            ("a", "a"),
+            (r#""a""#, "a"),
+            (r#"a"b""#, r#"a"b""#),
+            (r#""a\"b\\""#, r#"a"b\"#),
+            (r#""""#, ""),
+        ] {
+            assert_eq!(unquoted(text).as_deref(), Some(key), "{text}");
+        }
+        for text in [r#"""#, r#""a"#, r#""a"b"#, r#""a";x=1"#, r#""a\b""#, r#""a\"#] {
+            assert_eq!(unquoted(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn cursors_read_back_and_nothing_else_does() {

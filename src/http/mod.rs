@@ -20,3 +20,4 @@ mod tls;
 mod wire;
 
 pub(crate) use server::Server;
+pub(crate) use tls::check as check_tls;

@@ -41,13 +41,16 @@ impl Server {
         let access = Access::new(access, &rates);
         let service = Service::new(limits.clone(), &events, timeouts.clone(), access, log.requests);
         let service = Data::new(service);
-        let listener =
-            TcpListener::bind(listen).with_context(|| format!("can't listen on {listen}"))?;
+        let listener = TcpListener::bind(listen).with_context(|| {
+            format!("can't listen on {listen}; choose another address with --listen")
+        })?;
         let address = listener.local_addr()?;
         let workers = match workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
+        // Each worker counts by itself; together they must not take more.
+        let workers = workers.min(limits.connections_max);
         let shared = service.clone();
         let server = HttpServer::new(move || {
             let (guarded, counts) = (shared.clone(), shared.figures.of_a_worker());
@@ -59,7 +62,7 @@ impl Server {
         })
         .workers(workers)
         .backlog(BACKLOG)
-        .max_connections(limits.connections_max.div_ceil(workers))
+        .max_connections(limits.connections_max / workers)
         .client_request_timeout(timeouts.head_read)
         .keep_alive(timeouts.idle)
         .shutdown_timeout(timeouts.drain.as_secs())

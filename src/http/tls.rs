@@ -10,7 +10,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::config::Tls;
+use crate::config::{Config, Tls};
+
+/// Whether the server could use what is configured.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    config.tls.as_ref().map_or(Ok(()), |tls| load(tls).map(drop))
+}
 
 /// What the listener needs. TLS 1.2 and 1.3, with the library's choice of ciphers.
 pub(super) fn load(tls: &Tls) -> anyhow::Result<ServerConfig> {
@@ -22,12 +27,15 @@ pub(super) fn load(tls: &Tls) -> anyhow::Result<ServerConfig> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(certificates, key)
-        .context("the certificate does not go with the private key")?;
+        .with_context(|| {
+            let (certificate, key) = (tls.certificate_file.display(), tls.key_file.display());
+            format!("the certificate in {certificate} with the private key in {key}")
+        })?;
     Ok(config)
 }
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let found: Vec<_> = CertificateDer::pem_file_iter(file)?.collect::<Result<_, _>>()?;
-    anyhow::ensure!(!found.is_empty(), "there is none");
+    anyhow::ensure!(!found.is_empty(), "no certificate in PEM is in it");
     Ok(found)
 }

@@ -53,7 +53,7 @@ pub(super) struct BadLine {
 /// Why a file can't be read at all.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    #[error("{}: {source}", path.display())]
+    #[error("can't read {}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}, line 1: {what}", path.display())]
     Header { path: PathBuf, what: String },

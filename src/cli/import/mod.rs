@@ -11,8 +11,8 @@ use indicatif::ProgressBar;
 use quanta::Clock;
 use serde::{Deserialize, Serialize};
 use tidegate::{
-    Adjustment, AskError, IdempotencyError, Refusal, Sku, SkuPatch, StockClient, StockError,
-    StockRejection, Tidegate,
+    Adjustment, AskError, IdempotencyError, OpenError, Refusal, Sku, SkuPatch, StockClient,
+    StockError, StockRejection, StorageError, Tidegate,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -30,6 +30,10 @@ const OVERLOADED_WAIT: Duration = Duration::from_millis(2);
 
 /// Bad lines that are listed; all are counted.
 const BAD_LINES_LISTED: usize = 1_000;
+
+/// What to do when the store is in use.
+const WHILE_SERVED: &str =
+    "nothing was imported; a running server takes stock at POST /v1/skus/{sku}/stock";
 
 /// Longest name of an import.
 const ID_BYTES_MAX: usize = 128;
@@ -74,7 +78,11 @@ pub(super) async fn run(arguments: ImportArguments) -> anyhow::Result<Verdict> {
     if !(1..=ID_BYTES_MAX).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_graphic()) {
         bail!("--import-id must be 1 to {ID_BYTES_MAX} visible ASCII characters");
     }
-    let gate = Tidegate::builder(&arguments.data).open().await?;
+    let gate = Tidegate::builder(&arguments.data).open().await.map_err(|error| {
+        let locked = matches!(error, OpenError::Storage(StorageError::Locked { .. }));
+        let error = anyhow::Error::from(error);
+        if locked { error.context(WHILE_SERVED) } else { error }
+    })?;
     let import = Import { gate: gate.clone(), id, file: arguments.file };
     let result = import.run(survey.lines).await;
     gate.close().await?;

@@ -1,12 +1,12 @@
 //! Standalone holds. Holds of orders are not reached from here.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse};
 
 use super::{Answer, parameters};
 use crate::http::{
     body::{Body, MaybeBody},
     caller::{Caller, Read, Sell},
-    headers::{IdempotencyKey, Segment},
+    headers::{IdempotencyKey, Segment, tag_of, tagged},
     service::Gate,
     wire::{
         holds::{ExtendHold, Hold, PlaceHold},
@@ -34,12 +34,20 @@ pub(crate) async fn place(
 /// A hold, for at least 24 hours after it was settled.
 #[utoipa::path(
     get, path = "/v1/holds/{id}", tag = "holds", operation_id = "get_hold",
-    params(("id" = String, Path)),
-    responses((status = 200, description = "The hold", body = Hold)),
+    params(("id" = String, Path), parameters::Known),
+    responses(
+        (status = 200, description = "The hold", body = Hold),
+        (status = 304, description = "Not changed since"),
+    ),
 )]
-pub(crate) async fn get(caller: Caller<Read>, gate: Gate, id: Segment) -> Answer {
-    let hold = gate.stock(&caller).get_hold(id.hold()?).await?;
-    Ok(HttpResponse::Ok().json(Hold::from(hold)))
+pub(crate) async fn get(
+    caller: Caller<Read>,
+    gate: Gate,
+    id: Segment,
+    request: HttpRequest,
+) -> Answer {
+    let hold = Hold::from(gate.stock(&caller).get_hold(id.hold()?).await?);
+    Ok(tagged(&request, tag_of(&hold), &hold))
 }
 
 /// Lets a hold live for a time from now.

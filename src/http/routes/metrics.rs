@@ -60,7 +60,7 @@ mod tests {
             Config::load(&Flags::default()).unwrap();
         let access = Access::new(access, &rates);
         let request = TestRequest::default().to_http_request();
-        let identity = access.identify(request.headers(), [127, 0, 0, 1].into());
+        let identity = access.identify(request.head(), [127, 0, 0, 1].into());
         request.extensions_mut().insert::<Result<Identity, _>>(identity);
         let caller = Caller::from_request(&request, &mut Payload::None).await.ok().unwrap();
         let service = Service::new(limits, &events, timeouts, access, false);

@@ -28,8 +28,11 @@ pub(crate) mod parameters {
     #[expect(dead_code, reason = "it is only documented")]
     pub(crate) struct Key {
         /// A key of the client's own for this one thing to be done. The same key with the same
-        /// request gives the same answer and does nothing again.
-        #[param(rename = "Idempotency-Key", pattern = "^[!-~]{1,255}$")]
+        /// request gives the same answer and does nothing again. It may stand in quotes.
+        #[param(
+            rename = "Idempotency-Key",
+            pattern = r#"^([!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}")$"#
+        )]
         key: String,
     }
 

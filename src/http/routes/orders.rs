@@ -10,7 +10,9 @@ use super::{Answer, parameters};
 use crate::http::{
     body::Body,
     caller::{Caller, Read, Sell},
-    headers::{IdempotencyKey, Query, RespondAsync, Segment, read_cursor, tagged, write_cursor},
+    headers::{
+        IdempotencyKey, Query, RespondAsync, Segment, read_cursor, tag_of, tagged, write_cursor,
+    },
     problem::Problem,
     service::{Gate, Service},
     wire::{
@@ -121,14 +123,18 @@ pub(crate) struct Page {
 /// A user's orders, newest first.
 #[utoipa::path(
     get, path = "/v1/users/{user}/orders", tag = "orders", operation_id = "list_user_orders",
-    params(("user" = String, Path, pattern = "^[!-~]{1,64}$"), Page),
-    responses((status = 200, description = "A page of orders", body = UserOrders)),
+    params(("user" = String, Path, pattern = "^[!-~]{1,64}$"), Page, parameters::Known),
+    responses(
+        (status = 200, description = "A page of orders", body = UserOrders),
+        (status = 304, description = "Not changed since"),
+    ),
 )]
 pub(crate) async fn by_user(
     caller: Caller<Read>,
     gate: Gate,
     user: Segment,
     Query(page): Query<Page>,
+    request: HttpRequest,
 ) -> Answer {
     const LIMIT_MAX: u64 = 100;
     let limit = page.limit.unwrap_or(20);
@@ -140,5 +146,6 @@ pub(crate) async fn by_user(
     let found = gate.orders(&caller).by_user(&user.0, after, limit as usize).await?;
     let next_cursor = found.next.map(write_cursor);
     let orders = found.orders.into_iter().map(OrderBody::from).collect();
-    Ok(HttpResponse::Ok().json(UserOrders { orders, next_cursor }))
+    let page = UserOrders { orders, next_cursor };
+    Ok(tagged(&request, tag_of(&page), &page))
 }
