@@ -49,29 +49,18 @@ NOWHERE = "18446744073709551615"
 PLACE = re.compile(r"(oldest|[0-9]{1,19}(\.[0-9]{1,9})?)\Z")
 
 
-def is_stream(context):
-    return context.operation is not None and context.operation.path == "/v1/events"
-
-
 def is_place(value):
     return isinstance(value, str) and PLACE.match(value) is not None
 
 
 @schemathesis.hook
-def map_query(context, query):
-    if not is_stream(context):
-        return query
-    query = query or {}
+def before_call(context, case, **kwargs):
+    if case.operation.path != "/v1/events":
+        return
+    query = dict(case.query or {})
     if "after" not in query or is_place(query["after"]):
-        return {**query, "after": NOWHERE}
-    return query
-
-
-@schemathesis.hook
-def map_headers(context, headers):
-    if not is_stream(context) or not headers:
-        return headers
-    return {
-        name: NOWHERE if name.lower() == "last-event-id" and is_place(value) else value
-        for name, value in headers.items()
-    }
+        query["after"] = NOWHERE
+        case.query = query
+    for name, value in dict(case.headers or {}).items():
+        if name.lower() == "last-event-id" and is_place(value):
+            case.headers[name] = NOWHERE

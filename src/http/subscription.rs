@@ -204,4 +204,17 @@ mod tests {
         let text = std::str::from_utf8(last).unwrap();
         assert!(text.contains("event: error") && text.contains("/problems/events-ended"), "{text}");
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stream_ends_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = open(folder.path()).await;
+        let (_drain, mut subscription) = subscribe(gate.events().from_now()).await;
+        let soon = OffsetDateTime::now_utc() + Duration::from_millis(50);
+        subscription.reader.expires_at = Some(soon);
+        let frames: Vec<_> = subscription.into_frames().map(Result::unwrap).collect().await;
+        let last = std::str::from_utf8(frames.last().unwrap()).unwrap();
+        assert!(last.contains("event: error") && last.contains("/problems/api-key-expired"));
+        gate.close().await.unwrap();
+    }
 }
