@@ -11,7 +11,7 @@ end
 
 function init(arguments)
     local path, run, skus = arguments[1], arguments[2], tonumber(arguments[3])
-    local head = "POST " .. path .. " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+    local head = "POST " .. path .. " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         .. "Idempotency-Key: " .. run .. "-" .. number .. "-"
     local sent = 0
     math.randomseed(number)

@@ -17,6 +17,9 @@ use tidegate::{Builder, Tidegate, bounds};
 pub(crate) use typed::DEFAULTS;
 use typed::Typed;
 
+/// Shards of one kind, at most.
+const SHARDS_MAX: u16 = 1_024;
+
 /// What a command line may set.
 #[derive(Default)]
 pub(crate) struct Flags {
@@ -169,21 +172,20 @@ impl Config {
         })
     }
 
-    /// The store, not opened yet.
+    /// The store, not opened yet. Its shards have half the cores: connections and the disk need the
+    /// other half, and fewer shards decide more at a time.
     pub(crate) fn builder(&self) -> Builder {
         let Store { order_shards, stock_shards, in_flight_max, idempotency_retention_ms } =
             self.store;
-        let mut builder = Tidegate::builder(&self.data)
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let half = u16::try_from(cores / 2).unwrap_or(u16::MAX).clamp(1, SHARDS_MAX);
+        Tidegate::builder(&self.data)
+            .arbiters(half.into())
+            .order_shards(order_shards.unwrap_or(half))
+            .stock_shards(stock_shards.unwrap_or(half))
             .in_flight_max(in_flight_max)
             .events_retained_bytes(self.events.retained_bytes)
-            .idempotency_retention_ms(idempotency_retention_ms);
-        if let Some(shards) = order_shards {
-            builder = builder.order_shards(shards);
-        }
-        if let Some(shards) = stock_shards {
-            builder = builder.stock_shards(shards);
-        }
-        builder
+            .idempotency_retention_ms(idempotency_retention_ms)
     }
 }
 
@@ -217,11 +219,10 @@ fn store(typed: &typed::Store) -> anyhow::Result<Store> {
     const HOUR_MS: u64 = 60 * 60 * 1_000;
     const HOURS_MIN: u64 = bounds::IDEMPOTENCY_RETENTION_MS_MIN / HOUR_MS;
     const HOURS_MAX: u64 = 100 * 365 * 24;
-    const SHARDS_MAX: u64 = 1_024;
     let hours = typed.idempotency_retention_hours;
     let hours: u64 = number("store.idempotency_retention_hours", hours, HOURS_MIN, HOURS_MAX)?;
     let shards = |name: &str, given| {
-        let shards: u16 = number(&format!("store.{name}"), given, 0, SHARDS_MAX)?;
+        let shards: u16 = number(&format!("store.{name}"), given, 0, SHARDS_MAX.into())?;
         anyhow::Ok((shards > 0).then_some(shards))
     };
     Ok(Store {
