@@ -153,7 +153,7 @@ impl Server {
         let mut stream = TcpStream::connect(&self.address)?;
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Content-Type: application/json\r\nIdempotency-Key: {path}\r\n\
              Content-Length: {}\r\n\r\n",
             body.len(),
