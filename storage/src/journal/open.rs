@@ -16,8 +16,8 @@ use super::{
     cursor::{Cursor, Step},
     frame::{FRAME_HEADER, FrameHeader, TERMINATOR},
     segment::{
-        Active, BLOCK, SEGMENT_SUFFIX, SPARE_SUFFIX, Segment, SegmentHeader, UNFINISHED_SUFFIX,
-        activate, number_in, open_for_writing, prepare,
+        Active, BLOCK, Pace, SEGMENT_SUFFIX, SPARE_SUFFIX, Segment, SegmentHeader,
+        UNFINISHED_SUFFIX, activate, number_in, open_for_writing, prepare,
     },
 };
 use crate::{Position, StorageError, disk};
@@ -160,7 +160,7 @@ fn begin(
         None => {
             spare_id += 1;
             let path = folder.join(format!("{spare_id:020}{SPARE_SUFFIX}"));
-            prepare(&path, segment_bytes, &|| false)?;
+            prepare(&path, segment_bytes, &|| Pace::Fast)?;
             path
         }
     };

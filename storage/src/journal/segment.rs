@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use crc32c::crc32c;
@@ -34,6 +35,17 @@ const CHUNK: usize = 1 << 20;
 /// of 1 MiB would protect commits a little better, but cost a third of the speed at which a journal
 /// can grow.
 const SYNCED_AT_ONCE: u64 = 4 << 20;
+
+/// How fast a spare is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It is waited for.
+    Fast,
+    /// There is time: a small piece, then as long a pause, so that commits hardly notice.
+    Gently,
+    /// Not at all any more.
+    Stop,
+}
 
 /// What the first block of a segment says. All numbers are little endian, in this order: magic
 /// 8 bytes, format version u32, chain u32, number u64, first u64, salt u64, size u64, crc u32.
@@ -169,11 +181,11 @@ pub(crate) fn activate(folder: &Path, spare: &Path, header: SegmentHeader) -> Re
 }
 
 /// Writes a new spare full of zeros to `path`. The zeros are really written: syncs of frames then
-/// find every block allocated, and need no change of the file's metadata. Gives up early, without
-/// an error and without a spare, once `stop` says so.
-pub(crate) fn prepare(path: &Path, size: u64, stop: &dyn Fn() -> bool) -> Result<bool> {
+/// find every block allocated, and need no change of the file's metadata. Asks for the pace as it
+/// goes; gives up early, without an error and without a spare, if that is to stop.
+pub(crate) fn prepare(path: &Path, size: u64, pace: &dyn Fn() -> Pace) -> Result<bool> {
     let unfinished = path.with_extension("tmp");
-    let finished = fill(&unfinished, size, stop);
+    let finished = fill(&unfinished, size, pace);
     match finished {
         Ok(true) => {
             disk::rename(&unfinished, path)?;
@@ -189,19 +201,27 @@ pub(crate) fn prepare(path: &Path, size: u64, stop: &dyn Fn() -> bool) -> Result
     }
 }
 
-fn fill(path: &Path, size: u64, stop: &dyn Fn() -> bool) -> std::io::Result<bool> {
+fn fill(path: &Path, size: u64, pace: &dyn Fn() -> Pace) -> std::io::Result<bool> {
     let mut file = File::create(path)?;
     let zeros = vec![0; CHUNK.min(size as usize)];
-    let mut left = size;
+    let (mut left, mut unsynced) = (size, 0);
     while left > 0 {
-        if stop() {
-            return Ok(false);
-        }
-        let part = left.min(zeros.len() as u64);
+        let (at_once, synced_at_once) = match pace() {
+            Pace::Stop => return Ok(false),
+            Pace::Fast => (CHUNK, SYNCED_AT_ONCE),
+            Pace::Gently => (CHUNK / 4, 1),
+        };
+        let began = Instant::now();
+        let part = left.min(at_once.min(zeros.len()) as u64);
         file.write_all(&zeros[..part as usize])?;
         left -= part;
-        if left.is_multiple_of(SYNCED_AT_ONCE) {
+        unsynced += part;
+        if unsynced >= synced_at_once {
             file.sync_data()?;
+            unsynced = 0;
+        }
+        if pace() == Pace::Gently {
+            std::thread::sleep(began.elapsed());
         }
     }
     file.sync_all()?;
@@ -244,9 +264,9 @@ mod tests {
     fn preparing_can_be_given_up() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("00000000000000000001.spare");
-        assert!(!prepare(&path, 65536, &|| true).unwrap());
+        assert!(!prepare(&path, 65536, &|| Pace::Stop).unwrap());
         assert_eq!(disk::list(folder.path()).unwrap(), []);
-        assert!(prepare(&path, 65536, &|| false).unwrap());
+        assert!(prepare(&path, 65536, &|| Pace::Gently).unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 65536);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tracing::warn;
 
-use super::segment::{SPARE_SUFFIX, prepare};
+use super::segment::{Pace, SPARE_SUFFIX, prepare};
 use crate::{StorageError, disk};
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -116,7 +116,7 @@ impl Spares {
     pub(crate) fn run(&self) {
         while self.wait_for_work() {
             let path = self.new_path();
-            let prepared = prepare(&path, self.size, &|| disk::lock(&self.inner).closing);
+            let prepared = prepare(&path, self.size, &|| self.pace());
             let mut inner = disk::lock(&self.inner);
             match prepared {
                 Ok(true) => inner.ready.push_back(path),
@@ -130,6 +130,15 @@ impl Spares {
             inner.wanted = false;
             inner.demanded = false;
             self.changed.notify_all();
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        let inner = disk::lock(&self.inner);
+        match (inner.closing, inner.demanded) {
+            (true, _) => Pace::Stop,
+            (false, true) => Pace::Fast,
+            (false, false) => Pace::Gently,
         }
     }
 
