@@ -2,14 +2,11 @@
 //! again, what was decided before it stands, what is queued behind it is kept, and the state is
 //! rebuilt. Too many panics in a short time and the shard stays down. Other shards don't notice.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
 
-use actix::{ActorContext, Context};
+use quanta::Instant;
 
-use super::{Life, ReplySlot, Shard, turn};
+use super::{Host, Life, ReplySlot, Shard, turn};
 use crate::{durable::Durable, error::AskError, observe::Phase};
 
 /// When a shard was restarted of late.
@@ -38,11 +35,11 @@ impl<M: Durable> Shard<M> {
         command: &M::Command,
         reply: Option<ReplySlot<M>>,
         panic: String,
-        ctx: &mut Context<Self>,
+        host: &mut impl Host,
     ) {
         let (shards, index) = (M::NAME, self.index);
         tracing::error!(shards, index, panic, "machine panicked; the command is refused");
-        self.commit(ctx);
+        self.commit(host);
         if let Some(reply) = reply {
             reply.send(Err(AskError::Fault { shards, index, panic }));
         } else {
@@ -55,7 +52,7 @@ impl<M: Durable> Shard<M> {
             self.gauges.restarts.add(1);
             // The state is half-changed: forget it now, so that nothing is decided on it.
             self.life = Life::Restoring;
-            ctx.stop();
+            host.rebuild();
         } else {
             tracing::error!(shards, index, "too many panics; it stays down until reopened");
             self.die();
