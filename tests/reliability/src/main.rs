@@ -2,6 +2,8 @@
 //! module per kind of failure, each with a short form among the tests of this package and a long
 //! one here. What they found and what is promised is in `docs/reliability.md`.
 
+mod sim;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +17,10 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Tool {}
+enum Tool {
+    /// Simulates the whole store, seed after seed, with everything that can go wrong
+    Sim(sim::Options),
+}
 
 /// What a tool came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,5 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
-    match tool {}
+    match tool {
+        Tool::Sim(options) => sim::run(&options),
+    }
 }
