@@ -322,15 +322,15 @@ impl Callers {
         match &mut other {
             Command::Orders(_, OrderCommand::Place(place)) => {
                 place.hold_ms += 1;
-                place.fingerprint.0 ^= 1;
+                place.fingerprint.0 = place.fingerprint.0.wrapping_add(1);
             }
             Command::Stock(_, StockCommand::Adjust { fingerprint, delta, .. }) => {
                 *delta += 1;
-                fingerprint.0 ^= 1;
+                fingerprint.0 = fingerprint.0.wrapping_add(1);
             }
             Command::Stock(_, StockCommand::Hold { fingerprint, quantity, .. }) => {
                 *quantity += 1;
-                fingerprint.0 ^= 1;
+                fingerprint.0 = fingerprint.0.wrapping_add(1);
             }
             _ => return None,
         }
