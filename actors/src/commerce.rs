@@ -26,6 +26,13 @@ impl Durable for Stock {
         self.configure(fresh.config().clone());
     }
 
+    fn place_in_line(command: &StockCommand) -> Option<(u64, u64)> {
+        match command {
+            StockCommand::Op(op) => Some((op.order.0, op.op.0)),
+            _ => None,
+        }
+    }
+
     fn fault(command: &StockCommand) -> Option<StockEffect> {
         match command {
             StockCommand::Op(OrderOp {

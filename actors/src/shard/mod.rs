@@ -30,7 +30,7 @@ pub(crate) use actor::ShardActor;
 pub(crate) use messages::{Commands, Inspect, ReplySlot, Restore};
 pub use messages::{Envelope, Look};
 use release::{Held, Waiting};
-use supervise::RestartLog;
+use supervise::{HeldUp, RestartLog};
 use turn::Turn;
 
 /// Due commands decided at one look; the rest follows at the next, so that expiry of very many
@@ -115,6 +115,7 @@ pub struct Shard<M: Durable> {
     held: Held<M>,
     waiting: Waiting<M>,
     restarts: RestartLog,
+    held_up: HeldUp,
 }
 
 impl<M: Durable> Shard<M> {
@@ -136,6 +137,7 @@ impl<M: Durable> Shard<M> {
             held: Held::default(),
             waiting: Waiting::default(),
             restarts,
+            held_up: HeldUp::default(),
         }
     }
 
@@ -169,6 +171,9 @@ impl<M: Durable> Shard<M> {
     fn decide(&mut self, envelope: Envelope<M>, now: Timestamp, host: &mut impl Host) {
         let Envelope { command, reply } = envelope;
         self.gauges.commands.add(1);
+        if !self.is_in_line(&command) {
+            return;
+        }
         let mut taken = self.try_decide(&command, now);
         if let Some(Err(turn::Failure::NoRoom(_))) = taken {
             self.commit(host);
@@ -315,7 +320,7 @@ impl<M: Durable> Shard<M> {
                     reply.send(Err(AskError::Dead { shards: M::NAME, index: self.index }));
                 }
                 (Life::Poisoned(_), None) => {}
-                (_, None) => self.report_fault(&command),
+                (_, None) => drop(self.report_fault(&command)),
             }
         }
     }

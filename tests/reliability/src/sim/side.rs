@@ -131,9 +131,12 @@ impl<M: Durable<Command: Clone>> Side<M> {
         let place = usize::from(index);
         if let Some(read) = self.rebuilds[place].take() {
             mend(SHARDS + place);
+            let fused = self.fuses[place].is_set();
             let restored = self.shard(index).restored(read, &mut self.desk(index));
             return match restored {
                 Ok(()) | Err(RestoreError::Storage(_)) => Ok(true),
+                // Its open effects can't be delivered: it stays down, as it must.
+                Err(RestoreError::Fault { .. }) if fused => Ok(true),
                 Err(error) => Err(error),
             };
         }
