@@ -19,9 +19,6 @@ use super::{
     world::World,
 };
 
-/// Rounds after which whoever has no answer never gets one.
-const ROUNDS_MAX: usize = 300;
-
 /// Steps after which a store that is left alone never comes to rest.
 const SETTLE_MAX: usize = 100_000;
 
@@ -74,13 +71,16 @@ impl World {
 
     /// Asks again wherever the outcome is unknown.
     fn learn_all(&mut self) -> Verdict {
-        for _ in 0..ROUNDS_MAX {
+        let mut before = usize::MAX;
+        loop {
             let open = (self.today..self.ops.len()).filter(|number| self.ops[*number].is_open());
             let open: Vec<_> = open.collect();
-            if open.is_empty() {
-                return Ok(());
+            match open.len() {
+                0 => return Ok(()),
+                left if left >= before => return Err("outcomes stay unknown".to_owned()),
+                left => before = left,
             }
-            for number in open {
+            for number in open.into_iter().take(self.profile.in_flight_max) {
                 self.send(number)?;
             }
             self.settle()?;
@@ -90,7 +90,6 @@ impl World {
                 return Err(format!("it is at rest, and never answers {command:?}"));
             }
         }
-        Err("outcomes stay unknown".to_owned())
     }
 
     /// Time has its say, and the projector.
