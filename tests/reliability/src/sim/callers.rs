@@ -317,20 +317,22 @@ impl Callers {
     }
 
     /// The key of `command`, used for something else.
-    pub(super) fn reused(&self, command: &Command) -> Option<Command> {
+    pub(super) fn reused(&mut self, command: &Command) -> Option<Command> {
+        // No two of them are the same request.
+        let number = self.number();
         let mut other = command.clone();
         match &mut other {
             Command::Orders(_, OrderCommand::Place(place)) => {
-                place.hold_ms += 1;
-                place.fingerprint.0 = place.fingerprint.0.wrapping_add(1);
+                place.hold_ms += number;
+                place.fingerprint.0 = place.fingerprint.0.wrapping_add(number);
             }
             Command::Stock(_, StockCommand::Adjust { fingerprint, delta, .. }) => {
                 *delta += 1;
-                fingerprint.0 = fingerprint.0.wrapping_add(1);
+                fingerprint.0 = fingerprint.0.wrapping_add(number);
             }
             Command::Stock(_, StockCommand::Hold { fingerprint, quantity, .. }) => {
                 *quantity += 1;
-                fingerprint.0 = fingerprint.0.wrapping_add(1);
+                fingerprint.0 = fingerprint.0.wrapping_add(number);
             }
             _ => return None,
         }

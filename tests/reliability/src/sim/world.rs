@@ -274,7 +274,8 @@ impl World {
                 self.send(number)
             }
             7 => {
-                let Some(other) = self.callers.reused(&op.command) else { return Ok(()) };
+                let command = op.command.clone();
+                let Some(other) = self.callers.reused(&command) else { return Ok(()) };
                 self.figures.count("asked: a key for another request");
                 let number = self.new_op(other);
                 self.send(number)
