@@ -116,6 +116,8 @@ pub struct Shard<M: Durable> {
     waiting: Waiting<M>,
     restarts: RestartLog,
     held_up: HeldUp,
+    /// It is down with effects unsent, which say what has become of commands.
+    mute: bool,
 }
 
 impl<M: Durable> Shard<M> {
@@ -138,6 +140,7 @@ impl<M: Durable> Shard<M> {
             waiting: Waiting::default(),
             restarts,
             held_up: HeldUp::default(),
+            mute: false,
         }
     }
 
@@ -292,6 +295,7 @@ impl<M: Durable> Shard<M> {
     fn deliver(&mut self, mut effects: Vec<M::Effect>) {
         let post = &mut self.post;
         if turn::guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
+            self.mute = true;
             self.die();
         }
     }
@@ -320,6 +324,8 @@ impl<M: Durable> Shard<M> {
                     reply.send(Err(AskError::Dead { shards: M::NAME, index: self.index }));
                 }
                 (Life::Poisoned(_), None) => {}
+                // It may have been done before, with its outcome unsent.
+                (_, None) if self.mute => {}
                 (_, None) => drop(self.report_fault(&command)),
             }
         }
