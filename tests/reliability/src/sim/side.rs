@@ -7,7 +7,7 @@ use tidegate_actors::{
     Copy, Deliver, Door, Durable, Envelope, Kit, Phase, Rebuilt, RestoreError, Shard, Snapshottable,
 };
 use tidegate_machines::Timestamp;
-use tidegate_storage::{Position, StreamId};
+use tidegate_storage::{Position, StorageError, StreamId};
 
 use super::{
     fuse::{Fuse, Fused},
@@ -134,7 +134,9 @@ impl<M: Durable<Command: Clone>> Side<M> {
             let fused = self.fuses[place].is_set();
             let restored = self.shard(index).restored(read, &mut self.desk(index));
             return match restored {
-                Ok(()) | Err(RestoreError::Storage(_)) => Ok(true),
+                Ok(()) => Ok(true),
+                // Storage has failed as it was told to; the store must be opened again.
+                Err(RestoreError::Storage(StorageError::Poisoned { .. })) => Ok(true),
                 // Its open effects can't be delivered: it stays down, as it must.
                 Err(RestoreError::Fault { .. }) if fused => Ok(true),
                 Err(error) => Err(error),
