@@ -99,6 +99,8 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
         }
     }
     let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
+    // What is read below must be on disk: an earlier save may have failed after it had written.
+    state.flush()?;
     let unneeded = snapshots.oldest_needed(&streams)?;
     journal.trim(unneeded.min(journal.before_last(retained_bytes)))
 }

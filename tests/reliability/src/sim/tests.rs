@@ -7,9 +7,10 @@ use super::{
 };
 
 /// Seeds that have found a bug, with what it was.
-const PINNED: [(u64, &str); 2] = [
+const PINNED: [(u64, &str); 3] = [
     (1_433_781_967_595, "what followed an operation that panicked was done without it"),
     (262_508_861_075_818, "a shard that is down refused what it had done, with its outcome unsent"),
+    (240_468_251_327_429, "the journal was trimmed for a snapshot whose flush had failed"),
 ];
 
 /// Where the seeds of the short form come from.
