@@ -26,6 +26,10 @@ doc:
 demo *arguments:
     cargo run --release -- demo {{arguments}}
 
+# Simulates the whole store with faults, seed after seed; `--seed S` replays one, step by step
+sim *arguments:
+    cargo run --release --package tidegate-reliability -- sim {{arguments}}
+
 # Runs the four examples
 examples:
     cargo run --quiet --example embedded

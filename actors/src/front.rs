@@ -8,7 +8,7 @@ use actix::{Actor, Addr, Context, Handler, Message};
 
 use crate::{
     durable::Durable,
-    shard::{Commands, Envelope, Shard},
+    shard::{Commands, Envelope, ShardActor},
 };
 
 /// Where callers leave commands for a front. Only the first one of a batch costs a message, so
@@ -66,7 +66,7 @@ pub(crate) struct Wake;
 /// See the module.
 pub(crate) struct Front<M: Durable> {
     intake: Arc<Intake<M>>,
-    shards: Arc<[Addr<Shard<M>>]>,
+    shards: Arc<[Addr<ShardActor<M>>]>,
     taken: Addressed<M>,
     batches: Vec<Vec<Envelope<M>>>,
 }
@@ -74,7 +74,7 @@ pub(crate) struct Front<M: Durable> {
 impl<M: Durable> Front<M> {
     pub(crate) fn start(
         arbiter: &actix_rt::ArbiterHandle,
-        shards: Arc<[Addr<Shard<M>>]>,
+        shards: Arc<[Addr<ShardActor<M>>]>,
     ) -> FrontHandle<M> {
         let intake = Arc::new(Intake { commands: Mutex::new(Some(Vec::new())) });
         let front = Self {

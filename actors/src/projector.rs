@@ -21,8 +21,9 @@ use tokio::sync::oneshot;
 
 use crate::{
     archive::{self, ArchiveError},
-    group::Group,
+    group::Reach,
     observe::ProjectorReport,
+    shard::Look,
 };
 
 /// Orders fetched from the shards at a time: bounds the copies in memory.
@@ -104,24 +105,41 @@ impl Projector {
     ///
     /// # Errors
     /// The system can't start a thread, or it was started before.
-    pub fn start(&self, orders: Group<Orders>) -> io::Result<()> {
+    pub fn start(&self, orders: impl Reach<Orders> + 'static) -> io::Result<()> {
         let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        let Life::New(messages) = std::mem::replace(&mut *life, Life::Over) else {
+        let work = self.begin(&mut life, orders)?;
+        let thread = thread::Builder::new().name("tidegate-projector".into());
+        *life = Life::Running(thread.spawn(move || work.run())?);
+        Ok(())
+    }
+
+    /// The work of the thread, for whoever does it without one.
+    ///
+    /// # Errors
+    /// It was started before.
+    pub fn by_hand(&self, orders: impl Reach<Orders> + 'static) -> io::Result<Projection> {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begin(&mut life, orders)
+    }
+
+    fn begin(
+        &self,
+        life: &mut Life,
+        orders: impl Reach<Orders> + 'static,
+    ) -> io::Result<Projection> {
+        let Life::New(messages) = std::mem::replace(life, Life::Over) else {
             return Err(io::Error::other("the projector was started before"));
         };
-        let (state, gauges) = (Arc::clone(&self.state), Arc::clone(&self.handle.gauges));
-        let work = Work {
-            orders,
-            state,
-            gauges,
+        Ok(Projection {
+            messages,
+            orders: Box::new(orders),
+            state: Arc::clone(&self.state),
+            gauges: Arc::clone(&self.handle.gauges),
             written: BTreeMap::new(),
             rows: 0,
             since: None,
             over: false,
-        };
-        let thread = thread::Builder::new().name("tidegate-projector".into());
-        *life = Life::Running(thread.spawn(move || work.run(&messages))?);
-        Ok(())
+        })
     }
 
     /// Stops after what it is just writing, and joins the thread. What it has not written stays in
@@ -160,8 +178,10 @@ impl Projector {
     }
 }
 
-struct Work {
-    orders: Group<Orders>,
+/// What the projector does, step by step.
+pub struct Projection {
+    messages: Receiver<Message>,
+    orders: Box<dyn Reach<Orders>>,
     state: Arc<dyn State>,
     gauges: Arc<Gauges>,
     /// Written and not yet durable, by shard.
@@ -172,9 +192,9 @@ struct Work {
     over: bool,
 }
 
-impl Work {
-    fn run(mut self, messages: &Receiver<Message>) {
-        let worked = catch_unwind(AssertUnwindSafe(|| self.work(messages)));
+impl Projection {
+    fn run(mut self) {
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
         let worked = worked.map_err(|_| "it has panicked".to_owned());
         if let Err(error) = worked.and_then(|worked| worked.map_err(|error| error.to_string())) {
             // Nothing is lost: the orders stay in memory and in the journal.
@@ -183,12 +203,12 @@ impl Work {
         }
     }
 
-    fn work(&mut self, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
+    fn work(&mut self) -> Result<(), ArchiveError> {
         while !self.over {
             let wait =
                 self.since.map_or(Duration::MAX, |since| LINGER.saturating_sub(since.elapsed()));
-            match messages.recv_timeout(wait) {
-                Ok(first) => self.take(first, messages)?,
+            match self.messages.recv_timeout(wait) {
+                Ok(first) => self.take(first)?,
                 Err(RecvTimeoutError::Timeout) => self.flush()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -201,10 +221,19 @@ impl Work {
         Ok(())
     }
 
+    /// Writes what is there, up to a bound, without waiting; whether there was anything.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; then it must not go on.
+    pub fn write(&mut self) -> Result<bool, ArchiveError> {
+        let Ok(first) = self.messages.try_recv() else { return Ok(false) };
+        self.take(first).map(|()| true)
+    }
+
     /// Takes what is there, up to a bound, and writes it.
-    fn take(&mut self, first: Message, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
+    fn take(&mut self, first: Message) -> Result<(), ArchiveError> {
         let mut wanted: BTreeMap<u16, Vec<(OrderId, u32)>> = BTreeMap::new();
-        let more = std::iter::from_fn(|| messages.try_recv().ok());
+        let more = std::iter::from_fn(|| self.messages.try_recv().ok());
         let mut drained = None;
         for message in std::iter::once(first).chain(more.take(FETCH_ORDERS_MAX)) {
             match message {
@@ -245,13 +274,14 @@ impl Work {
     /// copy.
     fn fetch(&self, shard: u16, wanted: Vec<(OrderId, u32)>) -> Vec<Order> {
         let (sender, copies) = mpsc::channel();
-        self.orders.look(shard, move |machine, _| {
+        let look: Look<Orders> = Box::new(move |machine, _| {
             let same = wanted.into_iter().filter_map(|(id, version)| {
                 machine.order(id).filter(|order| order.version == version).cloned()
             });
             // The projector waits, unless it has given this shard up.
             let _ = sender.send(same.collect());
         });
+        self.orders.look(shard, look);
         copies.recv_timeout(FETCH_WAIT).unwrap_or_else(|error| {
             // They stay in memory and are reported again when the shard is rebuilt or reopened.
             tracing::warn!(shard, %error, "an order shard hands nothing over");
@@ -259,8 +289,11 @@ impl Work {
         })
     }
 
-    /// Makes what was written durable, then lets the shards forget it.
-    fn flush(&mut self) -> Result<(), ArchiveError> {
+    /// Makes what was written durable, then lets the shards forget it. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; then it must not go on.
+    pub fn flush(&mut self) -> Result<(), ArchiveError> {
         self.since = None;
         if self.rows == 0 {
             return Ok(());
