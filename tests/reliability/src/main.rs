@@ -2,6 +2,11 @@
 //! module per kind of failure, each with a short form among the tests of this package and a long
 //! one here. What they found and what is promised is in `docs/reliability.md`.
 
+// In test code a failed unwrap is a failed test.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod histories;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +20,9 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Tool {}
+enum Tool {
+    Histories(histories::Options),
+}
 
 /// What a tool came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,5 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
-    match tool {}
+    match tool {
+        Tool::Histories(options) => histories::run(&options),
+    }
 }
