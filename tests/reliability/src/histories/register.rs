@@ -131,8 +131,11 @@ pub(crate) async fn client(
         match luck.u8(..10) {
             0 => {
                 let applying = luck.bool();
-                let panic = Command::Panic { applying };
-                match caller.handles().registers.ask(shard, panic).await {
+                let (to, panic) = (caller.handles(), Command::Panic { applying });
+                if !to.may_panic(shard) {
+                    continue;
+                }
+                match to.registers.ask(shard, panic).await {
                     Err(AskError::Fault { .. }) => tally.panics += 1,
                     Err(AskError::Closing | AskError::Unavailable { .. }) => {}
                     Err(AskError::Dead { .. }) => anyhow::bail!("a register stays down"),

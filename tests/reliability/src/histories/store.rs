@@ -23,12 +23,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a caller asks again: a guard against hanging.
 const TRIES_MAX: usize = 2_000;
 
+/// Panics of one register between two openings: one more within a minute, and it stays down.
+const PANICS_MAX: u64 = 5;
+
 /// What callers ask. It is not the store itself, so that dropping the store ends it.
 #[derive(Clone)]
 pub(crate) struct Handles {
     pub(crate) stock: StockClient,
     pub(crate) orders: OrdersClient,
     pub(crate) registers: Group<Register>,
+    /// How often each register may still be made to panic, so that none stays down.
+    panics: Arc<Vec<AtomicU64>>,
+}
+
+impl Handles {
+    /// Whether register `shard` may be made to panic once more.
+    pub(crate) fn may_panic(&self, shard: u16) -> bool {
+        let left = &self.panics[usize::from(shard)];
+        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
 }
 
 /// The open store.
@@ -73,7 +86,9 @@ async fn open(folder: &Path) -> anyhow::Result<(Tidegate, Handles)> {
     let builder = builder.stock_shards(3).order_shards(2).arbiters(2);
     let gate = builder.machine(REGISTERS, |_| Register::default()).open().await?;
     let registers = gate.shards_of::<Register>().context("the registers are there")?;
-    let handles = Handles { stock: gate.stock().clone(), orders: gate.orders().clone(), registers };
+    let panics = Arc::new((0..REGISTERS).map(|_| AtomicU64::new(PANICS_MAX)).collect());
+    let (stock, orders) = (gate.stock().clone(), gate.orders().clone());
+    let handles = Handles { stock, orders, registers, panics };
     Ok((gate, handles))
 }
 
