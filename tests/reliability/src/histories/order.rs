@@ -223,7 +223,7 @@ impl Model for Order {
                 Some(after)
             }
             Step::Shows { view, settled } => {
-                (view == self.view && !(settled && !self.open.is_empty())).then_some(after)
+                (view == self.view && (!settled || self.open.is_empty())).then_some(after)
             }
         }
     }
