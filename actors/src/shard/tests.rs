@@ -5,8 +5,9 @@ use std::{future::Future, pin::pin, sync::Arc, task, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tidegate_machines::{
-    Answer, Decision, Fingerprint, KeyHash, Location, Machine, Orders, OrdersConfig, Refusal, Sku,
-    SkuPatch, Stock, StockCommand, StockConfig, StockRejection, Timestamp, UserId,
+    Answer, Decision, Fingerprint, KeyHash, Level, Location, Machine, Orders, OrdersConfig,
+    Refusal, Sku, SkuPatch, Stock, StockCommand, StockConfig, StockRejection, StockReply,
+    Timestamp, UserId,
 };
 use tidegate_storage::{Journal, MemoryJournal, MemoryState, Position, Snapshots, State};
 
@@ -143,7 +144,8 @@ fn no_reply_no_refusal_no_reading_and_no_board_is_ahead_of_the_disk() {
             available: 0,
         });
         assert_eq!(no.rejection(), Some(&sold_out));
-        shown.await.unwrap();
+        let StockReply::Item(item) = shown.await.unwrap() else { panic!("no item") };
+        assert_eq!(item.total, Level { on_hand: 1, held: 1, allocated: 0 }, "each event once");
         until(|| board.is_sold_out(&sku, &main)).await;
     });
 }
