@@ -56,6 +56,17 @@ bench-http *arguments:
 [private]
 release:
     cargo build --release
+# Many clients at once, and whether one thing after the other explains what they were answered
+histories *arguments:
+    cargo run --release -p tidegate-reliability -- histories {{arguments}}
+
+# Every order of events in what is synchronised by hand
+loom:
+    RUSTFLAGS=--cfg=tidegate_loom cargo test -p tidegate-storage -p tidegate-actors --lib loom
+
+# Breaks the code on purpose, in a copy, and shows that a test notices; an hour at first
+mutations *names:
+    tests/reliability/mutations/run {{names}}
 
 # All that CI runs, in the same order
 ci:

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 const LINES_MAX: usize = 500;
@@ -255,4 +256,33 @@ fn there_is_one_integration_binary_and_it_has_every_file() {
             assert!(main.contains(&format!("mod {name};")), "tests/{name}.rs is never compiled");
         }
     }
+}
+
+#[test]
+fn every_break_that_a_test_must_notice_can_still_be_made() {
+    let folder = root().join("tests/reliability/mutations");
+    let (mut seen, mut broken) = (0, Vec::new());
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|suffix| suffix != "patch") {
+            continue;
+        }
+        seen += 1;
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let says = fs::read_to_string(&path).unwrap();
+        if !says.lines().any(|line| line.starts_with("Caught by: ")) {
+            broken.push(format!("{name} does not say what catches it"));
+        }
+        let mut git = Command::new("git");
+        git.current_dir(root()).args(["apply", "--check"]).arg(&path);
+        let Ok(checked) = git.output() else {
+            println!("skipped: there is no git here");
+            return;
+        };
+        if !checked.status.success() {
+            broken.push(format!("{name}: {}", String::from_utf8_lossy(&checked.stderr)));
+        }
+    }
+    assert!(seen > 15, "the breaks are not where they were");
+    assert_none("a patch must apply to the code as it is", &broken);
 }

@@ -23,6 +23,7 @@ mod observe;
 mod projector;
 mod shard;
 mod snapshotter;
+mod sync;
 mod threads;
 
 pub use board::Board;

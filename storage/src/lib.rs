@@ -14,6 +14,7 @@ mod manifest;
 mod memory;
 mod state;
 mod store;
+mod sync;
 
 pub use api::*;
 pub use error::StorageError;

@@ -10,6 +10,8 @@ mod messages;
 mod release;
 mod restore;
 mod supervise;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use restore::{Rebuilt, rebuild, rebuild_from};

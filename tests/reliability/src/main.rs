@@ -1,7 +1,11 @@
-//! `tidegate-reliability`: tools that try to make Tidegate lose, forget or sell something twice. One
-//! module per kind of failure, each with a short form among the tests of this package and a long
-//! one here. What they found and what is promised is in `docs/reliability.md`.
+//! `tidegate-reliability`: tools that try to make Tidegate lose, forget or sell something twice.
+//! One module per kind of failure, each with a short form among the tests of this package and a
+//! long one here. What they found and what is promised is in `docs/reliability.md`.
 
+// In test code a failed unwrap is a failed test.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod histories;
 mod sim;
 
 use std::process::ExitCode;
@@ -20,6 +24,7 @@ struct Arguments {
 enum Tool {
     /// Simulates the whole store, seed after seed, with everything that can go wrong
     Sim(sim::Options),
+    Histories(histories::Options),
 }
 
 /// What a tool came to.
@@ -45,5 +50,6 @@ fn main() -> ExitCode {
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
     match tool {
         Tool::Sim(options) => sim::run(&options),
+        Tool::Histories(options) => histories::run(&options),
     }
 }
