@@ -2,6 +2,8 @@
 //! module per kind of failure, each with a short form among the tests of this package and a long
 //! one here. What they found and what is promised is in `docs/reliability.md`.
 
+mod power_loss;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +17,11 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Tool {}
+enum Tool {
+    PowerLoss(power_loss::Options),
+    #[command(hide = true)]
+    PowerLossWork(power_loss::Work),
+}
 
 /// What a tool came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,5 +44,8 @@ fn main() -> ExitCode {
 }
 
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
-    match tool {}
+    match tool {
+        Tool::PowerLoss(options) => power_loss::run(&options),
+        Tool::PowerLossWork(work) => power_loss::work(work).map(|()| Verdict::Held),
+    }
 }
