@@ -96,8 +96,13 @@ fn unescape(text: &str) -> Result<Vec<u8>> {
 fn result_of(text: &str) -> Result<i64> {
     let (_, result) = text.rsplit_once(" = ").context("no result")?;
     let number = result.split_whitespace().next().context("an empty result")?;
-    // A call that never returned, since its process was killed.
-    Ok(if number == "?" { -1 } else { number.parse()? })
+    Ok(match number.strip_prefix("0x") {
+        // Flags.
+        Some(number) => i64::from_str_radix(number, 16)?,
+        // A call that never returned, since its process was killed.
+        None if number == "?" => -1,
+        None => number.parse()?,
+    })
 }
 
 #[cfg(test)]

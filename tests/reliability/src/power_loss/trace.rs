@@ -89,7 +89,7 @@ impl<'a> Follower<'a> {
         match line.part {
             Part::Whole => {
                 let begun = self.begin(&line)?;
-                self.end(&line, line.result, begun, true)
+                self.end(&line, line.result, begun)
             }
             Part::Begin => {
                 let begun = self.begin(&line)?;
@@ -97,7 +97,7 @@ impl<'a> Follower<'a> {
                 Ok(())
             }
             Part::End => match self.begun.remove(&line.thread) {
-                Some((first, begun)) => self.end(&first, line.result, begun, false),
+                Some((first, begun)) => self.end(&first, line.result, begun),
                 None => Ok(()),
             },
         }
@@ -140,13 +140,7 @@ impl<'a> Follower<'a> {
         Ok(Some((id, node)))
     }
 
-    fn end(
-        &mut self,
-        line: &Line,
-        result: i64,
-        begun: Option<(usize, NodeId)>,
-        _whole: bool,
-    ) -> Result<()> {
+    fn end(&mut self, line: &Line, result: i64, begun: Option<(usize, NodeId)>) -> Result<()> {
         if let Some((id, node)) = begun {
             if line.name.contains("sync") {
                 if result == 0 {
@@ -165,7 +159,7 @@ impl<'a> Follower<'a> {
         }
         match line.name.as_str() {
             "open" | "creat" => self.open(path(line, 0)?, word(line, 1), result),
-            "openat" => self.open(path(line, 1)?, word(line, 2), result),
+            "openat" => self.open(&self.path_at(line, 0)?, word(line, 2), result),
             "close" => drop(self.descriptors.remove(&number(line, 0)?)),
             "fcntl" if !word(line, 1).starts_with("F_DUPFD") => {}
             "fcntl" | "dup" | "dup2" | "dup3" => self.duplicate(number(line, 0)?, result),
@@ -176,15 +170,29 @@ impl<'a> Follower<'a> {
             }
             "ftruncate" => self.set_length(number(line, 0)?, number(line, 1)? as u64),
             "rename" => self.rename(path(line, 0)?, path(line, 1)?)?,
-            "renameat" | "renameat2" => self.rename(path(line, 1)?, path(line, 3)?)?,
+            "renameat" | "renameat2" => {
+                self.rename(&self.path_at(line, 0)?, &self.path_at(line, 2)?)?;
+            }
             "unlink" | "rmdir" => self.remove(path(line, 0)?),
-            "unlinkat" => self.remove(path(line, 1)?),
+            "unlinkat" => self.remove(&self.path_at(line, 0)?),
             "mkdir" => self.make_folder(path(line, 0)?),
-            "mkdirat" => self.make_folder(path(line, 1)?),
+            "mkdirat" => self.make_folder(&self.path_at(line, 0)?),
             "write" | "pwrite64" | "fsync" | "fdatasync" => {}
             _ => self.refuse(line)?,
         }
         Ok(())
+    }
+
+    /// The path whose folder is the argument `at`, and whose name the one after it.
+    fn path_at(&self, line: &Line, at: usize) -> Result<String> {
+        let path = path(line, at + 1)?;
+        let folder = word(line, at).parse().ok().and_then(|folder| self.descriptors.get(&folder));
+        Ok(match folder {
+            Some(Descriptor::Store(open)) if !path.starts_with('/') => {
+                format!("{}{}/{path}", self.top, self.opens[*open].path)
+            }
+            _ => path.to_owned(),
+        })
     }
 
     /// A call that isn't followed must not be about the store.
