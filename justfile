@@ -26,6 +26,10 @@ doc:
 demo *arguments:
     cargo run --release -- demo {{arguments}}
 
+# Cuts recorded runs off from power, and opens what is left; `just power-loss --images 10000 --seed 1`
+power-loss *arguments:
+    cargo run --release -p tidegate-reliability -- power-loss {{arguments}}
+
 # Runs the four examples
 examples:
     cargo run --quiet --example embedded

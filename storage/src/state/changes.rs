@@ -14,6 +14,9 @@ pub(crate) struct Change {
     pub(crate) value: Option<Arc<[u8]>>,
 }
 
+/// The number of a row's newest change, and the value that it gives.
+type Newest = (u64, Option<Arc<[u8]>>);
+
 /// What was asked for and is not in the index yet.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -21,7 +24,7 @@ pub(crate) struct Pending {
     queue: Vec<Change>,
     bytes: usize,
     /// The newest of each row, also while its change is on its way to the index.
-    rows: BTreeMap<(u8, Vec<u8>), (u64, Option<Arc<[u8]>>)>,
+    rows: BTreeMap<(u8, Vec<u8>), Newest>,
     number: u64,
 }
 

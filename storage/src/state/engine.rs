@@ -1,5 +1,5 @@
-//! The index of the state: [`SledState`], one sled tree. Alone it does not survive power loss, and it
-//! need not: `logged` makes it again. It deletes nothing.
+//! The index of the state: [`SledState`], one sled tree. Alone it does not survive power loss, and
+//! it need not: `logged` makes it again. It deletes nothing.
 
 use std::{
     fmt,
@@ -257,7 +257,8 @@ impl SledState {
         Ok(())
     }
 
-    /// Values in `blobs/` would escape the syncs of a close. Rows are kept small, so there should be none.
+    /// Values in `blobs/` would escape the syncs of a close. Rows are kept small, so there should
+    /// be none.
     fn watch_blobs(&self) {
         let blobs = self.folder.join("blobs");
         let any = disk::list(&blobs).is_ok_and(|found| !found.is_empty());

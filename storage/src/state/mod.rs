@@ -1,5 +1,6 @@
-//! The state: a log of changes with an index in sled, and snapshots in any state. The path of a value
-//! is `logged → changes → log`, then `engine → rows → sled`. Nothing here knows what a row means.
+//! The state: a log of changes with an index in sled, and snapshots in any state. The path of a
+//! value is `logged → changes → log`, then `engine → rows → sled`. Nothing here knows what a row
+//! means.
 
 mod changes;
 mod closable;

@@ -1,6 +1,6 @@
-//! Whether an index may be used as it is. It may if it was closed in order, or if the system has run
-//! ever since it was opened: then all that sled wrote is still there, though not synced. It does
-//! not look at the index itself.
+//! Whether an index may be used as it is. It may if it was closed in order, or if the system has
+//! run ever since it was opened: then all that sled wrote is still there, though not synced. It
+//! does not look at the index itself.
 
 use std::{fs, path::Path};
 

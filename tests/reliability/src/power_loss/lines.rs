@@ -34,6 +34,8 @@ pub(crate) struct Line {
     pub(crate) result: i64,
 }
 
+/// The result of a call that never returned, since its process was killed.
+pub(crate) const NEVER: i64 = i64::MIN;
 const UNFINISHED: &str = "<unfinished ...>";
 
 /// Reads one line; `None` for one about a signal or an exit.
@@ -99,8 +101,7 @@ fn result_of(text: &str) -> Result<i64> {
     Ok(match number.strip_prefix("0x") {
         // Flags.
         Some(number) => i64::from_str_radix(number, 16)?,
-        // A call that never returned, since its process was killed.
-        None if number == "?" => -1,
+        None if number == "?" => NEVER,
         None => number.parse()?,
     })
 }
@@ -123,6 +124,8 @@ mod tests {
         assert_eq!((end.part, end.name.as_str(), end.result), (Part::End, "fdatasync", 0));
         let failed = read(r#"7 unlink("\x61") = -1 ENOENT (No such file or directory)"#);
         assert_eq!(failed.unwrap().unwrap().result, -1);
+        let killed = read("7 <... write resumed>) = ?").unwrap().unwrap();
+        assert_eq!(killed.result, NEVER);
         assert!(read("71 +++ exited with 0 +++").unwrap().is_none());
         assert!(read(r#"7 write(1, "\x61"..., 4) = 4"#).is_err());
     }

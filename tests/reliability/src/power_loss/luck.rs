@@ -1,5 +1,5 @@
-//! Numbers that follow from a seed (splitmix64), so that every image can be built again. No good for
-//! secrets.
+//! Numbers that follow from a seed (splitmix64), so that every image can be built again. They are
+//! no good for secrets.
 
 /// A stream of numbers.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
-//! Power loss on the real engine: the storage calls of real runs are recorded, cut anywhere, and what
-//! a disk may have kept of them is opened again by the real recovery. Everything acknowledged must
-//! be there, nothing twice, and the audit clean. It doesn't model what a disk does to synced bytes.
+//! Power loss on the real engine: the storage calls of real runs are recorded, cut anywhere, and
+//! what a disk may have kept of them is opened again by the real recovery. Everything acknowledged
+//! must be there, nothing twice, and the audit clean. It doesn't model what a disk does to synced
+//! bytes.
 
 mod disk;
 mod image;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     disk::{Change, NodeId, Step, TOP, sorted_names},
-    lines::{Argument, Line, Part},
+    lines::{Argument, Line, NEVER, Part},
 };
 
 /// The calls to record. Reads aren't needed, and `sync_file_range` promises nothing.
@@ -141,6 +141,9 @@ impl<'a> Follower<'a> {
     }
 
     fn end(&mut self, line: &Line, result: i64, begun: Option<(usize, NodeId)>) -> Result<()> {
+        if result == NEVER {
+            return Ok(());
+        }
         if let Some((id, node)) = begun {
             if line.name.contains("sync") {
                 if result == 0 {

@@ -1,6 +1,6 @@
-//! What a recorded process does: opens a store, sells, and ends in one of three ways. It says before
-//! each command that it will ask, and after each answer that it has it, one `write` each, so that
-//! the record tells exactly what was acknowledged when. It checks nothing; `verify` does.
+//! What a recorded process does: opens a store, sells, and ends in one of three ways. It says
+//! before each command that it will ask, and after each answer that it has it, one `write` each, so
+//! that the record tells exactly what was acknowledged when. It checks nothing; `verify` does.
 
 use std::{fs::File, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -65,8 +65,8 @@ impl Words {
 
 /// A store with small files, as recorded processes and checks open it.
 pub(crate) fn builder(store: &std::path::Path) -> tidegate::Builder {
-    let small = Tidegate::builder(store).segment_bytes(1 << 20).arbiters(1);
-    small.stock_shards(2).order_shards(2).events_retained_bytes(0)
+    let small = Tidegate::builder(store).segment_bytes(1 << 20).state_log_slack_bytes(0);
+    small.arbiters(1).stock_shards(2).order_shards(2).events_retained_bytes(0)
 }
 
 /// The SKU that line `line` of an order asks for. Long, so that journal and state fill up.
