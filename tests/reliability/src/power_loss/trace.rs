@@ -151,6 +151,10 @@ impl<'a> Follower<'a> {
                 }
                 return Ok(());
             }
+            if result < 0 {
+                // Killed meanwhile, or failed: how much of it reached the disk isn't known.
+                return Ok(());
+            }
             if result != bytes(line, 1)?.len() as i64 {
                 bail!("a write that was cut short isn't understood: {result}");
             }
