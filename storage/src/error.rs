@@ -42,8 +42,8 @@ pub enum StorageError {
     },
     /// sled refuses a new index, too.
     #[error(
-        "the state's index at {path} can't be made again: {what}; the log beside it, from which it is \
-         made, is as it was: keep a copy of the store, and read the program's log"
+        "the state's index at {path} can't be made again: {what}; the log beside it, from which \
+         it is made, is as it was: keep a copy of the store, and read the program's log"
     )]
     StateUnusable {
         /// The index's folder.
