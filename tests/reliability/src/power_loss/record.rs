@@ -118,6 +118,7 @@ fn trace(folder: &Path, number: usize, work: &Work) -> Result<()> {
         ("--pause-ms", work.pause_ms),
         ("--snapshot-every", work.snapshot_every),
         ("--at-rest", work.at_rest),
+        ("--marks", work.marks),
     ];
     for (option, number) in numbers {
         command.arg(option).arg(number.to_string());

@@ -16,13 +16,15 @@ pub(crate) enum Scenario {
     Archive,
     /// Machines so large that a snapshot takes many blocks, one snapshot after the other.
     Snapshots,
+    /// One row written over and over, so that the state's log is cleaned and trimmed.
+    Marks,
     /// The recovery of a store that has lost power during a surge, and what comes after.
     Recovery,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Start, Self::Surge, Self::Archive, Self::Snapshots, Self::Recovery];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Start, Self::Surge, Self::Archive, Self::Snapshots, Self::Marks, Self::Recovery];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -30,44 +32,51 @@ impl Scenario {
             Self::Surge => "surge",
             Self::Archive => "archive",
             Self::Snapshots => "snapshots",
+            Self::Marks => "marks",
             Self::Recovery => "recovery",
         }
     }
 
     /// Its processes, one after the other.
     pub(crate) fn runs(self) -> Vec<Work> {
-        let run = |first, rounds, orders, lines, pause_ms, snapshot_every, at_rest, end| Work {
-            store: PathBuf::new(),
-            words: PathBuf::new(),
-            first,
-            rounds,
-            orders,
-            lines,
-            pause_ms,
-            snapshot_every,
-            at_rest,
-            end,
-        };
+        let run =
+            |first, rounds, orders, lines, pause_ms, snapshot_every, at_rest, marks, end| Work {
+                store: PathBuf::new(),
+                words: PathBuf::new(),
+                first,
+                rounds,
+                orders,
+                lines,
+                pause_ms,
+                snapshot_every,
+                at_rest,
+                marks,
+                end,
+            };
         let never = 1 << 40;
         match self {
             Self::Start => vec![
-                run(0, 1, 6, 3, 0, never, 7, End::Close),
-                run(100, 1, 6, 3, 150, never, 7, End::Kill),
-                run(200, 1, 6, 3, 0, never, 7, End::Drop),
-                run(300, 1, 2, 3, 0, never, 7, End::Close),
+                run(0, 1, 6, 3, 0, never, 7, 2, End::Close),
+                run(100, 1, 6, 3, 150, never, 7, 2, End::Kill),
+                run(200, 1, 6, 3, 0, never, 7, 2, End::Drop),
+                run(300, 1, 2, 3, 0, never, 7, 2, End::Close),
             ],
             Self::Surge => vec![
-                run(0, 14, 16, 100, 200, 400_000, 7, End::Kill),
-                run(1_000, 3, 16, 100, 200, 400_000, 7, End::Close),
+                run(0, 14, 16, 100, 200, 400_000, 7, 2, End::Kill),
+                run(1_000, 3, 16, 100, 200, 400_000, 7, 2, End::Close),
             ],
-            Self::Archive => vec![run(0, 14, 40, 12, 250, 1, 7, End::Drop)],
+            Self::Archive => vec![run(0, 14, 40, 12, 250, 1, 7, 2, End::Drop)],
             Self::Snapshots => vec![
-                run(0, 10, 64, 60, 400, 1, 1, End::Kill),
-                run(1_000, 1, 8, 60, 0, 1, 1, End::Close),
+                run(0, 10, 64, 60, 400, 1, 1, 2, End::Kill),
+                run(1_000, 1, 8, 60, 0, 1, 1, 2, End::Close),
+            ],
+            Self::Marks => vec![
+                run(0, 16, 4, 3, 0, never, 7, 500, End::Kill),
+                run(1_000, 1, 4, 3, 0, never, 7, 100, End::Close),
             ],
             Self::Recovery => vec![
-                run(10_000, 1, 8, 100, 150, 1, 7, End::Kill),
-                run(11_000, 2, 8, 100, 150, 1, 7, End::Close),
+                run(10_000, 1, 8, 100, 150, 1, 7, 2, End::Kill),
+                run(11_000, 2, 8, 100, 150, 1, 7, 2, End::Close),
             ],
         }
     }

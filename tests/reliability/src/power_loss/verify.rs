@@ -164,7 +164,8 @@ async fn stock(gate: &Tidegate, said: &Said) -> Result<()> {
 
 async fn mark(gate: &Tidegate, said: &Said) -> Result<()> {
     let found = gate.marks().get("reached").await?;
-    let found = found.map(|text| text.parse::<u64>()).transpose()?;
+    let number = |text: String| text.split(' ').next().unwrap_or_default().parse::<u64>();
+    let found = found.map(number).transpose()?;
     ensure!(
         said.mark_has <= found && found <= said.mark_asked,
         "the mark is {found:?}; acknowledged was {:?}, asked {:?}",

@@ -47,6 +47,9 @@ pub(crate) struct Work {
     /// Of eight orders, how many come to rest; the others stay in memory, and in snapshots
     #[arg(long)]
     pub(crate) at_rest: u64,
+    /// Marks set after each round, one over the other
+    #[arg(long)]
+    pub(crate) marks: u64,
     #[arg(long)]
     pub(crate) end: End,
 }
@@ -76,6 +79,11 @@ pub(crate) fn sku(line: u64) -> String {
 
 pub(crate) fn user(number: u64) -> String {
     format!("user-{number}")
+}
+
+/// Long, so that the state's log fills up.
+fn mark_text(mark: u64) -> String {
+    format!("{mark} {}", "x".repeat(3_900))
 }
 
 /// Every second order is a large one.
@@ -112,10 +120,12 @@ async fn sell(work: Work) -> Result<()> {
         while let Some(bought) = callers.join_next().await {
             bought??;
         }
-        let mark = work.first + round;
-        words.say(&format!("ask mark {mark}"));
-        gate.marks().set("reached", &mark.to_string()).await?;
-        words.say(&format!("has mark {mark}"));
+        for mark in 0..work.marks {
+            let mark = (work.first + round) * work.marks + mark;
+            words.say(&format!("ask mark {mark}"));
+            gate.marks().set("reached", &mark_text(mark)).await?;
+            words.say(&format!("has mark {mark}"));
+        }
         tokio::time::sleep(Duration::from_millis(work.pause_ms)).await;
     }
     match work.end {
