@@ -29,6 +29,9 @@ demo *arguments:
 # Simulates the whole store with faults, seed after seed; `--seed S` replays one, step by step
 sim *arguments:
     cargo run --release --package tidegate-reliability -- sim {{arguments}}
+# Cuts recorded runs off from power, and opens what is left; `just power-loss --images 10000 --seed 1`
+power-loss *arguments:
+    cargo run --release -p tidegate-reliability -- power-loss {{arguments}}
 
 # Runs the four examples
 examples:

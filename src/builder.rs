@@ -7,6 +7,7 @@ use tidegate_actors::{
     Deliver, Durable, Group, Kind, NoEffects, ShardOptions, Shards, SystemTimeSource, TimeSource,
 };
 use tidegate_machines::bounds::IDEMPOTENCY_RETENTION_MS_MIN;
+use tidegate_storage::StoreOptions;
 
 use crate::{
     Tidegate,
@@ -21,7 +22,7 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// How a store is opened. Get it from [`Tidegate::builder`].
 pub struct Builder {
     pub(crate) dir: PathBuf,
-    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) storage: StoreOptions,
     pub(crate) shards: ShardOptions,
     pub(crate) arbiters: Option<usize>,
     pub(crate) order_shards: Option<u16>,
@@ -41,7 +42,7 @@ impl Builder {
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self {
             dir,
-            segment_bytes: None,
+            storage: StoreOptions::default(),
             shards: ShardOptions::default(),
             arbiters: None,
             order_shards: None,
@@ -100,7 +101,10 @@ impl Builder {
     /// Size of a journal segment in bytes. Default: 64 MiB; at least 1 MiB.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.segment_bytes = Some(bytes.max(SEGMENT_BYTES_MIN));
+        let bytes = bytes.max(SEGMENT_BYTES_MIN);
+        self.storage.journal.segment_bytes = bytes;
+        let log_segment_bytes = StoreOptions::default().state.log_segment_bytes;
+        self.storage.state.log_segment_bytes = log_segment_bytes.min(bytes);
         self
     }
 
@@ -121,6 +125,14 @@ impl Builder {
     #[must_use]
     pub fn events_retained_bytes(mut self, bytes: u64) -> Self {
         self.events_retained_bytes = bytes;
+        self
+    }
+
+    /// The state's log is cleaned while it takes more than twice what its index takes, and this
+    /// much, in bytes, but three of its segments at least. Default: 64 MiB.
+    #[must_use]
+    pub fn state_log_slack_bytes(mut self, bytes: u64) -> Self {
+        self.storage.state.log_slack_bytes = bytes;
         self
     }
 

@@ -1,5 +1,5 @@
-//! The state on disk: [`SledState`], one sled tree. What the projector and the snapshotter write
-//! goes through here. It is never the first home of a command's effect; the journal is.
+//! The index of the state: [`SledState`], one sled tree. Alone it does not survive power loss, and
+//! it need not: `logged` makes it again. It deletes nothing.
 
 use std::{
     fmt,
@@ -7,10 +7,7 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -30,7 +27,7 @@ const READ_ATTEMPTS_MAX: usize = 100;
 /// How long an open waits for sled to let go of a folder.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// How a [`SledState`] uses memory and disk.
+/// How a [`LoggedState`](super::LoggedState) uses memory and disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOptions {
     /// Memory for cached pages.
@@ -38,25 +35,29 @@ pub struct StateOptions {
     /// How often sled writes in the background, and collects its garbage. Such writes are durable
     /// only after the next [`State::flush`].
     pub flush_every_ms: u64,
+    /// Size of a segment file of the log, at least 1 MiB.
+    pub log_segment_bytes: u64,
+    /// The log is cleaned once it takes twice what its index takes, and this much.
+    pub log_slack_bytes: u64,
 }
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, flush_every_ms: 500 }
+        Self {
+            cache_bytes: 64 << 20,
+            flush_every_ms: 500,
+            log_segment_bytes: 4 << 20,
+            log_slack_bytes: 64 << 20,
+        }
     }
 }
 
-/// The state engine on sled 0.34.
+/// The index, in sled 0.34.
 ///
 /// Several threads may use it. Of two that write the same row at once, one wins.
-pub struct SledState {
+pub(crate) struct SledState {
     pub(super) db: sled::Db,
     folder: PathBuf,
-    /// Our own handle of sled's file: sled's flush writes, but does not sync.
-    data: File,
-    /// Held during a flush; the failure that stopped all later ones.
-    flushing: Mutex<Option<StorageError>>,
-    flush_began: Mutex<Option<Instant>>,
     next_generation: AtomicU64,
     blobs_reported: AtomicBool,
 }
@@ -67,7 +68,7 @@ impl SledState {
     /// # Errors
     /// [`StorageError::Locked`], [`StorageError::StateUnusable`] if sled refuses or panics,
     /// [`StorageError::Full`], [`StorageError::ReadOnly`] or an IO error. Nothing is ever deleted.
-    pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
+    pub(crate) fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
         Self::open_within(folder.as_ref(), options, LOCK_WAIT)
     }
 
@@ -78,21 +79,17 @@ impl SledState {
         lock_wait: Duration,
     ) -> Result<Self> {
         disk::create_folder(folder)?;
-        prepare_folder(folder)?;
+        remove_unfinished(folder)?;
         let config = sled::Config::new()
             .path(folder)
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(Some(options.flush_every_ms.max(1)));
         let db = open_patiently(folder, &config, lock_wait)?;
-        let data = sync_files(folder)?;
         let first = getrandom::u64()
             .map_err(|error| StorageError::io("numbering", folder, std::io::Error::other(error)))?;
         let state = Self {
             db,
             folder: folder.to_path_buf(),
-            data,
-            flushing: Mutex::new(None),
-            flush_began: Mutex::new(None),
             next_generation: AtomicU64::new(first),
             blobs_reported: AtomicBool::new(false),
         };
@@ -100,11 +97,30 @@ impl SledState {
         Ok(state)
     }
 
-    /// For how long the flush that runs now has been running. sled sets no limit to it, so whoever
-    /// watches the store's health should.
-    #[must_use]
-    pub fn flushing_for(&self) -> Option<Duration> {
-        disk::lock(&self.flush_began).map(|began| began.elapsed())
+    /// Closes it so that all of it is durable, and stays as it is.
+    ///
+    /// # Errors
+    /// sled can't write, or keeps its file for too long.
+    pub(crate) fn close(self) -> Result<()> {
+        self.flush()?;
+        let Self { db, folder, .. } = self;
+        drop(db);
+        // sled's threads write until they have let go of the file.
+        let data = sync_file(&folder.join("db"))?;
+        let began = Instant::now();
+        while data.try_lock().is_err() {
+            if began.elapsed() >= LOCK_WAIT {
+                return Err(StorageError::Locked { path: folder });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for (name, _) in disk::list(&folder)? {
+            let path = folder.join(name);
+            if path.is_file() {
+                sync_file(&path)?;
+            }
+        }
+        disk::sync_folder(&folder)
     }
 
     fn failed(&self, doing: &'static str, error: sled::Error) -> StorageError {
@@ -241,14 +257,8 @@ impl SledState {
         Ok(())
     }
 
-    fn flush_to_disk(&self) -> Result<()> {
-        self.db.flush().map_err(|error| self.failed("flushing", error))?;
-        self.data
-            .sync_data()
-            .map_err(|error| StorageError::io("syncing", &self.folder.join("db"), error))
-    }
-
-    /// Values in `blobs/` would escape our sync. Rows are kept small, so there should be none.
+    /// Values in `blobs/` would escape the syncs of a close. Rows are kept small, so there should
+    /// be none.
     fn watch_blobs(&self) {
         let blobs = self.folder.join("blobs");
         let any = disk::list(&blobs).is_ok_and(|found| !found.is_empty());
@@ -316,17 +326,9 @@ impl State for SledState {
         Ok(found)
     }
 
+    /// Writes, and syncs nothing: sled doesn't, and while the system runs that is enough.
     fn flush(&self) -> Result<()> {
-        let mut failure = disk::lock(&self.flushing);
-        if let Some(failure) = &*failure {
-            return Err(failure.clone());
-        }
-        // After a failed sync the system may have dropped the pages: a second one that succeeds
-        // would prove nothing. So the first failure stays until the state is opened again.
-        *disk::lock(&self.flush_began) = Some(Instant::now());
-        let flushed = self.flush_to_disk();
-        *disk::lock(&self.flush_began) = None;
-        flushed.inspect_err(|error| *failure = Some(error.clone()))?;
+        self.db.flush().map_err(|error| self.failed("flushing", error))?;
         self.watch_blobs();
         Ok(())
     }
@@ -367,7 +369,7 @@ fn open_patiently(folder: &Path, config: &sled::Config, lock_wait: Duration) -> 
 }
 
 /// Before sled looks at its folder.
-fn prepare_folder(folder: &Path) -> Result<()> {
+fn remove_unfinished(folder: &Path) -> Result<()> {
     for (name, _) in disk::list(folder)? {
         // Left behind by a crash during an open; sled would take it for damage. It is a copy of
         // what the log says, so nothing is lost with it.
@@ -375,22 +377,7 @@ fn prepare_folder(folder: &Path) -> Result<()> {
             disk::remove(&folder.join(name))?;
         }
     }
-    // Opening makes sled write a synced summary of its log. What the summary is made of must not be
-    // younger on disk than the summary, even if the last process was killed.
-    let data = folder.join("db");
-    if data.exists() {
-        sync_file(&data)?;
-    }
     Ok(())
-}
-
-/// Makes durable what sled creates without syncing; returns our handle of its data file.
-fn sync_files(folder: &Path) -> Result<File> {
-    sync_file(&folder.join("conf"))?;
-    let data = sync_file(&folder.join("db"))?;
-    disk::sync_folder(folder)?;
-    disk::sync_folder(&disk::parent_of(folder))?;
-    Ok(data)
 }
 
 fn sync_file(path: &Path) -> Result<File> {

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod histories;
+mod power_loss;
 mod sim;
 
 use std::process::ExitCode;
@@ -25,6 +26,9 @@ enum Tool {
     /// Simulates the whole store, seed after seed, with everything that can go wrong
     Sim(sim::Options),
     Histories(histories::Options),
+    PowerLoss(power_loss::Options),
+    #[command(hide = true)]
+    PowerLossWork(power_loss::Work),
 }
 
 /// What a tool came to.
@@ -51,5 +55,7 @@ fn run(tool: Tool) -> anyhow::Result<Verdict> {
     match tool {
         Tool::Sim(options) => sim::run(&options),
         Tool::Histories(options) => histories::run(&options),
+        Tool::PowerLoss(options) => power_loss::run(&options),
+        Tool::PowerLossWork(work) => power_loss::work(work).map(|()| Verdict::Held),
     }
 }

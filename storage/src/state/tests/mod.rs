@@ -1,5 +1,7 @@
 //! The sled engine against the suite, and what only it promises. Power loss is not simulated here.
 
+mod logged;
+
 use std::{fs, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
