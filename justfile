@@ -26,6 +26,10 @@ doc:
 demo *arguments:
     cargo run --release -- demo {{arguments}}
 
+# Kills a process that sells, again and again; `just kills --rounds 1000 --seed 7`
+kills *arguments:
+    cargo run --release -p tidegate-reliability -- kills {{arguments}}
+
 # Runs the four examples
 examples:
     cargo run --quiet --example embedded

@@ -2,6 +2,9 @@
 //! module per kind of failure, each with a short form among the tests of this package and a long
 //! one here. What they found and what is promised is in `docs/reliability.md`.
 
+mod kills;
+mod sale;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +18,13 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Tool {}
+enum Tool {
+    /// Kill a process that sells, hundreds of times, and compare its store with what it answered.
+    Kills(kills::Arguments),
+    /// Sell, for the tools that mistreat whoever does.
+    #[command(hide = true)]
+    Sell(sale::sell::Arguments),
+}
 
 /// What a tool came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,5 +47,8 @@ fn main() -> ExitCode {
 }
 
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
-    match tool {}
+    match tool {
+        Tool::Kills(arguments) => kills::run(&arguments),
+        Tool::Sell(arguments) => sale::sell::run(&arguments),
+    }
 }
