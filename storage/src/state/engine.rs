@@ -17,6 +17,7 @@ use std::{
 use crc32c::crc32c;
 use tracing::{error, info, warn};
 
+use super::foresight;
 use super::rows::{
     self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
     encode_piece, encode_whole, row_key,
@@ -381,6 +382,7 @@ fn prepare_folder(folder: &Path) -> Result<()> {
     if data.exists() {
         sync_file(&data)?;
     }
+    foresight::read_ahead(folder)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod closable;
 mod engine;
+mod foresight;
 mod rows;
 mod snapshots;
 #[cfg(test)]
