@@ -30,6 +30,10 @@ demo *arguments:
 kills *arguments:
     cargo run --release -p tidegate-reliability -- kills {{arguments}}
 
+# Fails each call that a store makes of the system, one in each run; needs strace
+io-faults *arguments:
+    cargo run --release -p tidegate-reliability -- io-faults {{arguments}}
+
 # Runs the four examples
 examples:
     cargo run --quiet --example embedded

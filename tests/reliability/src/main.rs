@@ -2,6 +2,7 @@
 //! module per kind of failure, each with a short form among the tests of this package and a long
 //! one here. What they found and what is promised is in `docs/reliability.md`.
 
+mod io_faults;
 mod kills;
 mod sale;
 
@@ -19,6 +20,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Tool {
+    /// Fail each call of the system that a store makes, one in each run, with strace.
+    IoFaults(io_faults::Arguments),
     /// Kill a process that sells, hundreds of times, and compare its store with what it answered.
     Kills(kills::Arguments),
     /// Sell, for the tools that mistreat whoever does.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
 
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
     match tool {
+        Tool::IoFaults(arguments) => io_faults::run(&arguments),
         Tool::Kills(arguments) => kills::run(&arguments),
         Tool::Sell(arguments) => sale::sell::run(&arguments),
     }

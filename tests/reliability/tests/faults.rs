@@ -21,3 +21,9 @@ fn a_sale_that_is_killed_anywhere_keeps_what_it_answered() {
     let said = held(&["kills", "--rounds", "10"]);
     assert!(said.contains("kills: held"), "{said}");
 }
+
+#[test]
+fn a_call_that_fails_once_costs_nothing_that_was_answered() {
+    let said = held(&["io-faults", "--points", "5"]);
+    assert!(said.contains("io-faults: held") || said.contains("io-faults: skipped"), "{said}");
+}

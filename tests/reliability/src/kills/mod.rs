@@ -6,7 +6,7 @@ mod moment;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use self::moment::{Moment, Pace};
 use crate::{
     Verdict,
     sale::{
+        self,
         check::{self, End},
         ledger::{Ledger, Note},
         life::{self, Heard, Life, seller},
@@ -123,7 +124,7 @@ impl Kills {
             self.kill(moment).with_context(|| format!("to be killed while {moment:?}"))?;
         }
         let (store, evidence) = (self.store(), self.place.path().join("before-the-check"));
-        copy(&store, &evidence).context("can't copy the store")?;
+        sale::copy(&store, &evidence).context("can't copy the store")?;
         let end = if self.random.below(2) == 0 { End::Closed } else { End::Dropped };
         check::check(&store, &mut self.ledger, &mut self.random, end)?;
         self.checks += 1;
@@ -198,22 +199,4 @@ impl Kills {
         );
         println!("kills: held: all that was answered was there, and nothing twice");
     }
-}
-
-/// Copies a folder with all that is in it.
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    if !from.exists() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to)?;
-        } else {
-            fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
 }

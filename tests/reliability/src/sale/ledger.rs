@@ -32,7 +32,7 @@ impl Cart {
 }
 
 /// All carts, and the sum of what they did.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ledger {
     /// Carts whose state is not added up yet, by name.
     pub(crate) open: HashMap<String, Cart>,

@@ -74,10 +74,6 @@ impl Life {
         Ok(Self { child, lines })
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Notes what is said until `wanted` says that this is it, for at most `wait`.
     pub(crate) fn listen(
         &self,

@@ -10,7 +10,7 @@ pub(crate) mod random;
 pub(crate) mod sell;
 mod step;
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use tidegate::{Builder, Tidegate};
 
@@ -25,4 +25,22 @@ pub(crate) fn store(folder: &Path) -> Builder {
         .stock_shards(2)
         .order_shards(2)
         .arbiters(2)
+}
+
+/// Copies a folder with all that is in it; one that is absent makes an empty one.
+pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    if !from.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
