@@ -17,10 +17,13 @@ use std::{
 use crc32c::crc32c;
 use tracing::{error, info, warn};
 
-use super::foresight;
-use super::rows::{
-    self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
-    encode_piece, encode_whole, row_key,
+use super::{
+    foresight,
+    handle::Handle,
+    rows::{
+        self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
+        encode_piece, encode_whole, row_key,
+    },
 };
 use crate::{Row, State, StorageError, Table, disk};
 
@@ -51,7 +54,7 @@ impl Default for StateOptions {
 ///
 /// Several threads may use it. Of two that write the same row at once, one wins.
 pub struct SledState {
-    pub(super) db: sled::Db,
+    pub(super) db: Handle,
     folder: PathBuf,
     /// Our own handle of sled's file: sled's flush writes, but does not sync.
     data: File,
@@ -89,7 +92,7 @@ impl SledState {
         let first = getrandom::u64()
             .map_err(|error| StorageError::io("numbering", folder, std::io::Error::other(error)))?;
         let state = Self {
-            db,
+            db: Handle::new(db),
             folder: folder.to_path_buf(),
             data,
             flushing: Mutex::new(None),

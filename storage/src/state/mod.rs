@@ -4,6 +4,7 @@
 mod closable;
 mod engine;
 mod foresight;
+mod handle;
 mod rows;
 mod snapshots;
 #[cfg(test)]
