@@ -19,6 +19,7 @@ mod lifecycle;
 mod odd_ends;
 mod opening;
 mod orders;
+mod pressure;
 mod program;
 mod queue;
 mod random;

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     archive::{self, ArchiveError},
+    error::AskError,
     group::Group,
     observe::ProjectorReport,
 };
@@ -56,6 +57,14 @@ struct Gauges {
     failed: AtomicU64,
 }
 
+impl Gauges {
+    fn backlog(&self) -> u64 {
+        // Taken first: of two that change meanwhile, told may only be too large.
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.told.load(Ordering::Relaxed).saturating_sub(taken)
+    }
+}
+
 /// Where orders at rest are reported.
 #[derive(Clone)]
 pub struct ProjectorHandle {
@@ -64,6 +73,26 @@ pub struct ProjectorHandle {
 }
 
 impl ProjectorHandle {
+    /// An error if so many orders at rest wait to be written that no more should be placed: what
+    /// waits is in memory, and nothing else bounds it.
+    ///
+    /// # Errors
+    /// [`AskError::Backlogged`]; [`AskError::Unavailable`] if it will not get better.
+    pub fn admit<R>(&self, at_rest_max: u64) -> Result<(), AskError<R>> {
+        if self.gauges.backlog() < at_rest_max {
+            return Ok(());
+        }
+        if self.gauges.failed.load(Ordering::Relaxed) == 0 {
+            return Err(AskError::Backlogged { at_rest_max });
+        }
+        Err(AskError::Unavailable {
+            why: format!(
+                "{at_rest_max} finished orders wait in memory and the state can't be written: see \
+                 the log, mend the cause, and open the store again"
+            ),
+        })
+    }
+
     pub(crate) fn archive(&self, order: OrderId, version: u32) {
         self.gauges.told.fetch_add(1, Ordering::Relaxed);
         // If the projector has gone, the order stays in memory and is reported again at the next
@@ -149,10 +178,10 @@ impl Projector {
     /// Its figures.
     #[must_use]
     pub fn report(&self) -> ProjectorReport {
-        let Gauges { told, taken, rows, flushes, failed } = &*self.handle.gauges;
+        let Gauges { rows, flushes, failed, .. } = &*self.handle.gauges;
         let get = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
         ProjectorReport {
-            backlog: get(told).saturating_sub(get(taken)),
+            backlog: self.handle.gauges.backlog(),
             rows: get(rows),
             flushes: get(flushes),
             failed: get(failed) > 0,
