@@ -9,6 +9,7 @@ use std::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tidegate::{
@@ -101,6 +102,59 @@ async fn a_shard_that_hangs_holds_up_nobody_on_other_threads_and_forgets_nothing
     for (sent, total) in waiting.into_iter().zip(1..) {
         assert_eq!(sent.await.unwrap(), total, "in order, each once");
     }
+    gate.close().await.unwrap();
+    assert_sound(folder.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_at_rest_in_a_shard_that_hangs_are_archived_when_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gate, group) = opened(builder(folder.path())).await;
+    stock_up(&gate, 1_000_000).await;
+    let (paid, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut callers = JoinSet::new();
+    for caller in 0..16 {
+        let (gate, paid, over) = (gate.clone(), Arc::clone(&paid), Arc::clone(&over));
+        callers.spawn(async move {
+            for number in 0.. {
+                let order = NewOrder::new("ada").line_for("mug", 1, 100);
+                let name = format!("{caller}-{number}");
+                let placed = gate.orders().place(order, &name).await.unwrap();
+                let event = PaymentEvent::captured("bank", name, 100);
+                gate.orders().pay(placed.id, event).await.unwrap();
+                paid.fetch_add(1, Ordering::Relaxed);
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+    }
+    let mut hung = false;
+    while !hung {
+        // Both arbiters, and so both order shards.
+        let barriers = [(); 2].map(|()| Arc::new(Barrier::new(2)));
+        let block = |(shard, barrier)| group.ask(shard, Command::Block(Arc::clone(barrier)));
+        let hanging: Vec<_> = (0..).zip(&barriers).map(block).collect();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        hung = gate.report().projector.backlog > 0;
+        if hung {
+            // It waits for a shard that hangs, and now for longer than it has patience.
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+        }
+        for barrier in barriers {
+            tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
+        }
+        for hanging in hanging {
+            hanging.await.unwrap();
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    callers.join_all().await;
+    let all = async || {
+        let (projector, paid) = (gate.report().projector, paid.load(Ordering::Relaxed));
+        (projector.backlog == 0 && projector.rows >= paid).then_some(())
+    };
+    eventually("every order is archived", all).await;
     gate.close().await.unwrap();
     assert_sound(folder.path());
 }

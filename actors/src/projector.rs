@@ -38,8 +38,8 @@ const FORGET_ORDERS_MAX: usize = 1_024;
 /// How long written rows wait for company before the flush.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// How long a shard may take to hand over copies, before it is taken for down.
-const FETCH_WAIT: Duration = Duration::from_secs(10);
+/// How long a shard may take to hand over copies, before it is asked again later.
+const FETCH_WAIT: Duration = Duration::from_secs(2);
 
 enum Message {
     Archive(OrderId, u32),
@@ -143,6 +143,7 @@ impl Projector {
             orders,
             state,
             gauges,
+            later: self.handle.messages.clone(),
             written: BTreeMap::new(),
             rows: 0,
             since: None,
@@ -166,7 +167,8 @@ impl Projector {
         }
     }
 
-    /// Waits until every order at rest that was reported before is in the state, durably.
+    /// Waits until every order at rest that was reported before is in the state, durably, but for
+    /// those of a shard that doesn't answer.
     pub async fn drain(&self) {
         let (sender, done) = oneshot::channel();
         if self.handle.messages.send(Message::Drain(sender)).is_ok() {
@@ -193,6 +195,8 @@ struct Work {
     orders: Group<Orders>,
     state: Arc<dyn State>,
     gauges: Arc<Gauges>,
+    /// Where what can't be had now is put for later.
+    later: Sender<Message>,
     /// Written and not yet durable, by shard.
     written: BTreeMap<u16, Vec<(OrderId, u32)>>,
     rows: usize,
@@ -252,7 +256,14 @@ impl Work {
         }
         for (shard, orders) in wanted {
             let count = orders.len() as u64;
-            for order in self.fetch(shard, orders) {
+            let Some(copies) = self.fetch(shard, &orders) else {
+                for (order, version) in orders {
+                    // This thread has the other end.
+                    let _ = self.later.send(Message::Archive(order, version));
+                }
+                continue;
+            };
+            for order in copies {
                 archive::write(&*self.state, &order)?;
                 self.written.entry(shard).or_default().push((order.id, order.version));
                 self.rows += 1;
@@ -271,9 +282,10 @@ impl Work {
 
     /// Copies of those orders that still are in the reported version. One that has changed since
     /// will be reported again when it comes to rest. The reported version is durable, so is the
-    /// copy.
-    fn fetch(&self, shard: u16, wanted: Vec<(OrderId, u32)>) -> Vec<Order> {
+    /// copy. `None` if the shard takes too long, and is to be asked again.
+    fn fetch(&self, shard: u16, wanted: &[(OrderId, u32)]) -> Option<Vec<Order>> {
         let (sender, copies) = mpsc::channel();
+        let wanted = wanted.to_vec();
         self.orders.look(shard, move |machine, _| {
             let same = wanted.into_iter().filter_map(|(id, version)| {
                 machine.order(id).filter(|order| order.version == version).cloned()
@@ -281,11 +293,15 @@ impl Work {
             // The projector waits, unless it has given this shard up.
             let _ = sender.send(same.collect());
         });
-        copies.recv_timeout(FETCH_WAIT).unwrap_or_else(|error| {
-            // They stay in memory and are reported again when the shard is rebuilt or reopened.
-            tracing::warn!(shard, %error, "an order shard hands nothing over");
-            Vec::new()
-        })
+        match copies.recv_timeout(FETCH_WAIT) {
+            Ok(copies) => Some(copies),
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!(shard, "an order shard is slow to hand orders at rest over");
+                None
+            }
+            // It is down: they stay in memory and are reported again when the store is opened.
+            Err(RecvTimeoutError::Disconnected) => Some(Vec::new()),
+        }
     }
 
     /// Makes what was written durable, then lets the shards forget it.
