@@ -34,6 +34,10 @@ kills *arguments:
 io-faults *arguments:
     cargo run --release -p tidegate-reliability -- io-faults {{arguments}}
 
+# Sells for minutes, over restarts and kills, and watches memory and disk
+soak *arguments:
+    cargo run --release -p tidegate-reliability -- soak {{arguments}}
+
 # Runs the four examples
 examples:
     cargo run --quiet --example embedded

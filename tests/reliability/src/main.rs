@@ -5,6 +5,7 @@
 mod io_faults;
 mod kills;
 mod sale;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Tool {
     IoFaults(io_faults::Arguments),
     /// Kill a process that sells, hundreds of times, and compare its store with what it answered.
     Kills(kills::Arguments),
+    /// Sell for minutes, over restarts and kills, and watch memory and disk.
+    Soak(soak::Arguments),
     /// Sell, for the tools that mistreat whoever does.
     #[command(hide = true)]
     Sell(sale::sell::Arguments),
@@ -53,6 +56,7 @@ fn run(tool: Tool) -> anyhow::Result<Verdict> {
     match tool {
         Tool::IoFaults(arguments) => io_faults::run(&arguments),
         Tool::Kills(arguments) => kills::run(&arguments),
+        Tool::Soak(arguments) => soak::run(&arguments),
         Tool::Sell(arguments) => sale::sell::run(&arguments),
     }
 }

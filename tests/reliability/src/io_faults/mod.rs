@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// As many points, drawn from the seed, instead of all.
     #[arg(long)]
     points: Option<usize>,
+    /// Only points whose names contain this, such as `reopen:` or `:state/db:`.
+    #[arg(long, default_value = "")]
+    matching: String,
     /// Where luck comes from; drawn and printed unless given.
     #[arg(long)]
     seed: Option<u64>,
@@ -99,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let stage = Stage::prepare(place.context("no folder for stores")?, seed)?;
     let points = match &arguments.only {
         Some(point) => vec![point.clone()],
-        None => some(stage.points()?, arguments.points, seed),
+        None => some(stage.points()?, arguments, seed),
     };
     println!("io-faults: {} points, seed {seed}", points.len());
     let (began, mut outcomes, mut broken) = (Instant::now(), BTreeMap::new(), Vec::new());
@@ -131,10 +134,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     Ok(Verdict::Broken)
 }
 
-/// As many of `points` as asked for, drawn from `seed`; else all.
-fn some(mut points: Vec<Point>, asked: Option<usize>, seed: u64) -> Vec<Point> {
+/// Those of `points` that are asked for; as many as that, drawn from `seed`.
+fn some(mut points: Vec<Point>, asked: &Arguments, seed: u64) -> Vec<Point> {
+    points.retain(|point| point.to_string().contains(&asked.matching));
     let mut random = Random::new(seed);
-    while asked.is_some_and(|asked| points.len() > asked) {
+    while asked.points.is_some_and(|asked| points.len() > asked) {
         points.swap_remove(random.below(points.len() as u64) as usize);
     }
     points

@@ -127,7 +127,7 @@ async fn one(gate: &Tidegate, name: &str, cart: &mut Cart, again: bool) -> anyho
         match done {
             Done::Placed(id) => cart.order = Some(id),
             Done::SoldOut => cart.refused = true,
-            Done::Done => {}
+            Done::Changed => {}
         }
         cart.answered = cart.asked;
     }

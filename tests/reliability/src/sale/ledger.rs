@@ -98,6 +98,11 @@ impl Ledger {
         Ok(Note::Step)
     }
 
+    /// How many carts there were.
+    pub(crate) fn carts(&self) -> u64 {
+        self.settled + self.open.len() as u64
+    }
+
     /// What the store must have of each SKU, if every cart is as far as its answers say.
     pub(crate) fn levels(&self) -> [Units; SKUS.len()] {
         let mut levels = self.moved;

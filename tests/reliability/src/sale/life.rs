@@ -74,6 +74,10 @@ impl Life {
         Ok(Self { child, lines })
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Notes what is said until `wanted` says that this is it, for at most `wait`.
     pub(crate) fn listen(
         &self,

@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// How long each client rests between two carts, in milliseconds.
     #[arg(long, default_value_t = 0)]
     pub(crate) rest_ms: u64,
+    /// Takes a snapshot whenever the journal has grown by this, in KiB.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) snapshot_every_kib: u64,
 }
 
 /// Sells until the store closes. Storage that fails is said and is no error of this process.
@@ -48,7 +51,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
 }
 
 async fn sell(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let gate = match store(&arguments.folder).open().await {
+    let every_bytes = arguments.snapshot_every_kib << 10;
+    let opening = store(&arguments.folder).snapshot_every_bytes(every_bytes).open();
+    let gate = match opening.await {
         Ok(gate) => gate,
         Err(error) => {
             say(&format!("failed opening: {error}"));
@@ -110,7 +115,7 @@ async fn buy(gate: &Tidegate, name: &str) -> bool {
                 order = Some(id);
                 say(&format!("answer {name} {number} {id}"));
             }
-            Ok(Done::Done) => say(&format!("answer {name} {number} -")),
+            Ok(Done::Changed) => say(&format!("answer {name} {number} -")),
             Ok(Done::SoldOut) => {
                 say(&format!("refused {name}"));
                 return true;

@@ -10,12 +10,15 @@ use tidegate::{
 
 use super::plan::{PRICE_MINOR, Plan, SKUS, Step, begin_units};
 
+/// How long unpaid orders are held: longer than any run, so that none expires by itself.
+const HOLD_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
 /// What a step came to, safely.
 pub(crate) enum Done {
     Placed(OrderId),
     /// Not enough of something. Nothing is held.
     SoldOut,
-    Done,
+    Changed,
 }
 
 /// Why it came to nothing that is known.
@@ -34,7 +37,7 @@ pub(crate) enum Trouble {
 impl<R: fmt::Display> From<AskError<R>> for Trouble {
     fn from(error: AskError<R>) -> Self {
         match error {
-            AskError::Overloaded { .. } => Self::Busy,
+            AskError::Overloaded { .. } | AskError::Backlogged { .. } => Self::Busy,
             AskError::Closing => Self::Closing,
             AskError::Unavailable { why } => Self::Unknown(why),
             other => Self::Wrong(other.to_string()),
@@ -71,7 +74,7 @@ pub(crate) async fn take(
             orders.take_back(order, units.collect(), true, name).await?;
         }
     }
-    Ok(Done::Done)
+    Ok(Done::Changed)
 }
 
 /// Each cart has a user of its own, so that what a user has tells what became of the cart.
@@ -79,6 +82,7 @@ async fn place(gate: &Tidegate, name: &str, plan: &Plan) -> Result<Done, Trouble
     let order = plan.lines.iter().fold(NewOrder::new(name), |order, (sku, units)| {
         order.line_for(SKUS[*sku], *units, units * PRICE_MINOR)
     });
+    let order = order.hold_ms(HOLD_MS);
     match gate.orders().place(order, name).await {
         Ok(receipt) => Ok(Done::Placed(receipt.id)),
         Err(AskError::Rejected(OrderRejection::Refused(Refusal::SoldOut { .. }))) => {
