@@ -1,5 +1,5 @@
-//! Writes that end half-way, as on a disk that fills up: poison, nothing wrongly acknowledged, and a
-//! next open that finds all that was. Failed calls as a whole are made by the reliability tools.
+//! Writes that end half-way, as on a disk that fills up: poison, nothing wrongly acknowledged, and
+//! a next open that finds all that was. Calls that fail as a whole are the reliability tools' part.
 
 use super::*;
 

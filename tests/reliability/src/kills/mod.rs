@@ -38,6 +38,9 @@ const CLIENTS: u64 = 24;
 /// More carts than a client gets done before it is killed.
 const CARTS: u64 = 1_000_000;
 
+/// Kills between two words about how far it is.
+const TELL_EVERY: u64 = 50;
+
 /// A seller that has not opened its store by then hangs.
 const READY_WAIT: Duration = Duration::from_secs(60);
 
@@ -66,7 +69,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     };
     let mut kills = Kills::new(place.context("no folder for stores")?, seed);
     let began = Instant::now();
+    let mut told = 0;
     while kills.done < rounds {
+        if kills.done / TELL_EVERY > told {
+            told = kills.done / TELL_EVERY;
+            println!("kills: {} so far, {:.0} s", kills.done, began.elapsed().as_secs_f64());
+        }
         if let Err(error) = kills.some(rounds) {
             let kept = kills.place.keep();
             println!("kills: BROKEN after {} kills: {error:#}", kills.done);
