@@ -21,6 +21,9 @@ use clap::Args;
 use self::{point::Point, stage::Stage};
 use crate::{Verdict, sale::random::Random};
 
+/// Clients that sell before a store crashes.
+const CLIENTS_BEFORE: u64 = 64;
+
 /// Which calls fail, and where stores are made.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
@@ -51,9 +54,10 @@ pub(crate) enum Scenario {
     Create,
     /// A store that has crashed is opened and closed.
     Open,
-    /// A store that has crashed is opened, sells until its journal has rolled, takes snapshots,
-    /// archives, closes and trims.
+    /// A store that has crashed is opened, sells, takes snapshots, archives, closes and trims.
     Reopen,
+    /// The same with a store whose segment is almost full, so that the journal rolls.
+    Roll,
 }
 
 impl fmt::Display for Scenario {
@@ -62,6 +66,7 @@ impl fmt::Display for Scenario {
             Self::Create => "create",
             Self::Open => "open",
             Self::Reopen => "reopen",
+            Self::Roll => "roll",
         })
     }
 }
@@ -70,13 +75,23 @@ impl FromStr for Scenario {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let all = [Self::Create, Self::Open, Self::Reopen];
+        let all = [Self::Create, Self::Open, Self::Reopen, Self::Roll];
         let found = all.into_iter().find(|scenario| scenario.to_string() == text);
         found.with_context(|| format!("there is no scenario {text:?}"))
     }
 }
 
 impl Scenario {
+    /// How many carts each of [`CLIENTS_BEFORE`] has sold when the store crashes that it begins
+    /// with; `None` if it begins with nothing. A segment takes about 50.
+    fn sold_before(self) -> Option<u64> {
+        match self {
+            Self::Create => None,
+            Self::Open | Self::Reopen => Some(55),
+            Self::Roll => Some(44),
+        }
+    }
+
     /// Clients, carts of each, and how long each rests between two, in milliseconds.
     fn work(self) -> (u64, u64, u64) {
         match self {
@@ -84,6 +99,7 @@ impl Scenario {
             Self::Open => (0, 0, 0),
             // Long enough for a snapshot, which is looked for every 500 ms.
             Self::Reopen => (64, 6, 120),
+            Self::Roll => (64, 10, 0),
         }
     }
 }

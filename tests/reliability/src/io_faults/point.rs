@@ -114,6 +114,11 @@ fn common(log: &Path) -> Vec<OsString> {
 }
 
 impl Point {
+    /// Whether it is of the journal, and not one of a segment's many commits.
+    pub(crate) fn is_of_a_roll(&self) -> bool {
+        self.path.starts_with("journal") && (self.nth <= 2 || !self.path.ends_with(".seg"))
+    }
+
     /// Whether sled reads its file here; the store itself reads it in another way.
     pub(crate) fn is_sleds_read(&self) -> bool {
         self.call == "pread64" && self.path == "state/db"

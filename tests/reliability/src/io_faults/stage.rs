@@ -2,6 +2,7 @@
 //! is checked without faults. It chooses no points.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
     path::PathBuf,
@@ -13,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
 use super::{
-    Scenario,
+    CLIENTS_BEFORE, Scenario,
     point::{Point, watching},
 };
 use crate::sale::{
@@ -30,10 +31,6 @@ const RUN_WAIT: Duration = Duration::from_secs(90);
 /// How long a process that has said its last word may take to end.
 const EXIT_WAIT: Duration = Duration::from_secs(30);
 
-/// Clients and carts of what is sold before the store of [`Scenario::Reopen`] crashes: almost a
-/// segment, so that a little more makes the journal roll.
-const SOLD_BEFORE: (u64, u64) = (64, 52);
-
 /// What a failed call led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
@@ -49,25 +46,43 @@ pub(crate) enum Outcome {
 pub(crate) struct Stage {
     place: TempDir,
     seed: u64,
-    /// What was answered before the store of [`Scenario::Reopen`] crashed.
-    before: Ledger,
+    /// What was answered before a store crashed, by carts sold before. The store is in a folder of
+    /// that number.
+    before: BTreeMap<u64, Ledger>,
 }
 
 impl Stage {
-    /// Makes the crashed store that [`Scenario::Reopen`] begins with.
+    /// Makes the crashed stores that scenarios begin with.
     pub(crate) fn prepare(place: TempDir, seed: u64) -> anyhow::Result<Self> {
+        let mut stage = Self { place, seed, before: BTreeMap::new() };
+        for scenario in [Scenario::Reopen, Scenario::Roll] {
+            stage.crash(scenario.sold_before().context("it begins with a store")?)?;
+        }
+        Ok(stage)
+    }
+
+    /// Makes a store that has crashed after each client had sold so many carts.
+    fn crash(&mut self, carts: u64) -> anyhow::Result<()> {
         let mut before = Ledger::default();
-        let stage = Self { place, seed, before: Ledger::default() };
-        let (clients, carts) = SOLD_BEFORE;
         let mut command = life::ourselves();
-        let name = format!("{seed:x}-before");
-        command.args(life::seller(&stage.at("crashed"), &name, clients, carts));
+        let (store, name) = (self.at(&carts.to_string()), format!("{:x}-{carts}", self.seed));
+        command.args(life::seller(&store, &name, CLIENTS_BEFORE, carts));
         let mut life = Life::start(command)?;
         let heard = life.listen(&mut before, RUN_WAIT, |note| note == Note::Closing)?;
         ensure!(heard == Heard::Wanted, "the store to begin with can't be made: {heard:?}");
         life.kill(&mut before, drop)?;
         before.settle();
-        Ok(Self { before, ..stage })
+        self.before.insert(carts, before);
+        Ok(())
+    }
+
+    /// Puts the store in place that `scenario` begins with; gives what was answered of it.
+    fn set(&self, scenario: Scenario) -> anyhow::Result<Ledger> {
+        let store = self.at("store");
+        remove(&store)?;
+        let Some(carts) = scenario.sold_before() else { return Ok(Ledger::default()) };
+        sale::copy(&self.at(&carts.to_string()), &store)?;
+        self.before.get(&carts).cloned().context("it was made")
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -82,6 +97,8 @@ impl Stage {
         for scenario in [Scenario::Create, Scenario::Reopen] {
             points.extend(self.watch(scenario)?);
         }
+        // Commits are as everywhere else.
+        points.extend(self.watch(Scenario::Roll)?.into_iter().filter(Point::is_of_a_roll));
         // What sled reads to recover was read a moment before by the store itself, and comes out of
         // the system's memory: a disk can't fail it, and sled would not survive it.
         points.retain(|point| !point.is_sleds_read() || point.nth > recovering);
@@ -89,7 +106,7 @@ impl Stage {
     }
 
     fn watch(&self, scenario: Scenario) -> anyhow::Result<Vec<Point>> {
-        let (log, mut ledger) = (self.at("strace"), self.before.clone());
+        let (log, mut ledger) = (self.at("strace"), self.set(scenario)?);
         let failures = self.sell(scenario, watching(&log), &mut ledger)?;
         ensure!(failures.is_empty(), "without a fault: {failures:?}");
         Point::all(scenario, &self.at("store"), &log)
@@ -98,10 +115,7 @@ impl Stage {
     /// One run in which `point` fails. An error is a broken promise.
     pub(crate) fn fail(&self, point: &Point) -> anyhow::Result<Outcome> {
         let (store, log) = (self.at("store"), self.at("strace"));
-        let mut ledger = match point.scenario {
-            Scenario::Create => Ledger::default(),
-            Scenario::Open | Scenario::Reopen => self.before.clone(),
-        };
+        let mut ledger = self.set(point.scenario)?;
         let failures = self.sell(point.scenario, point.failing(&store, &log), &mut ledger)?;
         let checked = self.at("checked");
         remove(&checked)?;
@@ -124,10 +138,6 @@ impl Stage {
         ledger: &mut Ledger,
     ) -> anyhow::Result<Vec<String>> {
         let (store, log) = (self.at("store"), self.at("stderr"));
-        remove(&store)?;
-        if scenario != Scenario::Create {
-            sale::copy(&self.at("crashed"), &store)?;
-        }
         let (clients, carts, rest_ms) = scenario.work();
         let name = format!("{:x}-{scenario}", self.seed);
         let mut command = Command::new("strace");
