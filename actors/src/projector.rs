@@ -321,3 +321,27 @@ impl Work {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_storage::MemoryState;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_a_failure_is_told_from_a_delay() {
+        let projector = Projector::new(Arc::new(MemoryState::new()));
+        let handle = projector.handle();
+        let admitted = |max| handle.admit::<()>(max);
+        assert!(admitted(1).is_ok());
+        for number in 1..=3 {
+            handle.archive(OrderId::new(0, number).expect("a number"), 1);
+        }
+        assert_eq!(projector.report().backlog, 3);
+        assert!(admitted(4).is_ok());
+        assert!(matches!(admitted(3), Err(AskError::Backlogged { at_rest_max: 3 })));
+        handle.gauges.failed.store(1, Ordering::Relaxed);
+        assert!(admitted(4).is_ok(), "selling goes on as long as there is room");
+        assert!(matches!(admitted(3), Err(AskError::Unavailable { .. })));
+    }
+}
