@@ -32,6 +32,17 @@ sim *arguments:
 # Cuts recorded runs off from power, and opens what is left; `just power-loss --images 10000 --seed 1`
 power-loss *arguments:
     cargo run --release -p tidegate-reliability -- power-loss {{arguments}}
+# Kills a process that sells, again and again; `just kills --rounds 1000 --seed 7`
+kills *arguments:
+    cargo run --release -p tidegate-reliability -- kills {{arguments}}
+
+# Fails each call that a store makes of the system, one in each run; needs strace
+io-faults *arguments:
+    cargo run --release -p tidegate-reliability -- io-faults {{arguments}}
+
+# Sells for minutes, over restarts and kills, and watches memory and disk
+soak *arguments:
+    cargo run --release -p tidegate-reliability -- soak {{arguments}}
 
 # Runs the four examples
 examples:

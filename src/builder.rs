@@ -28,6 +28,7 @@ pub struct Builder {
     pub(crate) order_shards: Option<u16>,
     pub(crate) stock_shards: Option<u16>,
     pub(crate) idempotency: IdempotencyBounds,
+    pub(crate) at_rest_max: u64,
     pub(crate) snapshot_every_bytes: u64,
     pub(crate) events_retained_bytes: u64,
     pub(crate) time: Box<dyn TimeSource>,
@@ -48,6 +49,7 @@ impl Builder {
             order_shards: None,
             stock_shards: None,
             idempotency: IdempotencyBounds::default(),
+            at_rest_max: 1_000_000,
             snapshot_every_bytes: 256 << 20,
             events_retained_bytes: 256 << 20,
             time: Box::new(SystemTimeSource),
@@ -80,6 +82,15 @@ impl Builder {
     #[must_use]
     pub fn in_flight_max(mut self, commands: usize) -> Self {
         self.shards.in_flight_max = commands.max(1);
+        self
+    }
+
+    /// Finished orders that may wait in memory to be archived; at the bound no more orders are
+    /// placed, which is answered `Backlogged`. It matters when the state's disk is slower than the
+    /// sale for long, or has failed. Default: 1,000,000 (about 1 KB each); at least 1.
+    #[must_use]
+    pub fn at_rest_max(mut self, orders: u64) -> Self {
+        self.at_rest_max = orders.max(1);
         self
     }
 

@@ -80,6 +80,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
 
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
+    let behind = (projector.handle(), builder.at_rest_max);
     stock.start(&parts.arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
     orders.start(&parts.arbiters, |_| Box::new(FromOrders::new(stock.clone(), handle.clone())));
     running.groups = vec![Arc::new(stock.clone()), Arc::new(orders.clone())];
@@ -102,7 +103,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let keys = Keyring::new(manifest.secret);
     let store = Inner {
         stock: StockClient::new(stock, keys.clone()),
-        orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board),
+        orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board, behind),
         groups: running.groups.clone(),
         projector,
         events: Events::new(Arc::clone(&parts.journal)),

@@ -4,7 +4,6 @@
 
 use std::{
     collections::VecDeque,
-    os::unix::fs::FileExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
@@ -139,14 +138,12 @@ impl Committer {
         let started = Instant::now();
         self.shared
             .faults
-            .write()
-            .and_then(|()| self.active.file.write_all_at(&self.buffer, self.active.offset))
+            .write(&self.active.file, &self.buffer, self.active.offset)
             .map_err(|error| StorageError::io("writing", &segment.path, error))?;
         let written = Instant::now();
         self.shared
             .faults
-            .sync()
-            .and_then(|()| self.active.file.sync_data())
+            .sync(&self.active.file)
             .map_err(|error| StorageError::io("syncing", &segment.path, error))?;
 
         let figures = &self.shared.figures;

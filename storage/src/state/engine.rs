@@ -14,9 +14,13 @@ use std::{
 use crc32c::crc32c;
 use tracing::{error, info, warn};
 
-use super::rows::{
-    self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
-    encode_piece, encode_whole, row_key,
+use super::{
+    foresight,
+    handle::Handle,
+    rows::{
+        self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
+        encode_piece, encode_whole, row_key,
+    },
 };
 use crate::{Row, State, StorageError, Table, disk};
 
@@ -56,7 +60,7 @@ impl Default for StateOptions {
 ///
 /// Several threads may use it. Of two that write the same row at once, one wins.
 pub(crate) struct SledState {
-    pub(super) db: sled::Db,
+    pub(super) db: Handle,
     folder: PathBuf,
     next_generation: AtomicU64,
     blobs_reported: AtomicBool,
@@ -88,7 +92,7 @@ impl SledState {
         let first = getrandom::u64()
             .map_err(|error| StorageError::io("numbering", folder, std::io::Error::other(error)))?;
         let state = Self {
-            db,
+            db: Handle::new(db),
             folder: folder.to_path_buf(),
             next_generation: AtomicU64::new(first),
             blobs_reported: AtomicBool::new(false),
@@ -377,6 +381,7 @@ fn remove_unfinished(folder: &Path) -> Result<()> {
             disk::remove(&folder.join(name))?;
         }
     }
+    foresight::read_ahead(folder)?;
     Ok(())
 }
 

@@ -5,6 +5,8 @@
 mod changes;
 mod closable;
 mod engine;
+mod foresight;
+mod handle;
 mod logged;
 mod rows;
 mod snapshots;

@@ -6,8 +6,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod histories;
+mod io_faults;
+mod kills;
 mod power_loss;
+mod sale;
 mod sim;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -29,6 +33,15 @@ enum Tool {
     PowerLoss(power_loss::Options),
     #[command(hide = true)]
     PowerLossWork(power_loss::Work),
+    /// Fail each call of the system that a store makes, one in each run, with strace.
+    IoFaults(io_faults::Arguments),
+    /// Kill a process that sells, hundreds of times, and compare its store with what it answered.
+    Kills(kills::Arguments),
+    /// Sell for minutes, over restarts and kills, and watch memory and disk.
+    Soak(soak::Arguments),
+    /// Sell, for the tools that mistreat whoever does.
+    #[command(hide = true)]
+    Sell(sale::sell::Arguments),
 }
 
 /// What a tool came to.
@@ -57,5 +70,9 @@ fn run(tool: Tool) -> anyhow::Result<Verdict> {
         Tool::Histories(options) => histories::run(&options),
         Tool::PowerLoss(options) => power_loss::run(&options),
         Tool::PowerLossWork(work) => power_loss::work(work).map(|()| Verdict::Held),
+        Tool::IoFaults(arguments) => io_faults::run(&arguments),
+        Tool::Kills(arguments) => kills::run(&arguments),
+        Tool::Soak(arguments) => soak::run(&arguments),
+        Tool::Sell(arguments) => sale::sell::run(&arguments),
     }
 }

@@ -4,6 +4,7 @@
 mod damage;
 mod random;
 mod recycling;
+mod short;
 
 use std::{
     fs,

@@ -178,6 +178,7 @@ fn failed<R>(error: &AskError<R>) -> Answer {
     match error {
         AskError::Rejected(_) | AskError::Closing => Answer::NotTaken("not taken: closing"),
         AskError::Overloaded { .. } => Answer::NotTaken("not taken: overloaded"),
+        AskError::Backlogged { .. } => Answer::NotTaken("not taken: backlogged"),
         AskError::Fault { .. } => Answer::NotTaken("not taken: fault"),
         AskError::Dead { .. } => Answer::NotTaken("not taken: dead"),
         AskError::Unavailable { why } if why.contains("in time") => {
