@@ -213,7 +213,6 @@ fn usage_errors_exit_with_2() {
         &["replay", "t.csv", "--data"],
         &["replay", "t.csv", "--quiet"],
         &["replay", "t.csv", "u.csv"],
-        &["audit"],
         &["audit", "store"],
         &["demo", "--buyers", "0"],
     ];

@@ -31,7 +31,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Asked by machines that watch the server; everything else counts for the rates. (Not the other
 /// way round: `/%761/orders` is a path under `/v1` too.)
-const UNCOUNTED: [&str; 2] = ["/healthz", "/readyz"];
+const UNCOUNTED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The middleware.
 pub(super) async fn guard<B: MessageBody>(
