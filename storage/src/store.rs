@@ -230,7 +230,7 @@ mod tests {
             },
             &|at| fs::create_dir_all(at.join("state/index/blobs")).unwrap(),
             &|at| fs::write(at.join("state/index/conf"), b"half a conf").unwrap(),
-            &|at| fs::write(at.join("state/index.trusted"), b"closed").unwrap(),
+            &|at| fs::write(at.join("state/index.closed"), b"closed").unwrap(),
             &|at| fs::write(at.join("tidegate.store.tmp"), b"TIDEG").unwrap(),
         ];
         for reached in 0..steps.len() {

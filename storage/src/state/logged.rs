@@ -3,7 +3,8 @@
 //! first home of a command's effect; the journal is.
 //!
 //! sled 0.34 can't be made safe from outside: it writes over a part of its file as soon as what
-//! replaces it is written, not when that is synced. So the log alone is durable.
+//! replaces it is written, not when that is synced. So the log alone is durable, and an index that
+//! was not closed in order is never used.
 
 use std::{
     collections::BTreeMap,
@@ -42,8 +43,6 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const PENDING_BYTES_MAX: usize = 512 << 10;
 /// What one flush reads of an overlong log's beginning.
 const CLEANED_AT_ONCE_BYTES: usize = 4 << 20;
-/// Changes between two notes of how far the log is in the index, while one is made.
-const NOTED_EVERY: u64 = 4_096;
 
 /// The state engine: a log that survives power loss, and an index in sled 0.34 to look things up.
 ///
@@ -62,8 +61,8 @@ pub struct LoggedState {
 }
 
 impl LoggedState {
-    /// Opens the state in `folder`, or begins one there. After a power loss the index is made from
-    /// the log again, which takes time with the size of the state.
+    /// Opens the state in `folder`, or begins one there. If it was not closed in order, the index is
+    /// made from the log again, which takes time with the size of the state.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] if the log is, [`StorageError::Locked`], [`StorageError::Full`],
@@ -109,9 +108,6 @@ impl LoggedState {
             && !self.damaged.swap(true, Ordering::Relaxed)
         {
             warn!("the state's index is damaged; the next open makes it again");
-            if let Err(error) = trust::withdraw(&self.folder) {
-                warn!(%error, "it can't be marked as damaged");
-            }
         }
         found
     }
@@ -205,8 +201,6 @@ impl LoggedState {
         }
         drop(reader);
         self.commit_queued()?;
-        // A killed process loses what sled has not written: it must not need what is trimmed.
-        index.flush()?;
         self.log.trim(through)
     }
 }
@@ -274,13 +268,13 @@ impl State for LoggedState {
 impl Drop for LoggedState {
     fn drop(&mut self) {
         let Some(index) = self.index.take() else { return };
-        let damaged = self.damaged.load(Ordering::Relaxed);
-        let closed = index
-            .close()
-            .and_then(|()| if damaged { Ok(()) } else { trust::for_good(&self.folder) });
+        let failed = disk::lock(&self.committing).is_some();
+        let distrusted = failed || self.damaged.load(Ordering::Relaxed);
+        let closed = index.close();
+        let closed =
+            closed.and_then(|()| if distrusted { Ok(()) } else { trust::give(&self.folder) });
         if let Err(error) = closed {
-            warn!(%error, "the state's index was not closed; after a restart of the system the \
-                next open makes it again");
+            warn!(%error, "the state's index was not closed; the next open makes it again");
         }
     }
 }
@@ -298,7 +292,7 @@ fn apply(index: &SledState, change: &Change) -> Result<()> {
     }
 }
 
-/// sled recovers some prefix of its writes: with this row, all before it is there.
+/// To be called when all up to there is in the index.
 fn note_reached(index: &SledState, position: Position) -> Result<()> {
     index.put(REACHED, b"", &position.0.to_be_bytes())
 }
@@ -311,7 +305,7 @@ fn reached(index: &SledState) -> Result<Position> {
 
 /// The index as it is, brought up to the log; `None` if it must be made again.
 fn reuse(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<Option<SledState>> {
-    trust::while_running(folder)?;
+    trust::withdraw(folder)?;
     let opened = SledState::open(folder.join(INDEX_NAME), options);
     let used = opened.and_then(|index| {
         let reached = reached(&index)?;
@@ -341,8 +335,6 @@ fn rebuild(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<S
     }
     let index = SledState::open(&path, options)?;
     let changes = replay(&index, log, Position(log.oldest().0.saturating_sub(1)))?;
-    index.flush()?;
-    trust::while_running(folder)?;
     if changes > 0 {
         info!(changes, "the state's index was made again from its log");
     }
@@ -358,9 +350,6 @@ fn replay(index: &SledState, log: &FileJournal, after: Position) -> Result<u64> 
         if let Some(change) = decoder.take(entry.bytes) {
             apply(index, &change)?;
             changes += 1;
-            if changes % NOTED_EVERY == 0 {
-                note_reached(index, last)?;
-            }
         }
     }
     if last > after {

@@ -16,8 +16,8 @@ use crate::{
 #[derive(Default)]
 struct Logged {
     folders: Vec<TempDir>,
-    /// Whether each process meets a system that has been started anew, without a close before.
-    restarted: bool,
+    /// Whether each process finds what one has left that was not closed.
+    unclosed: bool,
 }
 
 impl StateFactory for Logged {
@@ -33,7 +33,7 @@ impl StateFactory for Logged {
     fn reopen(&mut self, state: Arc<LoggedState>) -> Arc<LoggedState> {
         drop(Arc::into_inner(state).expect("nobody else uses it"));
         let folder = self.folders.last().unwrap().path();
-        if self.restarted {
+        if self.unclosed {
             trust::withdraw(folder).unwrap();
         }
         Arc::new(open(folder))
@@ -59,7 +59,7 @@ fn conforms() {
 
 #[test]
 fn conforms_when_the_index_is_always_made_again() {
-    conformance::state(&mut Logged { restarted: true, ..Logged::default() });
+    conformance::state(&mut Logged { unclosed: true, ..Logged::default() });
 }
 
 /// As a killed process leaves it: what was flushed is there, whatever the index has of it.
@@ -94,7 +94,7 @@ fn an_index_that_cannot_be_used_is_made_again() {
         &|| fs::remove_dir_all(&index).unwrap(),
         &|| fs::write(index.join("conf"), b"nonsense").unwrap(),
         &|| fs::write(index.join("snap.00000000000000FF"), b"nonsense, enough of it").unwrap(),
-        &|| fs::write(folder.path().join("index.trusted"), b"open another boot").unwrap(),
+        &|| fs::write(folder.path().join("index.closed"), b"clo").unwrap(),
     ];
     for (number, break_it) in break_it.into_iter().enumerate() {
         break_it();

@@ -56,19 +56,7 @@ struct Chooser {
 pub(crate) fn write(disk: &Disk, luck: &mut Luck, to: &Path) -> Result<Loss> {
     let mut chooser = Chooser::new(disk, luck);
     chooser.folder(disk, TOP, to)?;
-    if chooser.loss != Loss::Killed {
-        restart(&to.join("store/state/index.trusted"))?;
-    }
     Ok(chooser.loss)
-}
-
-/// Power doesn't come back to a system that has run on: the note of when it was started is of
-/// another time.
-fn restart(note: &Path) -> Result<()> {
-    if note.exists() && fs::read(note)?.starts_with(b"open") {
-        fs::write(note, "open before the power was lost")?;
-    }
-    Ok(())
 }
 
 impl Chooser {
