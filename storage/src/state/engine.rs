@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::File,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -17,9 +17,14 @@ use std::{
 use crc32c::crc32c;
 use tracing::{error, info, warn};
 
-use super::rows::{
-    self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
-    encode_piece, encode_whole, row_key,
+use super::{
+    log_check::{self, DATA_NAME},
+    mark::{Mark, MarkFile},
+    opening::{open_patiently, prepare_folder, sync_files},
+    rows::{
+        self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
+        encode_piece, encode_whole, row_key,
+    },
 };
 use crate::{Row, State, StorageError, Table, disk};
 
@@ -54,19 +59,29 @@ pub struct SledState {
     folder: PathBuf,
     /// Our own handle of sled's file: sled's flush writes, but does not sync.
     data: File,
-    /// Held during a flush; the failure that stopped all later ones.
-    flushing: Mutex<Option<StorageError>>,
+    mark_file: MarkFile,
+    /// Held during a flush.
+    flushing: Mutex<Flushing>,
     flush_began: Mutex<Option<Instant>>,
     next_generation: AtomicU64,
     blobs_reported: AtomicBool,
+}
+
+/// What flushes know of each other.
+struct Flushing {
+    /// What the last good one noted.
+    mark: Mark,
+    /// The failure that stopped all later ones.
+    failure: Option<StorageError>,
 }
 
 impl SledState {
     /// Opens the state in `folder`, or begins one there.
     ///
     /// # Errors
-    /// [`StorageError::Locked`], [`StorageError::StateUnusable`] if sled refuses or panics,
-    /// [`StorageError::Full`], [`StorageError::ReadOnly`] or an IO error. Nothing is ever deleted.
+    /// [`StorageError::Locked`]; [`StorageError::Damaged`] if sled's log has lost what was flushed;
+    /// [`StorageError::StateUnusable`] if sled refuses or panics; [`StorageError::Full`],
+    /// [`StorageError::ReadOnly`] or an IO error. Nothing is ever deleted.
     pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
         Self::open_within(folder.as_ref(), options, LOCK_WAIT)
     }
@@ -83,15 +98,19 @@ impl SledState {
             .path(folder)
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(Some(options.flush_every_ms.max(1)));
-        let db = open_patiently(folder, &config, lock_wait)?;
+        let (db, known) = open_patiently(folder, &config, lock_wait)?;
         let data = sync_files(folder)?;
+        // The mark still holds for what is there now, and is only moved on by the next flush.
+        let mark = Mark { summary: log_check::summary_end(folder)?, ..known.unwrap_or_default() };
+        let mark_file = MarkFile::open(folder, mark)?;
         let first = getrandom::u64()
             .map_err(|error| StorageError::io("numbering", folder, std::io::Error::other(error)))?;
         let state = Self {
             db,
             folder: folder.to_path_buf(),
             data,
-            flushing: Mutex::new(None),
+            mark_file,
+            flushing: Mutex::new(Flushing { mark, failure: None }),
             flush_began: Mutex::new(None),
             next_generation: AtomicU64::new(first),
             blobs_reported: AtomicBool::new(false),
@@ -112,7 +131,7 @@ impl SledState {
             sled::Error::Io(error) => StorageError::io(doing, &self.folder, error),
             sled::Error::Corruption { at, .. } => {
                 let what = format!("sled met damage at {at:?}");
-                StorageError::damaged(&self.folder.join("db"), 0, what)
+                StorageError::damaged(&self.folder.join(DATA_NAME), 0, what)
             }
             other => {
                 StorageError::io(doing, &self.folder, std::io::Error::other(other.to_string()))
@@ -123,19 +142,38 @@ impl SledState {
     fn damaged_row(&self, row_key: &[u8]) -> StorageError {
         let what =
             format!("the row {:?} is not what was written", String::from_utf8_lossy(row_key));
-        StorageError::damaged(&self.folder.join("db"), 0, what)
+        StorageError::damaged(&self.folder.join(DATA_NAME), 0, what)
+    }
+
+    /// Asks sled. It panics on some damage, and that must cost nobody more than an error.
+    fn guarded<T>(&self, doing: &'static str, ask: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(ask)) {
+            Ok(asked) => asked.map_err(|error| self.failed(doing, error)),
+            Err(_) => {
+                let what = format!("sled panicked while {doing}");
+                Err(StorageError::damaged(&self.folder.join(DATA_NAME), 0, what))
+            }
+        }
+    }
+
+    /// The rows of `range`, each asked for with care.
+    fn rows_of<'a>(
+        &'a self,
+        mut range: sled::Iter,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec)>> + 'a {
+        std::iter::from_fn(move || self.guarded("reading", || range.next().transpose()).transpose())
     }
 
     fn raw_get(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
-        self.db.get(key).map_err(|error| self.failed("reading", error))
+        self.guarded("reading", || self.db.get(key))
     }
 
     fn raw_insert(&self, key: &[u8], value: Vec<u8>) -> Result<Option<sled::IVec>> {
-        self.db.insert(key, value).map_err(|error| self.failed("writing", error))
+        self.guarded("writing", || self.db.insert(key, value))
     }
 
     fn raw_remove(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
-        self.db.remove(key).map_err(|error| self.failed("writing", error))
+        self.guarded("writing", || self.db.remove(key))
     }
 
     /// The row's value, from what sled holds under its key.
@@ -168,8 +206,8 @@ impl SledState {
     fn load_pieces(&self, row_key: &[u8], head: Head) -> Result<Option<Vec<u8>>> {
         let prefix = rows::pieces_prefix(row_key, head.generation);
         let mut value = Vec::new();
-        for entry in self.db.scan_prefix(&prefix) {
-            let (_, bytes) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.scan_prefix(&prefix)) {
+            let (_, bytes) = entry?;
             let Some(piece) = decode_piece(&bytes) else {
                 return Ok(None);
             };
@@ -216,8 +254,8 @@ impl SledState {
     /// Finishes what writers of large rows were in the middle of when the process ended.
     fn tidy_pieces(&self) -> Result<()> {
         let mut unfinished = Vec::new();
-        for entry in self.db.scan_prefix(rows::intents()) {
-            let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.scan_prefix(rows::intents())) {
+            let (key, _) = entry?;
             unfinished.push(key);
         }
         for intent in unfinished {
@@ -228,8 +266,8 @@ impl SledState {
                 _ => None,
             });
             let mut dropped = 0;
-            for entry in self.db.scan_prefix(rows::pieces_of_row(row_key)) {
-                let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+            for entry in self.rows_of(self.db.scan_prefix(rows::pieces_of_row(row_key))) {
+                let (key, _) = entry?;
                 if rows::generation_in(&key) != current {
                     self.raw_remove(&key)?;
                     dropped += 1;
@@ -241,11 +279,14 @@ impl SledState {
         Ok(())
     }
 
-    fn flush_to_disk(&self) -> Result<()> {
-        self.db.flush().map_err(|error| self.failed("flushing", error))?;
+    /// Writes a tick behind all else, makes everything durable, and notes that it is.
+    fn flush_to_disk(&self, mark: Mark) -> Result<()> {
+        self.raw_insert(&rows::tick_key(), mark.tick_row().to_vec())?;
+        self.guarded("flushing", || self.db.flush())?;
         self.data
             .sync_data()
-            .map_err(|error| StorageError::io("syncing", &self.folder.join("db"), error))
+            .map_err(|error| StorageError::io("syncing", &self.folder.join(DATA_NAME), error))?;
+        self.mark_file.write(mark)
     }
 
     /// Values in `blobs/` would escape our sync. Rows are kept small, so there should be none.
@@ -301,8 +342,8 @@ impl State for SledState {
         if limit == 0 {
             return Ok(found);
         }
-        for entry in self.db.range((start, Bound::Unbounded)) {
-            let (key, stored) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.range((start, Bound::Unbounded))) {
+            let (key, stored) = entry?;
             if !key.starts_with(&prefix) {
                 break;
             }
@@ -317,16 +358,18 @@ impl State for SledState {
     }
 
     fn flush(&self) -> Result<()> {
-        let mut failure = disk::lock(&self.flushing);
-        if let Some(failure) = &*failure {
+        let mut flushing = disk::lock(&self.flushing);
+        if let Some(failure) = &flushing.failure {
             return Err(failure.clone());
         }
+        let mark = Mark { tick: flushing.mark.tick + 1, ..flushing.mark };
         // After a failed sync the system may have dropped the pages: a second one that succeeds
         // would prove nothing. So the first failure stays until the state is opened again.
         *disk::lock(&self.flush_began) = Some(Instant::now());
-        let flushed = self.flush_to_disk();
+        let flushed = self.flush_to_disk(mark);
         *disk::lock(&self.flush_began) = None;
-        flushed.inspect_err(|error| *failure = Some(error.clone()))?;
+        flushed.inspect_err(|error| flushing.failure = Some(error.clone()))?;
+        flushing.mark = mark;
         self.watch_blobs();
         Ok(())
     }
@@ -342,73 +385,5 @@ impl State for SledState {
 impl fmt::Debug for SledState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledState").field("folder", &self.folder).finish_non_exhaustive()
-    }
-}
-
-/// Opens sled. A handle that was dropped a moment ago may still hold its lock for a while: sled's
-/// threads let go of the file only when they have finished.
-fn open_patiently(folder: &Path, config: &sled::Config, lock_wait: Duration) -> Result<sled::Db> {
-    let began = Instant::now();
-    loop {
-        let error = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) => refused(folder, &error),
-            Err(_) => {
-                let what = "sled panicked while opening it".to_owned();
-                let path = folder.to_path_buf();
-                return Err(StorageError::StateUnusable { path, what });
-            }
-        };
-        if !matches!(error, StorageError::Locked { .. }) || began.elapsed() >= lock_wait {
-            return Err(error);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Before sled looks at its folder.
-fn prepare_folder(folder: &Path) -> Result<()> {
-    for (name, _) in disk::list(folder)? {
-        // Left behind by a crash during an open; sled would take it for damage. It is a copy of
-        // what the log says, so nothing is lost with it.
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            disk::remove(&folder.join(name))?;
-        }
-    }
-    // Opening makes sled write a synced summary of its log. What the summary is made of must not be
-    // younger on disk than the summary, even if the last process was killed.
-    let data = folder.join("db");
-    if data.exists() {
-        sync_file(&data)?;
-    }
-    Ok(())
-}
-
-/// Makes durable what sled creates without syncing; returns our handle of its data file.
-fn sync_files(folder: &Path) -> Result<File> {
-    sync_file(&folder.join("conf"))?;
-    let data = sync_file(&folder.join("db"))?;
-    disk::sync_folder(folder)?;
-    disk::sync_folder(&disk::parent_of(folder))?;
-    Ok(data)
-}
-
-fn sync_file(path: &Path) -> Result<File> {
-    let open = OpenOptions::new().read(true).write(true).open(path);
-    let file = open.map_err(|error| StorageError::io("opening", path, error))?;
-    file.sync_all().map_err(|error| StorageError::io("syncing", path, error))?;
-    Ok(file)
-}
-
-fn refused(folder: &Path, error: &sled::Error) -> StorageError {
-    let path = folder.to_path_buf();
-    match error {
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-            StorageError::Locked { path }
-        }
-        sled::Error::Io(io) if io.kind() != std::io::ErrorKind::Other => {
-            StorageError::io("opening", folder, std::io::Error::new(io.kind(), io.to_string()))
-        }
-        other => StorageError::StateUnusable { path, what: other.to_string() },
     }
 }

@@ -3,6 +3,9 @@
 
 mod closable;
 mod engine;
+mod log_check;
+mod mark;
+mod opening;
 mod rows;
 mod snapshots;
 #[cfg(test)]

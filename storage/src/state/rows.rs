@@ -23,6 +23,7 @@ const PIECES: u8 = 1;
 const ROWS: u8 = b'r';
 const PIECE_ROWS: u8 = b'p';
 const INTENTS: u8 = b'i';
+const TICK: u8 = b't';
 
 /// The head of a row that lies in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,11 @@ pub(crate) fn intent_key(row_key: &[u8]) -> Vec<u8> {
     bytes.push(INTENTS);
     bytes.extend_from_slice(row_key);
     bytes
+}
+
+/// The one row that every flush writes last.
+pub(crate) fn tick_key() -> [u8; 1] {
+    [TICK]
 }
 
 pub(crate) fn intents() -> [u8; 1] {
