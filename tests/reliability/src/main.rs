@@ -2,6 +2,9 @@
 //! module per kind of failure, each with a short form among the tests of this package and a long
 //! one here. What they found and what is promised is in `docs/reliability.md`.
 
+mod bad_bytes;
+mod sample;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +18,9 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Tool {}
+enum Tool {
+    BadBytes(bad_bytes::Arguments),
+}
 
 /// What a tool came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,5 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
-    match tool {}
+    match tool {
+        Tool::BadBytes(arguments) => bad_bytes::run(&arguments),
+    }
 }
