@@ -139,7 +139,7 @@ impl Access {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
     let missing = || {
         let detail = "send `Authorization: Bearer` and an API key";
         Problem::new(ProblemType::Unauthorized, detail)

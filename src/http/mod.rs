@@ -6,6 +6,8 @@ mod access;
 mod app;
 mod body;
 mod caller;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod guard;
 mod headers;
 mod openapi;

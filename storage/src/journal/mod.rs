@@ -6,6 +6,8 @@ mod committer;
 mod cursor;
 mod faults;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod open;
 mod queue;
 mod reader;

@@ -286,3 +286,28 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
     *bytes = &rest[used..];
     Some(value)
 }
+
+/// For the fuzzers: no bytes do harm, and no message is longer than they are.
+#[cfg(feature = "fuzzing")]
+pub(super) fn check_message(bytes: &[u8]) {
+    let _ = segment_lsn(bytes);
+    if let Some(message) = message_at(bytes, 0) {
+        assert!(message.length <= bytes.len() && message.body.len() < message.length);
+    }
+    assert!(messages_anywhere(bytes, 0, 0).count() <= bytes.len());
+}
+
+/// For the fuzzers: a message as sled writes it.
+#[cfg(feature = "fuzzing")]
+pub(super) fn message_of(segment: u64, body: &[u8]) -> Vec<u8> {
+    let mut header = vec![10];
+    for number in [body.len() as u64, segment, 3] {
+        header.push(u8::MAX);
+        header.extend_from_slice(&number.to_le_bytes());
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(&header);
+    let crc = hasher.finalize() ^ u32::MAX;
+    [&crc.to_le_bytes()[..], &header, body].concat()
+}

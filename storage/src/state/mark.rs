@@ -52,7 +52,7 @@ impl Mark {
 
     /// All numbers are little endian, in this order: magic 8 bytes, format version u32, tick u64,
     /// summary u64, crc u32.
-    fn encode(self) -> [u8; RECORD_BYTES] {
+    pub(super) fn encode(self) -> [u8; RECORD_BYTES] {
         let mut bytes = [0; RECORD_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -61,6 +61,14 @@ impl Mark {
         let crc = crc32c(&bytes[..28]);
         bytes[28..].copy_from_slice(&crc.to_le_bytes());
         bytes
+    }
+
+    /// For the fuzzers: what is read is written back as the same bytes.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn check(bytes: &[u8]) {
+        if let Some((FORMAT_VERSION, mark)) = Self::decode(bytes) {
+            assert_eq!(mark.encode(), bytes[..RECORD_BYTES]);
+        }
     }
 
     /// The version and the mark in `bytes`; `None` if they are damaged.

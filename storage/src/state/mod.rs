@@ -3,6 +3,8 @@
 
 mod closable;
 mod engine;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod log_check;
 mod mark;
 mod opening;

@@ -26,7 +26,7 @@ pub(crate) enum Outcome {
 }
 
 /// A process that has not ended after this long hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Address space of the process that looks, in KiB: far above what it needs, far below what a
 /// damaged length could ask for.

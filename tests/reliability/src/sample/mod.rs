@@ -11,7 +11,7 @@ use tidegate::{
     Tidegate, Units,
 };
 
-pub(crate) use questions::{Questions, Wrong};
+pub(crate) use questions::*;
 
 /// When the clock of a sample begins, and where it stands whenever one is opened again.
 const BEGIN_MS: u64 = 1_767_225_600_000;
