@@ -4,6 +4,7 @@
 
 mod bad_bytes;
 mod sample;
+mod stored_format;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Tool {
     BadBytes(bad_bytes::Arguments),
+    StoredFormat(stored_format::Arguments),
 }
 
 /// What a tool came to.
@@ -45,5 +47,6 @@ fn main() -> ExitCode {
 fn run(tool: Tool) -> anyhow::Result<Verdict> {
     match tool {
         Tool::BadBytes(arguments) => bad_bytes::run(&arguments),
+        Tool::StoredFormat(arguments) => stored_format::run(&arguments),
     }
 }

@@ -11,13 +11,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
 use self::{
     damage::{Damage, Random, Target},
     examine::{Outcome, examine, examine_here},
 };
-use crate::{Verdict, sample::Sample};
+use crate::{
+    Verdict,
+    sample::{Sample, copy},
+};
 
 /// Files up to this size have every one of their bits changed.
 const SMALL_BYTES: usize = 256;
@@ -106,21 +109,6 @@ fn make(folder: &Path, orders: u64) -> anyhow::Result<(PathBuf, PathBuf)> {
         sample.gate.close().await?;
         Ok((killed, closed))
     })
-}
-
-/// Copies a folder and what is in it.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
-        let from = entry?.path();
-        let to = to.join(from.file_name().context("a name")?);
-        if from.is_dir() {
-            copy(&from, &to)?;
-        } else {
-            fs::copy(&from, &to).with_context(|| from.display().to_string())?;
-        }
-    }
-    Ok(())
 }
 
 impl Work {

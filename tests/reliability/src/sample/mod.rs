@@ -3,7 +3,7 @@
 
 mod questions;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tidegate::{
@@ -210,6 +210,21 @@ impl Sample {
         }
         bail!("the sample never comes to rest")
     }
+}
+
+/// Copies a folder and what is in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let from = entry?.path();
+        let to = to.join(from.file_name().context("a name")?);
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to).with_context(|| from.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Small orders and large ones, over one stock shard and over both, and some for what is sold out.
