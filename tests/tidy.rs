@@ -168,8 +168,9 @@ fn the_composition_root_alone_names_an_engine() {
 fn the_command_line_and_the_examples_use_the_library_as_any_host_would() {
     let hosts = sources(&["src/cli", "src/config", "src/http", "src/admin", "examples", "tests"]);
     let inner = ["tidegate_actors", "tidegate_machines", "tidegate_storage"];
-    // This file has to name what it forbids.
-    let hosts: Vec<_> = hosts.into_iter().filter(|host| host.path != "tests/tidy.rs").collect();
+    // This file has to name what it forbids, and fuzzers stand at the decoders themselves.
+    let mut hosts = hosts;
+    hosts.retain(|host| host.path != "tests/tidy.rs" && !host.path.starts_with("tests/fuzz/"));
     assert_none("hosts know `tidegate` only", &places(&hosts, &inner, true));
 }
 

@@ -81,10 +81,6 @@ pub(crate) fn check(folder: &Path, file: &File, mark: Mark) -> Result<()> {
     let path = folder.join(DATA_NAME);
     let summary = summary_end(folder)?;
     check_summary(folder, summary)?;
-    if summary < mark.summary {
-        let what = format!("sled's summary of it, up to {}, is gone", mark.summary);
-        return Err(StorageError::damaged(&path, 0, what));
-    }
     let failed = |error| StorageError::io("reading", &path, error);
     let bytes = file.metadata().map_err(failed)?.len();
     let first = summary / SEGMENT_BYTES * SEGMENT_BYTES;
@@ -92,8 +88,9 @@ pub(crate) fn check(folder: &Path, file: &File, mark: Mark) -> Result<()> {
     let mut log = Log { file, path: path.clone(), bytes, first, walked, strays, tick_end };
     log.read(&mark.tick_row()).map_err(failed)?;
     // A later summary than the marked one was made from a log that had passed this check, and
-    // nothing was flushed since.
-    let ticked = mark.tick > 0 && summary == mark.summary;
+    // nothing was flushed since. An earlier one, or none, may be left by a power loss while sled
+    // replaced it: then sled replays more of its log.
+    let ticked = mark.tick > 0 && summary <= mark.summary;
     log.judge(summary, ticked)
 }
 

@@ -60,6 +60,12 @@ fn no_target_falls_near_its_seeds() {
     let (seed, rounds) = (number("TIDEGATE_SEED", 20_261_122), number("TIDEGATE_ROUNDS", 3_000));
     println!("TIDEGATE_SEED={seed}");
     let made = Seeds::make().unwrap();
+    for kind in [1, 2] {
+        let mut events: Vec<_> = made.of_kind(kind).iter().map(|record| record[1]).collect();
+        events.sort_unstable();
+        events.dedup();
+        assert_eq!(events, (0..10).collect::<Vec<u8>>(), "every event of kind {kind} is a seed");
+    }
     let mut failed = Vec::new();
     for target in TARGETS {
         let seeds = (target.seeds)(&made);

@@ -91,6 +91,19 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) -> String {
 }
 
 #[test]
+fn without_its_summary_sled_reads_the_whole_log() {
+    let Written { killed, closed, rows } = write(&mut Random(1));
+    for folder in [&killed, &closed] {
+        let names = disk::list(&folder.path().join("state")).unwrap();
+        let summaries = names.iter().filter(|(name, _)| name.starts_with("snap."));
+        for (name, _) in summaries {
+            fs::remove_file(folder.path().join("state").join(name)).unwrap();
+        }
+        assert_eq!(read(folder.path()).unwrap(), rows);
+    }
+}
+
+#[test]
 fn no_flushed_row_is_lost_in_silence() {
     let number = |name: &str, default: u64| {
         std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
