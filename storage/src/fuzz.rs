@@ -1,6 +1,6 @@
-//! Doors to the decoders of this package, for the fuzzers in `tests/fuzz`. Each takes any bytes, and
-//! panics if a decoder breaks its promise: what is read is written back as the same bytes. It is no
-//! part of the interface, and compiled only with the feature `fuzzing`.
+//! Doors to the decoders of this package, for the fuzzers in `tests/fuzz`. Each takes any bytes,
+//! and panics if a decoder breaks its promise: what is read is written back as the same bytes. It
+//! is no part of the interface, and compiled only with the feature `fuzzing`.
 
 use std::{fs, path::Path};
 

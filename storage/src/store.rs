@@ -169,7 +169,7 @@ fn create(
     }
     let state_folder = folder.join(STATE_NAME);
     let state = match SledState::open(&state_folder, &options.state) {
-        Err(StorageError::StateUnusable { what, .. }) => {
+        Err(StorageError::StateUnusable { what, .. } | StorageError::Damaged { what, .. }) => {
             // Cut short while sled created its files: the journal is empty, so it held nothing.
             let aside = free_name(folder)?;
             warn!(aside = %aside.display(), what, "a half-created state is moved aside");

@@ -75,8 +75,8 @@ struct Log<'a> {
     tick_end: Option<u64>,
 }
 
-/// An error if `file`, the log in `folder`, no longer holds what `mark` says, or what sled's summary
-/// says.
+/// An error if `file`, the log in `folder`, no longer holds what `mark` says, or what sled's
+/// summary says.
 pub(crate) fn check(folder: &Path, file: &File, mark: Mark) -> Result<()> {
     let path = folder.join(DATA_NAME);
     let summary = summary_end(folder)?;

@@ -1,7 +1,7 @@
 //! The state's mark: a small file of our own beside sled's, which says how much of sled's log was
-//! on disk at the last flush. sled takes the first bad entry of its log for the log's end, and skips
-//! a bad segment; only with a witness of our own can that be told from an interrupted write. It
-//! keeps no row, and it doesn't look into sled's files.
+//! on disk at the last flush. sled takes the first bad entry of its log for the log's end, and
+//! skips a bad segment; only with a witness of our own can that be told from an interrupted write.
+//! It keeps no row, and it doesn't look into sled's files.
 
 use std::{
     fs::{self, File},

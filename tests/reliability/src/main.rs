@@ -1,6 +1,6 @@
-//! `tidegate-reliability`: tools that try to make Tidegate lose, forget or sell something twice. One
-//! module per kind of failure, each with a short form among the tests of this package and a long
-//! one here. What they found and what is promised is in `docs/reliability.md`.
+//! `tidegate-reliability`: tools that try to make Tidegate lose, forget or sell something twice.
+//! One module per kind of failure, each with a short form among the tests of this package and a
+//! long one here. What they found and what is promised is in `docs/reliability.md`.
 
 mod bad_bytes;
 mod sample;

@@ -12,7 +12,7 @@ pub const BODY: Target = Target {
     },
     seeds: |_| {
         let bodies = [
-            r#"{"user":"u","lines":[{"sku":"a","quantity":1,"location":"x","price_minor":5}],"hold_seconds":9}"#,
+            r#"{"user":"u","lines":[{"sku":"a","quantity":1,"price_minor":5}],"hold_seconds":9}"#,
             r#"{"orders":[{"key":"k","user":"u","lines":[{"sku":"a","quantity":1.0}]}]}"#,
             r#"{"provider":"p","event_id":"e","kind":"captured","amount_minor":100}"#,
             r#"{"lines":[{"sku":"a","quantity":1}]}"#,

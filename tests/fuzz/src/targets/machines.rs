@@ -1,6 +1,6 @@
-//! What the machines store: events in the journal, whole shards in snapshots, orders in the archive.
-//! bincode takes some numbers in more than one form, so what is read need not be written back as
-//! the same bytes; but what we write is read back, and written again as the same.
+//! What the machines store: events in the journal, whole shards in snapshots, orders in the
+//! archive. bincode takes some numbers in more than one form, so what is read need not be written
+//! back as the same bytes; but what we write is read back, and written again as the same.
 
 use std::fmt::Debug;
 

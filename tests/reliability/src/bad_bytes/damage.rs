@@ -77,7 +77,7 @@ pub(crate) fn targets(dir: &Path) -> anyhow::Result<Vec<Target>> {
     Ok(found)
 }
 
-/// Every bit of the small files among `targets`, and of the first and last used bytes of the others.
+/// Every bit of the small files among `targets`, and of the first and last bytes of the others.
 pub(crate) fn every_bit(targets: &[Target], bytes_max: usize) -> Vec<Damage> {
     let mut damages = Vec::new();
     for target in targets {

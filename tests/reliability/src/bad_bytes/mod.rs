@@ -1,6 +1,6 @@
 //! Bad bytes: stores whose files changed while they were closed. Each damaged copy must be refused
-//! with its place named, or be exactly as it was. What a disk does during a write is not tried here;
-//! other tools do that.
+//! with its place named, or be exactly as it was. What a disk does during a write is not tried
+//! here; other tools do that.
 
 mod damage;
 mod examine;
