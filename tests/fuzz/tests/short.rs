@@ -64,7 +64,9 @@ fn no_target_falls_near_its_seeds() {
         let mut events: Vec<_> = made.of_kind(kind).iter().map(|record| record[1]).collect();
         events.sort_unstable();
         events.dedup();
-        assert_eq!(events, (0..10).collect::<Vec<u8>>(), "every event of kind {kind} is a seed");
+        // A cancellation of an order lies inside of `Told`.
+        let all: Vec<u8> = (0..10).filter(|event| (kind, *event) != (2, 3)).collect();
+        assert_eq!(events, all, "every event of kind {kind} is a seed");
     }
     let mut failed = Vec::new();
     for target in TARGETS {
