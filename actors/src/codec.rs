@@ -63,10 +63,9 @@ pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecErro
 fn decode_within<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
     let needed = bytes.len().saturating_add(1 << 10).saturating_mul(BYTES_PER_BYTE_MAX).min(max);
     match needed {
-        ..=0x1_0000 => decode_limited::<T, 0x1_0000>(bytes),
-        ..=0x10_0000 => decode_limited::<T, 0x10_0000>(bytes),
-        ..=DECODE_BYTES_MAX => decode_limited::<T, DECODE_BYTES_MAX>(bytes),
-        ..=0x4000_0000 => decode_limited::<T, 0x4000_0000>(bytes),
+        0..0x1_0000 => decode_limited::<T, 0x1_0000>(bytes),
+        0x1_0000..0x10_0000 => decode_limited::<T, 0x10_0000>(bytes),
+        0x10_0000..=DECODE_BYTES_MAX => decode_limited::<T, DECODE_BYTES_MAX>(bytes),
         _ => decode_limited::<T, SNAPSHOT_BYTES_MAX>(bytes),
     }
 }
