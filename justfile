@@ -85,3 +85,15 @@ mutations *names:
 # All that CI runs, in the same order
 ci:
     .ci/run
+
+# Lists the fuzz targets, or fuzzes one: `just fuzz frame --seconds 60`
+fuzz target='' *options:
+    tests/fuzz/run {{target}} {{options}}
+
+# Fuzzes every target for so many seconds each
+fuzz-all seconds='600':
+    for target in $(tests/fuzz/run); do tests/fuzz/run "$target" --seconds {{seconds}} || exit 1; done
+
+# Damages copies of a store; `just bad-bytes --every-bit` takes an hour
+bad-bytes *options:
+    cargo run --release -p tidegate-reliability -- bad-bytes {{options}}

@@ -9,6 +9,9 @@ pub mod api;
 pub mod conformance;
 mod disk;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod journal;
 mod lock;
 mod manifest;

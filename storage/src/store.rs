@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_half_created_store_opens_as_fresh() {
-        let steps: [&dyn Fn(&Path); 9] = [
+        let steps: [&dyn Fn(&Path); 10] = [
             &|_| {},
             &|at| fs::write(at.join("LOCK"), b"").unwrap(),
             &|at| fs::create_dir(at.join("journal")).unwrap(),
@@ -227,6 +227,10 @@ mod tests {
             &|at| {
                 fs::remove_file(at.join("journal/00000000000000000001.tmp")).unwrap();
                 drop(FileJournal::open(at.join("journal"), &options().journal).unwrap());
+            },
+            &|at| {
+                let log = at.join("state/log");
+                drop(FileJournal::open(log, &JournalOptions::default()).unwrap());
             },
             &|at| fs::create_dir_all(at.join("state/index/blobs")).unwrap(),
             &|at| fs::write(at.join("state/index/conf"), b"half a conf").unwrap(),

@@ -17,6 +17,17 @@ type Result<T> = std::result::Result<T, StorageError>;
 /// From this many queued bytes on, even batches that nobody waits for are committed.
 const SOON_BYTES: usize = 256 * 1024;
 
+/// What the committer is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// Commit what was moved out of the queue.
+    Work,
+    /// Nothing came for as long as was asked for.
+    Lull,
+    /// The queue is closed and empty.
+    Over,
+}
+
 /// One batch on its way to the disk.
 pub(crate) struct Pending {
     pub(crate) batch: Batch,
@@ -106,9 +117,10 @@ impl Queue {
         Ok(last)
     }
 
-    /// Moves all that is queued to `into`, once it is worth a commit. `false` once closed and
-    /// empty.
-    pub(crate) fn drain(&self, into: &mut VecDeque<Pending>) -> bool {
+    /// Moves all that is queued to `into`, once it is worth a commit; or tells of a lull, once
+    /// nothing has come for `lull`.
+    pub(crate) fn drain(&self, into: &mut VecDeque<Pending>, lull: Option<Duration>) -> Drained {
+        let lull_ends = lull.map(|lull| Instant::now() + lull);
         let mut inner = self.lock();
         loop {
             if inner.ready() {
@@ -116,15 +128,18 @@ impl Queue {
                 inner.bytes = 0;
                 inner.deadline = None;
                 inner.urgent = false;
-                return true;
+                return Drained::Work;
             }
             if inner.closing {
-                return false;
+                return Drained::Over;
+            }
+            if inner.pending.is_empty() && lull_ends.is_some_and(|end| end <= Instant::now()) {
+                return Drained::Lull;
             }
             inner.idle = true;
-            inner = match inner.deadline {
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
+            inner = match inner.deadline.or(lull_ends) {
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
                     let waited = self.work.wait_timeout(inner, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
@@ -244,7 +259,7 @@ mod loom_tests {
     /// Commits as the committer does, without a disk.
     fn commit(queue: &Queue) {
         let mut drained = VecDeque::new();
-        while queue.drain(&mut drained) {
+        while queue.drain(&mut drained, None) == Drained::Work {
             let durable = drained.back().map(|pending: &Pending| pending.last);
             durable.into_iter().for_each(|durable| queue.publish(durable));
             drained.drain(..).for_each(|pending| (pending.done)(Ok(pending.last)));

@@ -3,20 +3,19 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crc32c::crc32c;
 use tracing::{error, info, warn};
 
 use super::{
-    foresight,
     handle::Handle,
+    opening::{DATA_NAME, open_patiently, sync_closed},
     rows::{
         self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
         encode_piece, encode_whole, row_key,
@@ -83,7 +82,6 @@ impl SledState {
         lock_wait: Duration,
     ) -> Result<Self> {
         disk::create_folder(folder)?;
-        remove_unfinished(folder)?;
         let config = sled::Config::new()
             .path(folder)
             .cache_capacity(options.cache_bytes)
@@ -108,23 +106,11 @@ impl SledState {
     pub(crate) fn close(self) -> Result<()> {
         self.flush()?;
         let Self { db, folder, .. } = self;
-        drop(db);
-        // sled's threads write until they have let go of the file.
-        let data = sync_file(&folder.join("db"))?;
-        let began = Instant::now();
-        while data.try_lock().is_err() {
-            if began.elapsed() >= LOCK_WAIT {
-                return Err(StorageError::Locked { path: folder });
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        if !db.close() {
+            let what = "sled panicked while closing it".to_owned();
+            return Err(StorageError::StateUnusable { path: folder, what });
         }
-        for (name, _) in disk::list(&folder)? {
-            let path = folder.join(name);
-            if path.is_file() {
-                sync_file(&path)?;
-            }
-        }
-        disk::sync_folder(&folder)
+        sync_closed(&folder, LOCK_WAIT)
     }
 
     fn failed(&self, doing: &'static str, error: sled::Error) -> StorageError {
@@ -132,7 +118,7 @@ impl SledState {
             sled::Error::Io(error) => StorageError::io(doing, &self.folder, error),
             sled::Error::Corruption { at, .. } => {
                 let what = format!("sled met damage at {at:?}");
-                StorageError::damaged(&self.folder.join("db"), 0, what)
+                StorageError::damaged(&self.folder.join(DATA_NAME), 0, what)
             }
             other => {
                 StorageError::io(doing, &self.folder, std::io::Error::other(other.to_string()))
@@ -143,19 +129,38 @@ impl SledState {
     fn damaged_row(&self, row_key: &[u8]) -> StorageError {
         let what =
             format!("the row {:?} is not what was written", String::from_utf8_lossy(row_key));
-        StorageError::damaged(&self.folder.join("db"), 0, what)
+        StorageError::damaged(&self.folder.join(DATA_NAME), 0, what)
+    }
+
+    /// Asks sled. It panics on some damage, and that must cost nobody more than an error.
+    fn guarded<T>(&self, doing: &'static str, ask: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(ask)) {
+            Ok(asked) => asked.map_err(|error| self.failed(doing, error)),
+            Err(_) => {
+                let what = format!("sled panicked while {doing}");
+                Err(StorageError::damaged(&self.folder.join(DATA_NAME), 0, what))
+            }
+        }
+    }
+
+    /// The rows of `range`, each asked for with care.
+    fn rows_of(
+        &self,
+        mut range: sled::Iter,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec)>> {
+        std::iter::from_fn(move || self.guarded("reading", || range.next().transpose()).transpose())
     }
 
     fn raw_get(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
-        self.db.get(key).map_err(|error| self.failed("reading", error))
+        self.guarded("reading", || self.db.get(key))
     }
 
     fn raw_insert(&self, key: &[u8], value: Vec<u8>) -> Result<Option<sled::IVec>> {
-        self.db.insert(key, value).map_err(|error| self.failed("writing", error))
+        self.guarded("writing", || self.db.insert(key, value))
     }
 
     fn raw_remove(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
-        self.db.remove(key).map_err(|error| self.failed("writing", error))
+        self.guarded("writing", || self.db.remove(key))
     }
 
     /// The row's value, from what sled holds under its key.
@@ -188,8 +193,8 @@ impl SledState {
     fn load_pieces(&self, row_key: &[u8], head: Head) -> Result<Option<Vec<u8>>> {
         let prefix = rows::pieces_prefix(row_key, head.generation);
         let mut value = Vec::new();
-        for entry in self.db.scan_prefix(&prefix) {
-            let (_, bytes) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.scan_prefix(&prefix)) {
+            let (_, bytes) = entry?;
             let Some(piece) = decode_piece(&bytes) else {
                 return Ok(None);
             };
@@ -236,8 +241,8 @@ impl SledState {
     /// Finishes what writers of large rows were in the middle of when the process ended.
     fn tidy_pieces(&self) -> Result<()> {
         let mut unfinished = Vec::new();
-        for entry in self.db.scan_prefix(rows::intents()) {
-            let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.scan_prefix(rows::intents())) {
+            let (key, _) = entry?;
             unfinished.push(key);
         }
         for intent in unfinished {
@@ -248,8 +253,8 @@ impl SledState {
                 _ => None,
             });
             let mut dropped = 0;
-            for entry in self.db.scan_prefix(rows::pieces_of_row(row_key)) {
-                let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+            for entry in self.rows_of(self.db.scan_prefix(rows::pieces_of_row(row_key))) {
+                let (key, _) = entry?;
                 if rows::generation_in(&key) != current {
                     self.raw_remove(&key)?;
                     dropped += 1;
@@ -315,8 +320,8 @@ impl State for SledState {
         if limit == 0 {
             return Ok(found);
         }
-        for entry in self.db.range((start, Bound::Unbounded)) {
-            let (key, stored) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.range((start, Bound::Unbounded))) {
+            let (key, stored) = entry?;
             if !key.starts_with(&prefix) {
                 break;
             }
@@ -332,7 +337,7 @@ impl State for SledState {
 
     /// Writes, and syncs nothing: sled doesn't, and while the system runs that is enough.
     fn flush(&self) -> Result<()> {
-        self.db.flush().map_err(|error| self.failed("flushing", error))?;
+        self.guarded("flushing", || self.db.flush())?;
         self.watch_blobs();
         Ok(())
     }
@@ -348,59 +353,5 @@ impl State for SledState {
 impl fmt::Debug for SledState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledState").field("folder", &self.folder).finish_non_exhaustive()
-    }
-}
-
-/// Opens sled. A handle that was dropped a moment ago may still hold its lock for a while: sled's
-/// threads let go of the file only when they have finished.
-fn open_patiently(folder: &Path, config: &sled::Config, lock_wait: Duration) -> Result<sled::Db> {
-    let began = Instant::now();
-    loop {
-        let error = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) => refused(folder, &error),
-            Err(_) => {
-                let what = "sled panicked while opening it".to_owned();
-                let path = folder.to_path_buf();
-                return Err(StorageError::StateUnusable { path, what });
-            }
-        };
-        if !matches!(error, StorageError::Locked { .. }) || began.elapsed() >= lock_wait {
-            return Err(error);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Before sled looks at its folder.
-fn remove_unfinished(folder: &Path) -> Result<()> {
-    for (name, _) in disk::list(folder)? {
-        // Left behind by a crash during an open; sled would take it for damage. It is a copy of
-        // what the log says, so nothing is lost with it.
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            disk::remove(&folder.join(name))?;
-        }
-    }
-    foresight::read_ahead(folder)?;
-    Ok(())
-}
-
-fn sync_file(path: &Path) -> Result<File> {
-    let open = OpenOptions::new().read(true).write(true).open(path);
-    let file = open.map_err(|error| StorageError::io("opening", path, error))?;
-    file.sync_all().map_err(|error| StorageError::io("syncing", path, error))?;
-    Ok(file)
-}
-
-fn refused(folder: &Path, error: &sled::Error) -> StorageError {
-    let path = folder.to_path_buf();
-    match error {
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-            StorageError::Locked { path }
-        }
-        sled::Error::Io(io) if io.kind() != std::io::ErrorKind::Other => {
-            StorageError::io("opening", folder, std::io::Error::new(io.kind(), io.to_string()))
-        }
-        other => StorageError::StateUnusable { path, what: other.to_string() },
     }
 }

@@ -15,6 +15,21 @@ impl Handle {
     pub(super) fn new(db: sled::Db) -> Self {
         Self(Some(db))
     }
+
+    /// Lets go of it. `false` if sled panicked, and so may not have ended in order.
+    pub(super) fn close(mut self) -> bool {
+        self.let_go()
+    }
+
+    fn let_go(&mut self) -> bool {
+        let db = self.0.take();
+        let ended = catch_unwind(AssertUnwindSafe(move || drop(db))).is_ok();
+        if !ended {
+            // What counts is in the state's log.
+            error!("sled has panicked while it closed; the next open makes its files again");
+        }
+        ended
+    }
 }
 
 impl Deref for Handle {
@@ -30,10 +45,6 @@ impl Deref for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let db = self.0.take();
-        if catch_unwind(AssertUnwindSafe(move || drop(db))).is_err() {
-            // What was flushed is there; what was not was never counted on.
-            error!("sled has panicked while it closed; what was flushed before is on disk");
-        }
+        self.let_go();
     }
 }

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::{
     SledState, StateOptions,
+    bounds::Bounds,
     changes::{Change, Decoder, Pending, encode},
     trust,
 };
@@ -50,6 +51,7 @@ const CLEANED_AT_ONCE_BYTES: usize = 4 << 20;
 pub struct LoggedState {
     folder: PathBuf,
     pub(super) log: FileJournal,
+    bounds: Bounds,
     /// `None` only while it is dropped.
     pub(super) index: Option<SledState>,
     pending: RwLock<Pending>,
@@ -73,8 +75,17 @@ impl LoggedState {
         disk::create_folder(folder)?;
         let segment_bytes = options.log_segment_bytes.max(SEGMENT_BYTES_MIN);
         let log = JournalOptions { segment_bytes, spare_segments_max: 1, soon_ms_max: 2 };
-        let log = FileJournal::open(folder.join(LOG_NAME), &log)?;
-        let trusted = if trust::is_given(folder) { reuse(folder, options, &log)? } else { None };
+        let (path, index) = (folder.join(LOG_NAME), folder.join(INDEX_NAME));
+        let bounds = Bounds::read(folder);
+        // The log comes first, so one that is gone is damage, and not the state of a new store.
+        let log = if bounds.is_begun() || index.exists() {
+            FileJournal::open_existing(&path, &log)?
+        } else {
+            FileJournal::open(&path, &log)?
+        };
+        bounds.check(&log, &path)?;
+        let trusted =
+            if trust::is_given(folder, &index) { reuse(folder, options, &log)? } else { None };
         let index = match trusted {
             Some(index) => index,
             None => rebuild(folder, options, &log)?,
@@ -82,6 +93,7 @@ impl LoggedState {
         Ok(Self {
             folder: folder.to_path_buf(),
             log,
+            bounds,
             index: Some(index),
             pending: RwLock::default(),
             committing: Mutex::new(None),
@@ -142,6 +154,7 @@ impl LoggedState {
             return Ok(());
         }
         let last = self.log_all(&changes)?;
+        self.bounds.follow(&self.log)?;
         let index = self.index()?;
         changes.iter().try_for_each(|change| apply(index, change))?;
         note_reached(index, last)?;
@@ -201,6 +214,7 @@ impl LoggedState {
         }
         drop(reader);
         self.commit_queued()?;
+        self.bounds.allow_trim(&self.log, through)?;
         self.log.trim(through)
     }
 }
@@ -270,9 +284,13 @@ impl Drop for LoggedState {
         let Some(index) = self.index.take() else { return };
         let failed = disk::lock(&self.committing).is_some();
         let distrusted = failed || self.damaged.load(Ordering::Relaxed);
-        let closed = index.close();
-        let closed =
-            closed.and_then(|()| if distrusted { Ok(()) } else { trust::give(&self.folder) });
+        let closed = index.close().and_then(|()| {
+            self.bounds.close(&self.log)?;
+            if distrusted {
+                return Ok(());
+            }
+            trust::give(&self.folder, &self.folder.join(INDEX_NAME))
+        });
         if let Err(error) = closed {
             warn!(%error, "the state's index was not closed; the next open makes it again");
         }

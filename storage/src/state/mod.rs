@@ -2,12 +2,15 @@
 //! value is `logged → changes → log`, then `engine → rows → sled`. Nothing here knows what a row
 //! means.
 
+mod bounds;
 mod changes;
 mod closable;
 mod engine;
-mod foresight;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod handle;
 mod logged;
+mod opening;
 mod rows;
 mod snapshots;
 #[cfg(test)]

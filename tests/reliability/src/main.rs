@@ -5,13 +5,16 @@
 // In test code a failed unwrap is a failed test.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bad_bytes;
 mod histories;
 mod io_faults;
 mod kills;
 mod power_loss;
 mod sale;
+mod sample;
 mod sim;
 mod soak;
+mod stored_format;
 
 use std::process::ExitCode;
 
@@ -42,6 +45,8 @@ enum Tool {
     /// Sell, for the tools that mistreat whoever does.
     #[command(hide = true)]
     Sell(sale::sell::Arguments),
+    BadBytes(bad_bytes::Arguments),
+    StoredFormat(stored_format::Arguments),
 }
 
 /// What a tool came to.
@@ -74,5 +79,7 @@ fn run(tool: Tool) -> anyhow::Result<Verdict> {
         Tool::Kills(arguments) => kills::run(&arguments),
         Tool::Soak(arguments) => soak::run(&arguments),
         Tool::Sell(arguments) => sale::sell::run(&arguments),
+        Tool::BadBytes(arguments) => bad_bytes::run(&arguments),
+        Tool::StoredFormat(arguments) => stored_format::run(&arguments),
     }
 }

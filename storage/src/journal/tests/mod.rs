@@ -108,6 +108,14 @@ fn patch(path: &Path, offset: u64, bytes: &[u8]) {
     file.write_all_at(bytes, offset).unwrap();
 }
 
+/// The bytes of a segment as a kill leaves them, before its last frame has a proof.
+fn unproven(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    let end = *frames(path).last().unwrap() as usize;
+    bytes[end..].fill(0);
+    bytes
+}
+
 /// Where the frames of a segment begin, and where the last one ends.
 fn frames(path: &Path) -> Vec<u64> {
     let bytes = fs::read(path).unwrap();

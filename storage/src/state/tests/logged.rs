@@ -101,7 +101,7 @@ fn an_index_that_cannot_be_used_is_made_again() {
         let state = open(folder.path());
         assert_eq!(value(&state, b"k").as_deref(), Some(&b"v"[..]), "{number}");
         drop(state);
-        assert!(trust::is_given(folder.path()), "{number}");
+        assert!(trust::is_given(folder.path(), &index), "{number}");
     }
 }
 
