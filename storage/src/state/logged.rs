@@ -63,8 +63,8 @@ pub struct LoggedState {
 }
 
 impl LoggedState {
-    /// Opens the state in `folder`, or begins one there. If it was not closed in order, the index is
-    /// made from the log again, which takes time with the size of the state.
+    /// Opens the state in `folder`, or begins one there. If it was not closed in order, or has
+    /// changed since, the index is made from the log again: that takes time with the state's size.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] if the log is, [`StorageError::Locked`], [`StorageError::Full`],

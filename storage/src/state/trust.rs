@@ -33,7 +33,8 @@ pub(crate) fn is_given(folder: &Path, index: &Path) -> bool {
     match describe(index) {
         Ok(found) if found == noted => true,
         Ok(_) => {
-            warn!(path = %index.display(), "the state's index is not what it was; it is made again");
+            let path = index.display();
+            warn!(%path, "the state's index is not what it was; it is made again");
             false
         }
         Err(error) => {

@@ -1,5 +1,5 @@
-//! What stands in the small files and in the state: manifest, note of the log, changes, rows, heads of
-//! snapshots.
+//! What stands in the small files and in the state: manifest, note of the log, changes, rows, heads
+//! of snapshots.
 
 use tidegate_storage::fuzz;
 
