@@ -59,7 +59,7 @@ pub fn headers(value: &[u8]) {
     let flags = Flags::default();
     if let Ok(config) = Config::load(&flags) {
         let access = Access::new(config.access, &config.rates);
-        drop(access.identify(request.headers(), IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        drop(access.identify(request.head(), IpAddr::V4(Ipv4Addr::LOCALHOST)));
     }
     drop(super::access::bearer(request.headers()));
 }

@@ -105,7 +105,7 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Numbers nodes in the same way as [`names_of`].
+    /// Numbers what lies at `path`, a folder before what is in it.
     fn load(&mut self, path: &Path) -> Result<NodeId> {
         let id = self.nodes.len();
         self.nodes.push(Node { folder: path.is_dir(), ..Node::default() });
