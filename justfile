@@ -26,6 +26,24 @@ doc:
 demo *arguments:
     cargo run --release -- demo {{arguments}}
 
+# Simulates the whole store with faults, seed after seed; `--seed S` replays one, step by step
+sim *arguments:
+    cargo run --release --package tidegate-reliability -- sim {{arguments}}
+# Cuts recorded runs off from power, and opens what is left; `just power-loss --images 10000 --seed 1`
+power-loss *arguments:
+    cargo run --release -p tidegate-reliability -- power-loss {{arguments}}
+# Kills a process that sells, again and again; `just kills --rounds 1000 --seed 7`
+kills *arguments:
+    cargo run --release -p tidegate-reliability -- kills {{arguments}}
+
+# Fails each call that a store makes of the system, one in each run; needs strace
+io-faults *arguments:
+    cargo run --release -p tidegate-reliability -- io-faults {{arguments}}
+
+# Sells for minutes, over restarts and kills, and watches memory and disk
+soak *arguments:
+    cargo run --release -p tidegate-reliability -- soak {{arguments}}
+
 # Runs the four examples
 examples:
     cargo run --quiet --example embedded
@@ -52,7 +70,30 @@ bench-http *arguments:
 [private]
 release:
     cargo build --release
+# Many clients at once, and whether one thing after the other explains what they were answered
+histories *arguments:
+    cargo run --release -p tidegate-reliability -- histories {{arguments}}
+
+# Every order of events in what is synchronised by hand
+loom:
+    RUSTFLAGS=--cfg=tidegate_loom cargo test -p tidegate-storage -p tidegate-actors --lib loom
+
+# Breaks the code on purpose, in a copy, and shows that a test notices; an hour at first
+mutations *names:
+    tests/reliability/mutations/run {{names}}
 
 # All that CI runs, in the same order
 ci:
     .ci/run
+
+# Lists the fuzz targets, or fuzzes one: `just fuzz frame --seconds 60`
+fuzz target='' *options:
+    tests/fuzz/run {{target}} {{options}}
+
+# Fuzzes every target for so many seconds each
+fuzz-all seconds='600':
+    for target in $(tests/fuzz/run); do tests/fuzz/run "$target" --seconds {{seconds}} || exit 1; done
+
+# Damages copies of a store; `just bad-bytes --every-bit` takes an hour
+bad-bytes *options:
+    cargo run --release -p tidegate-reliability -- bad-bytes {{options}}

@@ -7,6 +7,7 @@ use tidegate_actors::{
     Deliver, Durable, Group, Kind, NoEffects, ShardOptions, Shards, SystemTimeSource, TimeSource,
 };
 use tidegate_machines::bounds::IDEMPOTENCY_RETENTION_MS_MIN;
+use tidegate_storage::StoreOptions;
 
 use crate::{
     Tidegate,
@@ -21,12 +22,13 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// How a store is opened. Get it from [`Tidegate::builder`].
 pub struct Builder {
     pub(crate) dir: PathBuf,
-    pub(crate) segment_bytes: Option<u64>,
+    pub(crate) storage: StoreOptions,
     pub(crate) shards: ShardOptions,
     pub(crate) arbiters: Option<usize>,
     pub(crate) order_shards: Option<u16>,
     pub(crate) stock_shards: Option<u16>,
     pub(crate) idempotency: IdempotencyBounds,
+    pub(crate) at_rest_max: u64,
     pub(crate) snapshot_every_bytes: u64,
     pub(crate) events_retained_bytes: u64,
     pub(crate) time: Box<dyn TimeSource>,
@@ -41,12 +43,13 @@ impl Builder {
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self {
             dir,
-            segment_bytes: None,
+            storage: StoreOptions::default(),
             shards: ShardOptions::default(),
             arbiters: None,
             order_shards: None,
             stock_shards: None,
             idempotency: IdempotencyBounds::default(),
+            at_rest_max: 1_000_000,
             snapshot_every_bytes: 256 << 20,
             events_retained_bytes: 256 << 20,
             time: Box::new(SystemTimeSource),
@@ -82,6 +85,15 @@ impl Builder {
         self
     }
 
+    /// Finished orders that may wait in memory to be archived; at the bound no more orders are
+    /// placed, which is answered `Backlogged`. It matters when the state's disk is slower than the
+    /// sale for long, or has failed. Default: 1,000,000 (about 1 KB each); at least 1.
+    #[must_use]
+    pub fn at_rest_max(mut self, orders: u64) -> Self {
+        self.at_rest_max = orders.max(1);
+        self
+    }
+
     /// How long idempotency keys are remembered, in milliseconds. Default and least: 24 hours.
     #[must_use]
     pub fn idempotency_retention_ms(mut self, ms: u64) -> Self {
@@ -100,7 +112,10 @@ impl Builder {
     /// Size of a journal segment in bytes. Default: 64 MiB; at least 1 MiB.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.segment_bytes = Some(bytes.max(SEGMENT_BYTES_MIN));
+        let bytes = bytes.max(SEGMENT_BYTES_MIN);
+        self.storage.journal.segment_bytes = bytes;
+        let log_segment_bytes = StoreOptions::default().state.log_segment_bytes;
+        self.storage.state.log_segment_bytes = log_segment_bytes.min(bytes);
         self
     }
 
@@ -121,6 +136,14 @@ impl Builder {
     #[must_use]
     pub fn events_retained_bytes(mut self, bytes: u64) -> Self {
         self.events_retained_bytes = bytes;
+        self
+    }
+
+    /// The state's log is cleaned while it takes more than twice what its index takes, and this
+    /// much, in bytes, but three of its segments at least. Default: 64 MiB.
+    #[must_use]
+    pub fn state_log_slack_bytes(mut self, bytes: u64) -> Self {
+        self.storage.state.log_slack_bytes = bytes;
         self
     }
 

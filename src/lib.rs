@@ -50,6 +50,26 @@ pub use tidegate_machines::{
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
 
+// The program's modules, compiled into the library for the fuzzers only.
+#[cfg(feature = "fuzzing")]
+extern crate self as tidegate;
+#[cfg(feature = "fuzzing")]
+#[allow(dead_code)]
+mod cli;
+#[cfg(feature = "fuzzing")]
+#[allow(dead_code)]
+mod config;
+#[cfg(feature = "fuzzing")]
+#[allow(dead_code)]
+mod http;
+
+/// Doors to what the program decodes, for `tests/fuzz`; no part of the interface.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::{cli::fuzz::*, config::fuzz::*, http::fuzz::*};
+}
+
 /// The examples of the README, which are run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::Serialize;
 use tidegate_actors::{
-    AskError, Board, Group, Keyring,
+    AskError, Board, Group, Keyring, ProjectorHandle,
     archive::{self, ArchiveError, UserCursor},
 };
 use tidegate_machines::{
@@ -29,6 +29,8 @@ pub struct OrdersClient {
     state: Arc<dyn State>,
     keys: Keyring,
     board: Arc<Board>,
+    projector: ProjectorHandle,
+    at_rest_max: u64,
     caller: Arc<str>,
 }
 
@@ -200,8 +202,9 @@ impl OrdersClient {
         state: Arc<dyn State>,
         keys: Keyring,
         board: Arc<Board>,
+        (projector, at_rest_max): (ProjectorHandle, u64),
     ) -> Self {
-        Self { shards, state, keys, board, caller: Arc::from("") }
+        Self { shards, state, keys, board, projector, at_rest_max, caller: Arc::from("") }
     }
 
     /// The same, for another caller: idempotency keys of different callers never meet.
@@ -230,6 +233,7 @@ impl OrdersClient {
         let fingerprint = self.keys.fingerprint(&(&user, &lines, hold_ms, respond_async));
         let hint = self.sold_out(&lines);
         let order = PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint };
+        self.projector.admit(self.at_rest_max)?;
         match self.shards.ask(self.home(key), OrderCommand::Place(order)).await? {
             OrderReply::Placed(receipt) => Ok(receipt),
             OrderReply::AtRest { order } => {

@@ -44,8 +44,8 @@ struct Manifest {
 
 /// Opens the store as `builder` says.
 pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
-    let (dir, segment_bytes) = (builder.dir, builder.segment_bytes);
-    let (opened, manifest) = blocking(move || open_files(&dir, segment_bytes)).await??;
+    let (dir, options) = (builder.dir, builder.storage);
+    let (opened, manifest) = blocking(move || open_files(&dir, &options)).await??;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let state = Arc::new(ClosableState::new(opened.state));
     // From here on an error ends what has begun in the same order as a close.
@@ -80,6 +80,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
 
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
+    let behind = (projector.handle(), builder.at_rest_max);
     stock.start(&parts.arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
     orders.start(&parts.arbiters, |_| Box::new(FromOrders::new(stock.clone(), handle.clone())));
     running.groups = vec![Arc::new(stock.clone()), Arc::new(orders.clone())];
@@ -102,7 +103,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let keys = Keyring::new(manifest.secret);
     let store = Inner {
         stock: StockClient::new(stock, keys.clone()),
-        orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board),
+        orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board, behind),
         groups: running.groups.clone(),
         projector,
         events: Events::new(Arc::clone(&parts.journal)),
@@ -116,13 +117,9 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
 }
 
 /// Opens or creates what is on disk, and gets ready what would hold the first command up.
-fn open_files(dir: &Path, segment_bytes: Option<u64>) -> Result<(Opened, Manifest), OpenError> {
-    let mut options = StoreOptions::default();
-    if let Some(bytes) = segment_bytes {
-        options.journal.segment_bytes = bytes;
-    }
+fn open_files(dir: &Path, options: &StoreOptions) -> Result<(Opened, Manifest), OpenError> {
     let fresh = fresh_manifest()?;
-    let opened = Store::open(dir, &options, || fresh)?;
+    let opened = Store::open(dir, options, || fresh)?;
     let manifest = codec::decode(&opened.manifest)
         .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
     calibrate();

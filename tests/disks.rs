@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate::{
     Adjustment, AskError, NewOrder, OpenError, OrderId, PaymentEvent, SkuPatch, StorageError,
@@ -24,6 +25,7 @@ use tidegate::{
 use tokio::task::JoinSet;
 
 use crate::{
+    client::Server,
     program::Ran,
     shop::{assert_sound, files, open, small},
     traces,
@@ -155,6 +157,70 @@ async fn a_disk_too_full_for_a_store_says_so_and_takes_it_once_there_is_room() {
     gate.stock().define("mug", SkuPatch::default()).await.unwrap();
     gate.close().await.unwrap();
     assert_sound(&folder);
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_while_serving_stops_the_sale_and_a_restart_goes_on() {
+    let Some(disk) = Disk::mount(24) else { return };
+    let folder = disk.path().join("store");
+    // The segment at hand stays small; there will be no room for one of the usual size.
+    let gate = open(&folder).await;
+    for sku in wide_skus() {
+        gate.stock().define(&sku, SkuPatch::default()).await.unwrap();
+        gate.stock().adjust(Adjustment::new(&sku, 1_000_000, "arrival"), "arrival").await.unwrap();
+    }
+    gate.close().await.unwrap();
+    drop(gate);
+
+    let server = Server::start(&folder);
+    let mut client = server.client();
+    let mut sold: Vec<Value> = Vec::new();
+    let failed = loop {
+        let number = sold.len();
+        let answer = client.post("/v1/orders", &format!("cart-{number}"), &wide_order(number));
+        if answer.status != 201 {
+            break answer;
+        }
+        sold.push(answer.json());
+    };
+    failed.assert_problem(503, "unavailable");
+    assert!(failed.json()["detail"].as_str().unwrap().contains("no room left on the disk"));
+    assert!(sold.len() > 100, "only {} orders before the disk was full", sold.len());
+    let number = sold.len();
+    let after = client.post("/v1/orders", "after", &wide_order(number + 1));
+    after.assert_problem(503, "unavailable");
+    assert_eq!(client.get("/readyz").expect(503)["status"], "poisoned");
+    assert_eq!(client.get("/healthz").expect(200)["status"], "alive");
+    server.terminate();
+    let _either_way = server.wait();
+
+    disk.grow(256);
+    let server = Server::start(&folder);
+    let mut client = server.client();
+    for (number, order) in sold.iter().enumerate() {
+        let key = format!("cart-{number}");
+        let again = client.post("/v1/orders", &key, &wide_order(number)).expect(201);
+        assert_eq!(again["id"], order["id"], "asked again, order {number} is another");
+    }
+    // The one whose outcome was unknown is there now, once, whatever had become of it.
+    client.post("/v1/orders", &format!("cart-{number}"), &wide_order(number)).expect(201);
+    for sku in wide_skus() {
+        assert_eq!(client.get(&format!("/v1/skus/{sku}")).expect(200)["held"], number + 1);
+    }
+    server.terminate();
+    assert!(server.wait().success());
+    assert_sound(&folder);
+}
+
+/// Long names fill a disk sooner.
+fn wide_skus() -> impl Iterator<Item = String> {
+    (0..20).map(|number| format!("{number:060}"))
+}
+
+/// One of each.
+fn wide_order(number: usize) -> Value {
+    let lines: Vec<Value> = wide_skus().map(|sku| json!({"sku": sku, "quantity": 1})).collect();
+    json!({"user": format!("user-{number}"), "lines": lines})
 }
 
 #[test]

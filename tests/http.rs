@@ -188,7 +188,7 @@ fn a_batch_has_an_outcome_for_each_order() {
         order["idempotency_key"] = key.into();
         order
     };
-    let batch = json!({"orders": [order("a", 4), order("b", 7), order("a", 4), order("a", 5)]});
+    let batch = json!({"orders": [order("a", 4), order("b", 11), order("a", 4), order("a", 5)]});
     let answer = client.post("/v1/orders:batch", "", &batch).expect(200);
     let outcomes = answer["outcomes"].as_array().unwrap();
     let statuses: Vec<_> = outcomes.iter().map(|it| it["status"].as_u64().unwrap()).collect();

@@ -25,6 +25,7 @@ mod lifecycle;
 mod odd_ends;
 mod opening;
 mod orders;
+mod pressure;
 mod program;
 mod queue;
 mod random;

@@ -221,8 +221,8 @@ async fn a_store_half_made_is_finished() {
         },
         &|folder| {
             fs::remove_file(folder.join(MANIFEST)).unwrap();
-            fs::write(folder.join("state/db"), b"cut short").unwrap();
-            fs::write(folder.join("state/conf"), b"").unwrap();
+            fs::write(folder.join("state/index/db"), b"cut short").unwrap();
+            fs::write(folder.join("state/index/conf"), b"").unwrap();
         },
         &|folder| {
             fs::remove_file(folder.join(MANIFEST)).unwrap();

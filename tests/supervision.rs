@@ -290,6 +290,20 @@ async fn closing_under_load_answers_everybody_and_keeps_what_was_accepted() {
     shop.audited().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_may_be_closed_twice_and_by_two_at_once() {
+    let shop = Shop::open().await;
+    shop.item("mug", 5).await;
+    let receipt = shop.place(NewOrder::new("ada").line("mug", 1), "cart").await;
+    let (one, other) = tokio::join!(shop.gate.close(), shop.gate.close());
+    one.unwrap();
+    other.unwrap();
+    shop.gate.close().await.unwrap();
+    let shop = shop.reopened().await;
+    assert_eq!(shop.get(receipt.id).await.receipt(), receipt);
+    shop.audited().await;
+}
+
 #[test]
 fn a_store_is_used_from_any_thread_and_any_runtime() {
     fn assert_shared<T: Send + Sync + Clone + 'static>() {}

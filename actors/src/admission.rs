@@ -2,20 +2,24 @@
 //! it has been answered, which is also how long answers take is known. It never queues: no credit
 //! means an error at once. (An actix mailbox has no bound of its own.)
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use quanta::Instant;
 
-use crate::distribution::{Distribution, Tally};
+use crate::{
+    distribution::{Distribution, Tally},
+    sync::AtomicUsize,
+};
+
+/// Set once nobody is let in any more.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// Credits of one shard.
 pub(crate) struct Admission {
+    /// How many are in, and [`CLOSED`]: one number, so that there is one order of who entered
+    /// before the close and who did not.
     in_flight: AtomicUsize,
     in_flight_max: usize,
-    closed: AtomicBool,
     answer_us: Tally,
 }
 
@@ -45,7 +49,6 @@ impl Admission {
         Arc::new(Self {
             in_flight: AtomicUsize::new(0),
             in_flight_max,
-            closed: AtomicBool::new(false),
             answer_us: Tally::default(),
         })
     }
@@ -53,9 +56,9 @@ impl Admission {
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Denied> {
         // Counted before the check, so that `close` and then `in_flight() == 0` means: nobody is
         // in, and nobody will be.
-        let before = self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
         let permit = Permit { admission: Arc::clone(self), entered: Instant::now() };
-        if self.closed.load(Ordering::SeqCst) {
+        if before & CLOSED != 0 {
             return Err(Denied::Closed);
         }
         if before >= self.in_flight_max {
@@ -65,11 +68,11 @@ impl Admission {
     }
 
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        self.in_flight.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        self.in_flight.load(Ordering::Acquire) & !CLOSED
     }
 
     pub(crate) fn in_flight_max(&self) -> usize {
@@ -84,7 +87,7 @@ impl Admission {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.admission.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -107,5 +110,58 @@ mod tests {
         drop((second, third));
         assert_eq!(admission.enter().err(), Some(Denied::Closed));
         assert_eq!(admission.in_flight(), 0);
+    }
+}
+
+/// Every order of events that loom can think of.
+#[cfg(all(test, tidegate_loom))]
+mod loom_tests {
+    use super::*;
+
+    #[test]
+    fn loom_closed_and_empty_stays_empty() {
+        loom::model(|| {
+            let admission = Admission::new(1);
+            let entered = Arc::new(AtomicUsize::new(0));
+            let caller = loom::thread::spawn({
+                let (admission, entered) = (Arc::clone(&admission), Arc::clone(&entered));
+                move || {
+                    let permit = admission.enter();
+                    entered.fetch_add(usize::from(permit.is_ok()), Ordering::AcqRel);
+                    drop(permit);
+                }
+            });
+            admission.close();
+            let empty = admission.in_flight() == 0;
+            let before = entered.load(Ordering::Acquire);
+            caller.join().unwrap();
+            if empty {
+                assert_eq!(entered.load(Ordering::Acquire), before, "somebody came in later");
+            }
+            assert_eq!(admission.enter().err(), Some(Denied::Closed));
+            assert_eq!(admission.in_flight(), 0);
+        });
+    }
+
+    #[test]
+    fn loom_no_more_than_the_bound_are_in() {
+        loom::model(|| {
+            let admission = Admission::new(1);
+            let inside = Arc::new(AtomicUsize::new(0));
+            let call = |admission: Arc<Admission>, inside: Arc<AtomicUsize>| {
+                if let Ok(permit) = admission.enter() {
+                    assert_eq!(inside.fetch_add(1, Ordering::AcqRel), 0, "two are in");
+                    inside.fetch_sub(1, Ordering::AcqRel);
+                    drop(permit);
+                }
+            };
+            let other = loom::thread::spawn({
+                let (admission, inside) = (Arc::clone(&admission), Arc::clone(&inside));
+                move || call(admission, inside)
+            });
+            call(Arc::clone(&admission), inside);
+            other.join().unwrap();
+            assert!(admission.enter().is_ok(), "a credit was lost");
+        });
     }
 }

@@ -7,14 +7,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use tidegate_machines::{Location, Refusal, Sku, Stock, StockEvent, Touch};
 use tidegate_storage::Position;
+
+use crate::sync::{AtomicUsize, RwLock};
 
 /// Places that are sold out, shared by all shards and fronts of a store.
 #[derive(Default)]
@@ -118,5 +117,41 @@ impl BoardWriter {
         for ((sku, location), _) in self.pending.extract_if(|_, position| *position <= durable) {
             self.board.add(&sku, &location);
         }
+    }
+}
+
+/// Every order of events that loom can think of.
+#[cfg(all(test, tidegate_loom))]
+mod loom_tests {
+    use super::*;
+
+    #[test]
+    fn loom_who_knows_that_stock_is_back_is_never_told_that_it_is_gone() {
+        loom::model(|| {
+            let (board, main) = (Arc::new(Board::default()), Location::default());
+            let [mug, cup] = ["mug", "cup"].map(|name| Sku::new(name).unwrap());
+            board.add(&mug, &main);
+            let back = Arc::new(AtomicUsize::new(0));
+            let writer = loom::thread::spawn({
+                let (board, back) = (Arc::clone(&board), Arc::clone(&back));
+                let (mug, main) = (mug.clone(), main.clone());
+                move || {
+                    board.remove(&mug, Some(&main));
+                    back.store(1, Ordering::Release);
+                }
+            });
+            // A place of another shard comes and stays.
+            let other = loom::thread::spawn({
+                let (board, cup, main) = (Arc::clone(&board), cup.clone(), main.clone());
+                move || board.add(&cup, &main)
+            });
+            if back.load(Ordering::Acquire) == 1 {
+                assert!(!board.is_sold_out(&mug, &main));
+            }
+            writer.join().unwrap();
+            other.join().unwrap();
+            assert!(!board.is_sold_out(&mug, &main));
+            assert!(board.is_sold_out(&cup, &main), "a place of another shard was lost");
+        });
     }
 }

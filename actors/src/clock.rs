@@ -11,6 +11,8 @@ use std::{
 
 use tidegate_machines::Timestamp;
 
+use crate::sync;
+
 /// Where wall-clock time comes from.
 pub trait TimeSource: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch. May jump in any direction; the clock above it doesn't.
@@ -60,13 +62,13 @@ impl TimeSource for Arc<ManualTime> {
 /// since recovery shows it every stamp that was stored.
 pub struct Clock {
     source: Box<dyn TimeSource>,
-    latest: AtomicU64,
+    latest: sync::AtomicU64,
 }
 
 impl Clock {
     /// A clock over `source`.
     pub fn new(source: impl TimeSource) -> Self {
-        Self { source: Box::new(source), latest: AtomicU64::new(0) }
+        Self { source: Box::new(source), latest: sync::AtomicU64::new(0) }
     }
 
     /// The present stamp: not before any stamp given or observed earlier.
@@ -94,5 +96,30 @@ mod tests {
         assert_eq!(clock.now(), Timestamp(80));
         time.advance_ms(40);
         assert_eq!(clock.now(), Timestamp(90));
+    }
+}
+
+/// Every order of events that loom can think of.
+#[cfg(all(test, tidegate_loom))]
+mod loom_tests {
+    use super::*;
+
+    #[test]
+    fn loom_who_has_seen_a_stamp_gets_no_earlier_one() {
+        loom::model(|| {
+            let time = ManualTime::at_ms(50);
+            let clock = Arc::new(Clock::new(Arc::clone(&time)));
+            let other = loom::thread::spawn({
+                let clock = Arc::clone(&clock);
+                move || {
+                    clock.observe(Timestamp(80));
+                    clock.now()
+                }
+            });
+            let first = clock.now();
+            let second = clock.now();
+            assert!(first <= second);
+            assert!(other.join().unwrap() <= clock.now() && second <= clock.now());
+        });
     }
 }

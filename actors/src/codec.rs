@@ -6,7 +6,11 @@ use serde::{Serialize, de::DeserializeOwned};
 /// The only version so far. A later one is a new number, and this one stays readable.
 const V1: u8 = 1;
 
-/// No event or row is larger, so a damaged length can't ask for more memory.
+/// No value takes more memory than this for each byte that it is written in, so a damaged length
+/// can't ask for more. A number of 16 bytes may be written in one.
+const BYTES_PER_BYTE_MAX: usize = 32;
+
+/// The largest event or row, in memory.
 const DECODE_BYTES_MAX: usize = 64 << 20;
 
 /// Snapshots hold whole machines.
@@ -44,7 +48,7 @@ pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecErr
 /// # Errors
 /// [`CodecError`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    decode_limited::<T, DECODE_BYTES_MAX>(bytes)
+    decode_within(bytes, DECODE_BYTES_MAX)
 }
 
 /// Reads a snapshot, all of `bytes`.
@@ -52,7 +56,18 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// # Errors
 /// [`CodecError`].
 pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    decode_limited::<T, SNAPSHOT_BYTES_MAX>(bytes)
+    decode_within(bytes, SNAPSHOT_BYTES_MAX)
+}
+
+/// Limits are types to bincode: the next one that is large enough is taken.
+fn decode_within<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
+    let needed = bytes.len().saturating_add(1 << 10).saturating_mul(BYTES_PER_BYTE_MAX).min(max);
+    match needed {
+        0..0x1_0000 => decode_limited::<T, 0x1_0000>(bytes),
+        0x1_0000..0x10_0000 => decode_limited::<T, 0x10_0000>(bytes),
+        0x10_0000..=DECODE_BYTES_MAX => decode_limited::<T, DECODE_BYTES_MAX>(bytes),
+        _ => decode_limited::<T, SNAPSHOT_BYTES_MAX>(bytes),
+    }
 }
 
 fn decode_limited<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, CodecError> {
@@ -93,6 +108,10 @@ mod tests {
         assert!(matches!(decode::<u64>(&[0, 1]), Err(CodecError::Malformed(_))));
         assert_eq!(decode::<u64>(&[2, 1]), Err(CodecError::Newer { found: 2 }));
         assert!(matches!(decode::<u64>(&[1, 1, 1]), Err(CodecError::Malformed(_))));
+        // Four GiB for a text of no bytes: refused before any of it is asked for.
+        let text = [1, 253, 0, 0, 0, 0, 1, 0, 0, 0];
+        let refused = decode_snapshot::<String>(&text).unwrap_err();
+        assert!(refused.to_string().contains("Limit"), "{refused}");
         let huge = [1, 253, 255, 255, 255, 255, 255, 255, 255, 127];
         assert!(matches!(decode::<Vec<u8>>(&huge), Err(CodecError::Malformed(_))));
     }

@@ -14,7 +14,7 @@ use crate::{
     board::{Board, BoardWriter},
     durable::{Deliver, Durable, Kind, RecallError},
     front::take_keeping_room,
-    group::Group,
+    group::Reach,
     projector::ProjectorHandle,
 };
 
@@ -24,6 +24,13 @@ impl Durable for Stock {
 
     fn reconfigure(&mut self, fresh: &Self) {
         self.configure(fresh.config().clone());
+    }
+
+    fn place_in_line(command: &StockCommand) -> Option<(u64, u64)> {
+        match command {
+            StockCommand::Op(op) => Some((op.order.0, op.op.0)),
+            _ => None,
+        }
     }
 
     fn fault(command: &StockCommand) -> Option<StockEffect> {
@@ -65,14 +72,14 @@ impl Durable for Orders {
 
 /// Commands on their way to each shard of a group, sent as one batch each.
 struct Batches<M: Durable> {
-    group: Group<M>,
+    shards: Box<dyn Reach<M>>,
     batches: Vec<Vec<M::Command>>,
 }
 
 impl<M: Durable> Batches<M> {
-    fn new(group: Group<M>) -> Self {
-        let batches = (0..group.len()).map(|_| Vec::new()).collect();
-        Self { group, batches }
+    fn new(shards: impl Reach<M> + 'static) -> Self {
+        let batches = (0..shards.count()).map(|_| Vec::new()).collect();
+        Self { shards: Box::new(shards), batches }
     }
 
     fn add(&mut self, to: u16, command: M::Command) {
@@ -82,7 +89,7 @@ impl<M: Durable> Batches<M> {
     fn send(&mut self) {
         for (to, batch) in (0..).zip(&mut self.batches) {
             if !batch.is_empty() {
-                self.group.tell(to, take_keeping_room(batch));
+                self.shards.tell(to, take_keeping_room(batch));
             }
         }
     }
@@ -97,7 +104,7 @@ pub struct FromOrders {
 impl FromOrders {
     /// To the shards of `stock`, and to `projector`.
     #[must_use]
-    pub fn new(stock: Group<Stock>, projector: ProjectorHandle) -> Self {
+    pub fn new(stock: impl Reach<Stock> + 'static, projector: ProjectorHandle) -> Self {
         Self { stock: Batches::new(stock), projector }
     }
 }
@@ -123,7 +130,7 @@ pub struct FromStock {
 impl FromStock {
     /// To the shards of `orders`, and to `board`.
     #[must_use]
-    pub fn new(orders: Group<Orders>, board: Arc<Board>) -> Self {
+    pub fn new(orders: impl Reach<Orders> + 'static, board: Arc<Board>) -> Self {
         Self { orders: Batches::new(orders), board: BoardWriter::new(board) }
     }
 }

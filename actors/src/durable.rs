@@ -71,6 +71,12 @@ pub trait Durable:
         false
     }
 
+    /// For commands of other shards that must be decided in order: what `command` is about, and its
+    /// number there. After a panic on one, those behind it wait for it to be sent again.
+    fn place_in_line(_command: &Self::Command) -> Option<(u64, u64)> {
+        None
+    }
+
     /// What to tell the shard that sent `command`, when deciding it panicked or this shard is dead.
     fn fault(_command: &Self::Command) -> Option<Self::Effect> {
         None

@@ -22,6 +22,13 @@ pub enum AskError<R> {
         /// The bound.
         in_flight_max: usize,
     },
+    /// Too many finished orders wait to leave memory, because the state is slower than the sale.
+    /// Nothing has changed; try again a little later.
+    #[error("{at_rest_max} finished orders wait to be archived, the bound; try again later")]
+    Backlogged {
+        /// The bound.
+        at_rest_max: u64,
+    },
     /// The store is closing or closed. Nothing has changed.
     #[error("the store is closing; this command was not taken")]
     Closing,

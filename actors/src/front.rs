@@ -2,37 +2,54 @@
 //! from any number of threads into one batch per shard. It knows no state and no rule, so any
 //! number of fronts may run.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use actix::{Actor, Addr, Context, Handler, Message};
 
 use crate::{
     durable::Durable,
-    shard::{Commands, Envelope, Shard},
+    shard::{Commands, Envelope, ShardActor},
+    sync::{Mutex, MutexGuard},
 };
 
 /// Where callers leave commands for a front. Only the first one of a batch costs a message, so
 /// under load a command costs one short lock instead of a mailbox slot and a wake-up.
-pub(crate) struct Intake<M: Durable> {
+struct Intake<T> {
     /// `None` once the front has gone: whoever asks then is answered at once, not left waiting.
-    commands: Mutex<Option<Addressed<M>>>,
+    commands: Mutex<Option<Vec<T>>>,
 }
 
-/// Commands, each with its shard.
-type Addressed<M> = Vec<(u16, Envelope<M>)>;
+/// A command with its shard.
+type Addressed<M> = (u16, Envelope<M>);
 
-impl<M: Durable> Intake<M> {
-    fn lock(&self) -> MutexGuard<'_, Option<Addressed<M>>> {
+impl<T> Intake<T> {
+    fn new() -> Self {
+        Self { commands: Mutex::new(Some(Vec::new())) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<T>>> {
         // No user code runs under this lock, so its content is whole even after a panic.
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves `commands`; returns whether the front must be woken.
-    fn leave(&self, shard: u16, command: Envelope<M>) -> bool {
+    /// Leaves `command`; returns whether the front must be woken.
+    fn leave(&self, command: T) -> bool {
         let mut commands = self.lock();
         let Some(commands) = &mut *commands else { return false };
-        commands.push((shard, command));
+        commands.push(command);
         commands.len() == 1
+    }
+
+    /// Swaps all that was left with `empty`.
+    fn take(&self, empty: &mut Vec<T>) {
+        if let Some(commands) = &mut *self.lock() {
+            std::mem::swap(commands, empty);
+        }
+    }
+
+    /// The front goes: drops what was left, and what will be.
+    fn end(&self) {
+        drop(self.lock().take());
     }
 }
 
@@ -45,14 +62,14 @@ pub(crate) fn take_keeping_room<T>(batch: &mut Vec<T>) -> Vec<T> {
 
 /// A front's address.
 pub(crate) struct FrontHandle<M: Durable> {
-    intake: Arc<Intake<M>>,
+    intake: Arc<Intake<Addressed<M>>>,
     front: Addr<Front<M>>,
 }
 
 impl<M: Durable> FrontHandle<M> {
     /// Hands a command over; never waits.
     pub(crate) fn submit(&self, shard: u16, command: Envelope<M>) {
-        if self.intake.leave(shard, command) {
+        if self.intake.leave((shard, command)) {
             self.front.do_send(Wake);
         }
     }
@@ -65,18 +82,18 @@ pub(crate) struct Wake;
 
 /// See the module.
 pub(crate) struct Front<M: Durable> {
-    intake: Arc<Intake<M>>,
-    shards: Arc<[Addr<Shard<M>>]>,
-    taken: Addressed<M>,
+    intake: Arc<Intake<Addressed<M>>>,
+    shards: Arc<[Addr<ShardActor<M>>]>,
+    taken: Vec<Addressed<M>>,
     batches: Vec<Vec<Envelope<M>>>,
 }
 
 impl<M: Durable> Front<M> {
     pub(crate) fn start(
         arbiter: &actix_rt::ArbiterHandle,
-        shards: Arc<[Addr<Shard<M>>]>,
+        shards: Arc<[Addr<ShardActor<M>>]>,
     ) -> FrontHandle<M> {
-        let intake = Arc::new(Intake { commands: Mutex::new(Some(Vec::new())) });
+        let intake = Arc::new(Intake::new());
         let front = Self {
             intake: Arc::clone(&intake),
             batches: shards.iter().map(|_| Vec::new()).collect(),
@@ -89,7 +106,7 @@ impl<M: Durable> Front<M> {
 
 impl<M: Durable> Drop for Front<M> {
     fn drop(&mut self) {
-        drop(self.intake.lock().take());
+        self.intake.end();
     }
 }
 
@@ -104,9 +121,7 @@ impl<M: Durable> Handler<Wake> for Front<M> {
     type Result = ();
 
     fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
-        if let Some(commands) = &mut *self.intake.lock() {
-            std::mem::swap(commands, &mut self.taken);
-        }
+        self.intake.take(&mut self.taken);
         for (shard, command) in self.taken.drain(..) {
             self.batches[usize::from(shard)].push(command);
         }
@@ -115,5 +130,53 @@ impl<M: Durable> Handler<Wake> for Front<M> {
                 shard.do_send(Commands(take_keeping_room(batch)));
             }
         }
+    }
+}
+
+/// Every order of events that loom can think of.
+#[cfg(all(test, tidegate_loom))]
+mod loom_tests {
+    use super::*;
+
+    #[test]
+    fn loom_a_front_that_is_woken_finds_every_command() {
+        loom::model(|| {
+            let intake = Arc::new(Intake::new());
+            let (wake, woken) = loom::sync::mpsc::channel();
+            let callers: Vec<_> = (1..=2)
+                .map(|caller| {
+                    let (intake, wake) = (Arc::clone(&intake), wake.clone());
+                    loom::thread::spawn(move || {
+                        if intake.leave(caller) {
+                            wake.send(()).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            let (mut found, mut taken) = (Vec::new(), Vec::new());
+            while found.len() < 2 {
+                // If a command was left without a wake, this would never return.
+                woken.recv().unwrap();
+                intake.take(&mut taken);
+                found.append(&mut taken);
+            }
+            callers.into_iter().for_each(|caller| caller.join().unwrap());
+            found.sort_unstable();
+            assert_eq!(found, [1, 2]);
+        });
+    }
+
+    #[test]
+    fn loom_nobody_is_left_waiting_for_a_front_that_has_gone() {
+        loom::model(|| {
+            let (intake, command) = (Arc::new(Intake::new()), Arc::new(()));
+            let caller = loom::thread::spawn({
+                let (intake, command) = (Arc::clone(&intake), Arc::clone(&command));
+                move || intake.leave(command)
+            });
+            intake.end();
+            caller.join().unwrap();
+            assert_eq!(Arc::strong_count(&command), 1, "a command is kept that nobody will do");
+        });
     }
 }

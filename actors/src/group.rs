@@ -12,12 +12,12 @@ use tidegate_storage::Position;
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::{Admission, Denied},
+    door::Door,
     durable::{Deliver, Durable},
     error::{AskError, RestoreError},
     front::{Front, FrontHandle},
-    observe::{ShardGauges, ShardReport},
-    shard::{Commands, Envelope, Inspect, Kit, ReplySlot, Restore, Shard},
+    observe::ShardReport,
+    shard::{Commands, Envelope, Inspect, Kit, Look, Restore, Shard, ShardActor},
     snapshotter::Snapshottable,
 };
 
@@ -26,6 +26,32 @@ pub type Outcome<M> = Result<
     <M as tidegate_machines::Machine>::Reply,
     AskError<<M as tidegate_machines::Machine>::Rejection>,
 >;
+
+/// All shards of one kind, as other parts of the store reach them.
+pub trait Reach<M: Durable>: Send {
+    /// How many shards there are.
+    fn count(&self) -> u16;
+
+    /// See [`Group::tell`].
+    fn tell(&self, index: u16, commands: Vec<M::Command>);
+
+    /// See [`Group::look`].
+    fn look(&self, index: u16, look: Look<M>);
+}
+
+impl<M: Durable> Reach<M> for Group<M> {
+    fn count(&self) -> u16 {
+        self.len()
+    }
+
+    fn tell(&self, index: u16, commands: Vec<M::Command>) {
+        self.tell(index, commands);
+    }
+
+    fn look(&self, index: u16, look: Look<M>) {
+        self.shards()[usize::from(index)].do_send(Inspect(look));
+    }
+}
 
 /// A group of shards, whatever they own: what opening and closing a store need of it.
 pub trait Shards: Snapshottable + Any {
@@ -84,30 +110,20 @@ impl<M: Durable> Clone for Group<M> {
 
 struct Inner<M: Durable> {
     kit: Arc<Kit<M>>,
-    doors: Vec<Door>,
+    doors: Vec<Door<M>>,
     wired: OnceLock<Wired<M>>,
 }
 
-/// What a shard shows outside its thread.
-struct Door {
-    admission: Arc<Admission>,
-    gauges: Arc<ShardGauges>,
-}
-
 struct Wired<M: Durable> {
-    shards: Arc<[Addr<Shard<M>>]>,
+    shards: Arc<[Addr<ShardActor<M>>]>,
     fronts: Vec<FrontHandle<M>>,
 }
 
 impl<M: Durable> Group<M> {
     /// A group of `shards` shards that does not run yet, so that groups can be wired to each other.
     pub fn new(shards: u16, kit: Kit<M>) -> Self {
-        let doors = (0..shards.max(1))
-            .map(|_| Door {
-                admission: Admission::new(kit.options.in_flight_max),
-                gauges: ShardGauges::new(),
-            })
-            .collect();
+        let in_flight_max = kit.options.in_flight_max;
+        let doors = (0..shards.max(1)).map(|index| Door::new(index, in_flight_max)).collect();
         Self { inner: Arc::new(Inner { kit: Arc::new(kit), doors, wired: OnceLock::new() }) }
     }
 
@@ -122,12 +138,8 @@ impl<M: Durable> Group<M> {
         let shards: Arc<[_]> = (0u16..)
             .zip(&self.inner.doors)
             .map(|(index, door)| {
-                let shard = Shard::new(
-                    index,
-                    Arc::clone(&self.inner.kit),
-                    Arc::clone(&door.gauges),
-                    post(index),
-                );
+                let kit = Arc::clone(&self.inner.kit);
+                let shard = ShardActor::new(Shard::new(index, kit, door, post(index)));
                 let arbiter = &arbiters[usize::from(index) % arbiters.len()];
                 Supervisor::start_in_arbiter(arbiter, |_| shard)
             })
@@ -184,20 +196,10 @@ impl<M: Durable> Group<M> {
         index: u16,
         command: M::Command,
     ) -> Result<oneshot::Receiver<Outcome<M>>, AskError<M::Rejection>> {
-        let door = &self.inner.doors[usize::from(index)];
-        let permit = door.admission.enter().map_err(|denied| match denied {
-            Denied::Closed => AskError::Closing,
-            Denied::Full => AskError::Overloaded {
-                shards: M::NAME,
-                index,
-                in_flight_max: door.admission.in_flight_max(),
-            },
-        })?;
-        let (sender, receiver) = oneshot::channel();
+        let (envelope, receiver) = self.inner.doors[usize::from(index)].enter(command)?;
         let Some(wired) = self.inner.wired.get() else { return Err(AskError::Closing) };
         let front = &wired.fronts[usize::from(index) % wired.fronts.len()];
-        let reply = Some(ReplySlot::new(sender, permit));
-        front.submit(index, Envelope { command, reply });
+        front.submit(index, envelope);
         Ok(receiver)
     }
 
@@ -205,8 +207,7 @@ impl<M: Durable> Group<M> {
     /// `index`, in order, with no reply and past admission: their number is bounded by the
     /// commands that caused them.
     pub fn tell(&self, index: u16, commands: Vec<M::Command>) {
-        let envelopes =
-            commands.into_iter().map(|command| Envelope { command, reply: None }).collect();
+        let envelopes = commands.into_iter().map(Envelope::told).collect();
         self.shards()[usize::from(index)].do_send(Commands(envelopes));
     }
 
@@ -229,7 +230,7 @@ impl<M: Durable> Group<M> {
     /// [`Group::inspect`] for threads: `look` gets its result out by itself, and is dropped unrun
     /// while the shard is down.
     pub fn look(&self, index: u16, look: impl FnOnce(&M, Position) + Send + 'static) {
-        self.shards()[usize::from(index)].do_send(Inspect(Box::new(look)));
+        Reach::look(self, index, Box::new(look));
     }
 
     /// How many shards there are.
@@ -246,43 +247,26 @@ impl<M: Durable> Group<M> {
 
     /// Takes no more commands from callers.
     pub fn close_admission(&self) {
-        self.inner.doors.iter().for_each(|door| door.admission.close());
+        self.inner.doors.iter().for_each(Door::close);
     }
 
     /// Commands from callers that have no answer yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.inner.doors.iter().map(|door| door.admission.in_flight()).sum()
+        self.inner.doors.iter().map(Door::in_flight).sum()
     }
 
     /// The figures of every shard.
     #[must_use]
     pub fn report(&self) -> Vec<ShardReport> {
-        (0u16..)
-            .zip(&self.inner.doors)
-            .map(|(index, Door { admission, gauges })| ShardReport {
-                name: M::NAME,
-                index,
-                phase: gauges.phase(),
-                in_flight: admission.in_flight(),
-                commands: gauges.commands.get(),
-                events: gauges.events.get(),
-                rejections: gauges.rejections.get(),
-                batches: gauges.batches.get(),
-                held: gauges.held.get(),
-                waiting: gauges.waiting.get(),
-                restarts: gauges.restarts.get(),
-                answer_us: admission.answer_us(),
-                batch_records: gauges.batch_records.read(),
-            })
-            .collect()
+        self.inner.doors.iter().map(Door::report).collect()
     }
 
     pub(crate) fn kit(&self) -> &Kit<M> {
         &self.inner.kit
     }
 
-    fn shards(&self) -> &[Addr<Shard<M>>] {
+    fn shards(&self) -> &[Addr<ShardActor<M>>] {
         self.inner.wired.get().map_or(&[], |wired| &wired.shards)
     }
 }

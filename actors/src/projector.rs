@@ -21,8 +21,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     archive::{self, ArchiveError},
-    group::Group,
+    error::AskError,
+    group::Reach,
     observe::ProjectorReport,
+    shard::Look,
 };
 
 /// Orders fetched from the shards at a time: bounds the copies in memory.
@@ -37,8 +39,8 @@ const FORGET_ORDERS_MAX: usize = 1_024;
 /// How long written rows wait for company before the flush.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// How long a shard may take to hand over copies, before it is taken for down.
-const FETCH_WAIT: Duration = Duration::from_secs(10);
+/// How long a shard may take to hand over copies, before it is asked again later.
+const FETCH_WAIT: Duration = Duration::from_secs(2);
 
 enum Message {
     Archive(OrderId, u32),
@@ -56,6 +58,14 @@ struct Gauges {
     failed: AtomicU64,
 }
 
+impl Gauges {
+    fn backlog(&self) -> u64 {
+        // Taken first: of two that change meanwhile, told may only be too large.
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.told.load(Ordering::Relaxed).saturating_sub(taken)
+    }
+}
+
 /// Where orders at rest are reported.
 #[derive(Clone)]
 pub struct ProjectorHandle {
@@ -64,6 +74,26 @@ pub struct ProjectorHandle {
 }
 
 impl ProjectorHandle {
+    /// An error if so many orders at rest wait to be written that no more should be placed: what
+    /// waits is in memory, and nothing else bounds it.
+    ///
+    /// # Errors
+    /// [`AskError::Backlogged`]; [`AskError::Unavailable`] if it will not get better.
+    pub fn admit<R>(&self, at_rest_max: u64) -> Result<(), AskError<R>> {
+        if self.gauges.backlog() < at_rest_max {
+            return Ok(());
+        }
+        if self.gauges.failed.load(Ordering::Relaxed) == 0 {
+            return Err(AskError::Backlogged { at_rest_max });
+        }
+        Err(AskError::Unavailable {
+            why: format!(
+                "{at_rest_max} finished orders wait in memory and the state can't be written: see \
+                 the log, mend the cause, and open the store again"
+            ),
+        })
+    }
+
     pub(crate) fn archive(&self, order: OrderId, version: u32) {
         self.gauges.told.fetch_add(1, Ordering::Relaxed);
         // If the projector has gone, the order stays in memory and is reported again at the next
@@ -104,24 +134,42 @@ impl Projector {
     ///
     /// # Errors
     /// The system can't start a thread, or it was started before.
-    pub fn start(&self, orders: Group<Orders>) -> io::Result<()> {
+    pub fn start(&self, orders: impl Reach<Orders> + 'static) -> io::Result<()> {
         let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        let Life::New(messages) = std::mem::replace(&mut *life, Life::Over) else {
+        let work = self.begin(&mut life, orders)?;
+        let thread = thread::Builder::new().name("tidegate-projector".into());
+        *life = Life::Running(thread.spawn(move || work.run())?);
+        Ok(())
+    }
+
+    /// The work of the thread, for whoever does it without one.
+    ///
+    /// # Errors
+    /// It was started before.
+    pub fn by_hand(&self, orders: impl Reach<Orders> + 'static) -> io::Result<Projection> {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begin(&mut life, orders)
+    }
+
+    fn begin(
+        &self,
+        life: &mut Life,
+        orders: impl Reach<Orders> + 'static,
+    ) -> io::Result<Projection> {
+        let Life::New(messages) = std::mem::replace(life, Life::Over) else {
             return Err(io::Error::other("the projector was started before"));
         };
-        let (state, gauges) = (Arc::clone(&self.state), Arc::clone(&self.handle.gauges));
-        let work = Work {
-            orders,
-            state,
-            gauges,
+        Ok(Projection {
+            messages,
+            orders: Box::new(orders),
+            state: Arc::clone(&self.state),
+            gauges: Arc::clone(&self.handle.gauges),
+            later: self.handle.messages.clone(),
             written: BTreeMap::new(),
             rows: 0,
             since: None,
             over: false,
-        };
-        let thread = thread::Builder::new().name("tidegate-projector".into());
-        *life = Life::Running(thread.spawn(move || work.run(&messages))?);
-        Ok(())
+        })
     }
 
     /// Stops after what it is just writing, and joins the thread. What it has not written stays in
@@ -137,7 +185,8 @@ impl Projector {
         }
     }
 
-    /// Waits until every order at rest that was reported before is in the state, durably.
+    /// Waits until every order at rest that was reported before is in the state, durably, but for
+    /// those of a shard that doesn't answer.
     pub async fn drain(&self) {
         let (sender, done) = oneshot::channel();
         if self.handle.messages.send(Message::Drain(sender)).is_ok() {
@@ -149,10 +198,10 @@ impl Projector {
     /// Its figures.
     #[must_use]
     pub fn report(&self) -> ProjectorReport {
-        let Gauges { told, taken, rows, flushes, failed } = &*self.handle.gauges;
+        let Gauges { rows, flushes, failed, .. } = &*self.handle.gauges;
         let get = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
         ProjectorReport {
-            backlog: get(told).saturating_sub(get(taken)),
+            backlog: self.handle.gauges.backlog(),
             rows: get(rows),
             flushes: get(flushes),
             failed: get(failed) > 0,
@@ -160,10 +209,14 @@ impl Projector {
     }
 }
 
-struct Work {
-    orders: Group<Orders>,
+/// What the projector does, step by step.
+pub struct Projection {
+    messages: Receiver<Message>,
+    orders: Box<dyn Reach<Orders>>,
     state: Arc<dyn State>,
     gauges: Arc<Gauges>,
+    /// Where what can't be had now is put for later.
+    later: Sender<Message>,
     /// Written and not yet durable, by shard.
     written: BTreeMap<u16, Vec<(OrderId, u32)>>,
     rows: usize,
@@ -172,9 +225,9 @@ struct Work {
     over: bool,
 }
 
-impl Work {
-    fn run(mut self, messages: &Receiver<Message>) {
-        let worked = catch_unwind(AssertUnwindSafe(|| self.work(messages)));
+impl Projection {
+    fn run(mut self) {
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
         let worked = worked.map_err(|_| "it has panicked".to_owned());
         if let Err(error) = worked.and_then(|worked| worked.map_err(|error| error.to_string())) {
             // Nothing is lost: the orders stay in memory and in the journal.
@@ -183,12 +236,12 @@ impl Work {
         }
     }
 
-    fn work(&mut self, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
+    fn work(&mut self) -> Result<(), ArchiveError> {
         while !self.over {
             let wait =
                 self.since.map_or(Duration::MAX, |since| LINGER.saturating_sub(since.elapsed()));
-            match messages.recv_timeout(wait) {
-                Ok(first) => self.take(first, messages)?,
+            match self.messages.recv_timeout(wait) {
+                Ok(first) => self.take(first)?,
                 Err(RecvTimeoutError::Timeout) => self.flush()?,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -201,10 +254,19 @@ impl Work {
         Ok(())
     }
 
+    /// Writes what is there, up to a bound, without waiting; whether there was anything.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; then it must not go on.
+    pub fn write(&mut self) -> Result<bool, ArchiveError> {
+        let Ok(first) = self.messages.try_recv() else { return Ok(false) };
+        self.take(first).map(|()| true)
+    }
+
     /// Takes what is there, up to a bound, and writes it.
-    fn take(&mut self, first: Message, messages: &Receiver<Message>) -> Result<(), ArchiveError> {
+    fn take(&mut self, first: Message) -> Result<(), ArchiveError> {
         let mut wanted: BTreeMap<u16, Vec<(OrderId, u32)>> = BTreeMap::new();
-        let more = std::iter::from_fn(|| messages.try_recv().ok());
+        let more = std::iter::from_fn(|| self.messages.try_recv().ok());
         let mut drained = None;
         for message in std::iter::once(first).chain(more.take(FETCH_ORDERS_MAX)) {
             match message {
@@ -223,7 +285,14 @@ impl Work {
         }
         for (shard, orders) in wanted {
             let count = orders.len() as u64;
-            for order in self.fetch(shard, orders) {
+            let Some(copies) = self.fetch(shard, &orders) else {
+                for (order, version) in orders {
+                    // This thread has the other end.
+                    let _ = self.later.send(Message::Archive(order, version));
+                }
+                continue;
+            };
+            for order in copies {
                 archive::write(&*self.state, &order)?;
                 self.written.entry(shard).or_default().push((order.id, order.version));
                 self.rows += 1;
@@ -242,25 +311,34 @@ impl Work {
 
     /// Copies of those orders that still are in the reported version. One that has changed since
     /// will be reported again when it comes to rest. The reported version is durable, so is the
-    /// copy.
-    fn fetch(&self, shard: u16, wanted: Vec<(OrderId, u32)>) -> Vec<Order> {
+    /// copy. `None` if the shard takes too long, and is to be asked again.
+    fn fetch(&self, shard: u16, wanted: &[(OrderId, u32)]) -> Option<Vec<Order>> {
         let (sender, copies) = mpsc::channel();
-        self.orders.look(shard, move |machine, _| {
+        let wanted = wanted.to_vec();
+        let look: Look<Orders> = Box::new(move |machine, _| {
             let same = wanted.into_iter().filter_map(|(id, version)| {
                 machine.order(id).filter(|order| order.version == version).cloned()
             });
             // The projector waits, unless it has given this shard up.
             let _ = sender.send(same.collect());
         });
-        copies.recv_timeout(FETCH_WAIT).unwrap_or_else(|error| {
-            // They stay in memory and are reported again when the shard is rebuilt or reopened.
-            tracing::warn!(shard, %error, "an order shard hands nothing over");
-            Vec::new()
-        })
+        self.orders.look(shard, look);
+        match copies.recv_timeout(FETCH_WAIT) {
+            Ok(copies) => Some(copies),
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!(shard, "an order shard is slow to hand orders at rest over");
+                None
+            }
+            // It is down: they stay in memory and are reported again when the store is opened.
+            Err(RecvTimeoutError::Disconnected) => Some(Vec::new()),
+        }
     }
 
-    /// Makes what was written durable, then lets the shards forget it.
-    fn flush(&mut self) -> Result<(), ArchiveError> {
+    /// Makes what was written durable, then lets the shards forget it. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; then it must not go on.
+    pub fn flush(&mut self) -> Result<(), ArchiveError> {
         self.since = None;
         if self.rows == 0 {
             return Ok(());
@@ -274,5 +352,29 @@ impl Work {
             self.orders.tell(shard, forget.collect());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_storage::MemoryState;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_a_failure_is_told_from_a_delay() {
+        let projector = Projector::new(Arc::new(MemoryState::new()));
+        let handle = projector.handle();
+        let admitted = |max| handle.admit::<()>(max);
+        assert!(admitted(1).is_ok());
+        for number in 1..=3 {
+            handle.archive(OrderId::new(0, number).expect("a number"), 1);
+        }
+        assert_eq!(projector.report().backlog, 3);
+        assert!(admitted(4).is_ok());
+        assert!(matches!(admitted(3), Err(AskError::Backlogged { at_rest_max: 3 })));
+        handle.gauges.failed.store(1, Ordering::Relaxed);
+        assert!(admitted(4).is_ok(), "selling goes on as long as there is room");
+        assert!(matches!(admitted(3), Err(AskError::Unavailable { .. })));
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tidegate_machines::Timestamp;
 use tidegate_storage::{Journal, Position, Snapshots, State, StorageError, StreamId};
 
 use crate::{
@@ -30,6 +31,23 @@ pub struct Copy {
     encode: Box<dyn FnOnce() -> Result<Vec<u8>, codec::CodecError> + Send>,
 }
 
+impl Copy {
+    /// Of `machine`, the one of `stream`, as it is at `position` and at the time `stamp`.
+    pub fn of<M: Durable>(
+        stream: StreamId,
+        machine: &M,
+        position: Position,
+        stamp: Timestamp,
+    ) -> Self {
+        let machine = machine.clone();
+        let encode = Box::new(move || {
+            let mut bytes = Vec::new();
+            codec::encode(&(stamp, machine), &mut bytes).map(|()| bytes)
+        });
+        Self { stream, position, encode }
+    }
+}
+
 /// A group of shards, whatever they own.
 pub trait Snapshottable: Send + Sync {
     /// The journal streams of its shards.
@@ -48,13 +66,8 @@ impl<M: Durable> Snapshottable for Group<M> {
         for (index, stream) in (0..).zip(self.streams()) {
             let (to, clock) = (to.clone(), Arc::clone(&self.kit().clock));
             self.look(index, move |machine: &M, position| {
-                let (stamp, machine) = (clock.now(), machine.clone());
-                let encode = Box::new(move || {
-                    let mut bytes = Vec::new();
-                    codec::encode(&(stamp, machine), &mut bytes).map(|()| bytes)
-                });
                 // The snapshotter may have given up waiting: then the copy is not needed.
-                let _ = to.send(Copy { stream, position, encode });
+                let _ = to.send(Copy::of(stream, machine, position, clock.now()));
             });
         }
     }
@@ -66,8 +79,8 @@ impl<M: Durable> Snapshottable for Group<M> {
 ///
 /// # Errors
 /// Storage failed; earlier snapshots and the journal are as they were.
-pub fn snapshot_all(
-    groups: &[Arc<dyn Shards>],
+pub fn snapshot_all<G: Snapshottable + ?Sized>(
+    groups: &[Arc<G>],
     journal: &dyn Journal,
     state: &Arc<dyn State>,
     retained_bytes: u64,
@@ -86,6 +99,8 @@ pub fn snapshot_all(
         }
     }
     let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
+    // What is read below must be on disk: an earlier save may have failed after it had written.
+    state.flush()?;
     let unneeded = snapshots.oldest_needed(&streams)?;
     journal.trim(unneeded.min(journal.before_last(retained_bytes)))
 }

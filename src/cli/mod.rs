@@ -4,6 +4,8 @@
 mod audit;
 mod config;
 mod demo;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod import;
 mod inspect;
 mod load;

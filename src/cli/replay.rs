@@ -254,7 +254,7 @@ async fn place(gate: &Tidegate, order: &TraceOrder) -> anyhow::Result<Placed> {
                 Ok(Placed::SoldOut)
             }
             Err(AskError::Rejected(_)) => Ok(Placed::Other),
-            Err(AskError::Overloaded { .. }) => {
+            Err(AskError::Overloaded { .. } | AskError::Backlogged { .. }) => {
                 tokio::time::sleep(OVERLOADED_WAIT).await;
                 continue;
             }

@@ -3,6 +3,8 @@
 //! It opens nothing.
 
 mod access;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod typed;
 
 use std::{

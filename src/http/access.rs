@@ -191,7 +191,7 @@ fn is_this_machine(host: &str) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
     let missing = || {
         let detail = "send `Authorization: Bearer` and an API key";
         Problem::new(ProblemType::Unauthorized, detail)

@@ -84,7 +84,7 @@ impl Bounds {
 
 /// A form or plain text is never JSON. It also keeps other sites' scripts away from a server on
 /// loopback: browsers ask first before they send this type.
-fn check_type(request: &HttpRequest) -> Result<(), Problem> {
+pub(super) fn check_type(request: &HttpRequest) -> Result<(), Problem> {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
     let essence = value.and_then(|it| it.split(';').next()).unwrap_or("").trim();
     let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -120,7 +120,7 @@ async fn read(mut payload: Payload, bounds: Bounds) -> Result<Bytes, Problem> {
     })
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if let Err(error) = std::str::from_utf8(bytes) {
         let detail = format!("the body is not UTF-8 from byte {}", error.valid_up_to());
         return Err(Problem::new(ProblemType::MalformedJson, detail));

@@ -7,6 +7,8 @@ mod app;
 mod body;
 mod caller;
 mod figures;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod guard;
 mod headers;
 mod openapi;

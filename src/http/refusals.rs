@@ -71,7 +71,7 @@ fn asked<R: std::fmt::Display>(
             let problem = Problem::new(kind(&rejection), detail);
             field(&rejection).into_iter().fold(problem, Problem::field)
         }
-        AskError::Overloaded { .. } => {
+        AskError::Overloaded { .. } | AskError::Backlogged { .. } => {
             Problem::new(ProblemType::Overloaded, detail).retry_after_s(OVERLOADED_RETRY_S)
         }
         AskError::Closing => {

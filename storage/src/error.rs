@@ -40,13 +40,13 @@ pub enum StorageError {
         /// What is wrong there.
         what: String,
     },
-    /// The state engine refuses to open its folder.
+    /// sled refuses a new index, too.
     #[error(
-        "the state at {path} cannot be opened: {what}; do not delete it, finished orders are only \
-         there: keep a copy of the store, then restore it from a backup"
+        "the state's index at {path} can't be made again: {what}; the log beside it, from which \
+         it is made, is as it was: keep a copy of the store, and read the program's log"
     )]
     StateUnusable {
-        /// The state's folder.
+        /// The index's folder.
         path: PathBuf,
         /// The engine's own word.
         what: String,

@@ -1,6 +1,7 @@
 //! What survives: the journal and the state. Bytes and positions; this crate knows no domain type.
 //!
-//! The doors are [`Journal`] and [`State`]. Behind them stand [`FileJournal`] and [`SledState`],
+//! The doors are [`Journal`] and [`State`]. Behind them stand [`FileJournal`] and
+//! [`LoggedState`],
 //! which [`Store`] opens, and [`MemoryJournal`] and [`MemoryState`] for tests. Nothing here decides
 //! what a record means: it keeps what it is given, in order, and says when it is on disk.
 
@@ -8,17 +9,21 @@ pub mod api;
 pub mod conformance;
 mod disk;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzz;
 mod journal;
 mod lock;
 mod manifest;
 mod memory;
 mod state;
 mod store;
+mod sync;
 
 pub use api::*;
 pub use error::StorageError;
 pub use journal::{FileJournal, JournalLook, JournalOptions, SegmentLook};
 pub use lock::StoreLock;
 pub use memory::{MemoryJournal, MemoryState};
-pub use state::{ClosableState, SNAPSHOT_TABLE, SledState, Snapshots, StateOptions};
+pub use state::{ClosableState, LoggedState, SNAPSHOT_TABLE, Snapshots, StateOptions};
 pub use store::{Looked, Opened, Store, StoreOptions};

@@ -37,7 +37,7 @@ pub(crate) fn write(folder: &Path, payload: &[u8]) -> Result<()> {
 
 /// All numbers are little endian, in this order: magic 8 bytes, format version u32, length u32, crc
 /// u32 of all else, payload.
-fn encode(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -49,7 +49,7 @@ fn encode(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
     let bad = |what: &str| StorageError::damaged(path, 0, what);
     let Some((header, payload)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(bad("it is shorter than a manifest"));

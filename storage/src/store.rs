@@ -1,15 +1,12 @@
 //! From a folder to an open store: lock, manifest, journal, state. It does not compare what journal
 //! and state know; recovery above does.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
-    FileJournal, Journal, JournalLook, JournalOptions, Position, SledState, StateOptions,
+    FileJournal, Journal, JournalLook, JournalOptions, LoggedState, Position, StateOptions,
     StorageError, StoreLock, disk, lock::LOCK_NAME, manifest,
 };
 
@@ -17,7 +14,6 @@ type Result<T> = std::result::Result<T, StorageError>;
 
 const JOURNAL_NAME: &str = "journal";
 const STATE_NAME: &str = "state";
-const ASIDE_PREFIX: &str = "state.aside-";
 
 /// How a store uses memory and disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +34,7 @@ pub struct Opened {
     /// What happened.
     pub journal: Arc<FileJournal>,
     /// What can be looked up. It may know positions that the journal never made durable.
-    pub state: Arc<SledState>,
+    pub state: Arc<LoggedState>,
     /// What the manifest says.
     pub manifest: Vec<u8>,
     /// Whether the store was created just now.
@@ -55,7 +51,7 @@ pub struct Looked {
     /// The journal's files.
     pub look: JournalLook,
     /// A copy of what can be looked up.
-    pub state: Arc<SledState>,
+    pub state: Arc<LoggedState>,
     /// The size of the state itself, in bytes.
     pub state_bytes: u64,
     /// To be dropped last; `None` if the store has no lock file.
@@ -86,7 +82,7 @@ impl Store {
             Some(manifest) => {
                 let journal =
                     FileJournal::open_existing(&folder.join(JOURNAL_NAME), &options.journal)?;
-                let state = SledState::open(folder.join(STATE_NAME), &options.state)?;
+                let state = LoggedState::open(folder.join(STATE_NAME), &options.state)?;
                 let (journal, state) = (Arc::new(journal), Arc::new(state));
                 Ok(Opened { journal, state, manifest, fresh: false, lock })
             }
@@ -125,7 +121,7 @@ impl Store {
         let (journal, look) = FileJournal::look(&folder.join(JOURNAL_NAME))?;
         let copy = scratch.join(STATE_NAME);
         let state_bytes = disk::copy_folder(&folder.join(STATE_NAME), &copy)?;
-        let state = SledState::open(&copy, &StateOptions::default())?;
+        let state = LoggedState::open(&copy, &StateOptions::default())?;
         let (journal, state) = (Arc::new(journal), Arc::new(state));
         Ok(Looked { journal, look, state, state_bytes, lock })
     }
@@ -146,7 +142,7 @@ fn refuse_foreign(folder: &Path) -> Result<()> {
     }
     for (name, _) in disk::list(folder)? {
         let ours = [LOCK_NAME, JOURNAL_NAME, STATE_NAME, manifest::UNFINISHED_NAME];
-        if !ours.contains(&name.as_str()) && !name.starts_with(ASIDE_PREFIX) {
+        if !ours.contains(&name.as_str()) {
             return not_a_store(format!("it holds {name:?} and no {}", manifest::MANIFEST_NAME));
         }
     }
@@ -167,29 +163,12 @@ fn create(
         let what = "it is gone, though the journal beside it holds records";
         return Err(StorageError::damaged(&path, 0, what));
     }
-    let state_folder = folder.join(STATE_NAME);
-    let state = match SledState::open(&state_folder, &options.state) {
-        Err(StorageError::StateUnusable { what, .. }) => {
-            // Cut short while sled created its files: the journal is empty, so it held nothing.
-            let aside = free_name(folder)?;
-            warn!(aside = %aside.display(), what, "a half-created state is moved aside");
-            disk::rename(&state_folder, &aside)?;
-            SledState::open(&state_folder, &options.state)?
-        }
-        other => other?,
-    };
+    let state = LoggedState::open(folder.join(STATE_NAME), &options.state)?;
     disk::sync_folder(folder)?;
     manifest::write(folder, &manifest)?;
     info!(path = %folder.display(), "store created");
     let (journal, state) = (Arc::new(journal), Arc::new(state));
     Ok(Opened { journal, state, manifest, fresh: true, lock })
-}
-
-fn free_name(folder: &Path) -> Result<PathBuf> {
-    let taken: Vec<String> = disk::list(folder)?.into_iter().map(|(name, _)| name).collect();
-    let names = (1_u32..).map(|number| format!("{ASIDE_PREFIX}{number}"));
-    let free = names.into_iter().find(|name| !taken.contains(name));
-    Ok(folder.join(free.unwrap_or_else(|| ASIDE_PREFIX.to_owned())))
 }
 
 #[cfg(test)]
@@ -240,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_half_created_store_opens_as_fresh() {
-        let steps: [&dyn Fn(&Path); 9] = [
+        let steps: [&dyn Fn(&Path); 10] = [
             &|_| {},
             &|at| fs::write(at.join("LOCK"), b"").unwrap(),
             &|at| fs::create_dir(at.join("journal")).unwrap(),
@@ -249,9 +228,13 @@ mod tests {
                 fs::remove_file(at.join("journal/00000000000000000001.tmp")).unwrap();
                 drop(FileJournal::open(at.join("journal"), &options().journal).unwrap());
             },
-            &|at| fs::create_dir_all(at.join("state/blobs")).unwrap(),
-            &|at| fs::write(at.join("state/conf"), b"").unwrap(),
-            &|at| fs::write(at.join("state/conf"), b"half a conf").unwrap(),
+            &|at| {
+                let log = at.join("state/log");
+                drop(FileJournal::open(log, &JournalOptions::default()).unwrap());
+            },
+            &|at| fs::create_dir_all(at.join("state/index/blobs")).unwrap(),
+            &|at| fs::write(at.join("state/index/conf"), b"half a conf").unwrap(),
+            &|at| fs::write(at.join("state/index.closed"), b"closed").unwrap(),
             &|at| fs::write(at.join("tidegate.store.tmp"), b"TIDEG").unwrap(),
         ];
         for reached in 0..steps.len() {

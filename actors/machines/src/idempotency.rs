@@ -186,4 +186,16 @@ mod tests {
         assert_eq!(memory.oldest(), Some(Timestamp(3)));
         assert!(memory.check_room(2).is_ok() && memory.check_room(1).is_err());
     }
+
+    #[test]
+    fn no_key_is_forgotten_before_its_time() {
+        let mut memory = Idempotency::default();
+        for number in 0..1_000 {
+            memory.bind(KeyHash(number), Fingerprint(0), Timestamp(number as u64), number);
+        }
+        memory.forget_before(Timestamp(100));
+        for number in 100..1_000 {
+            assert_eq!(memory.look_up(KeyHash(number), Fingerprint(0)), Ok(Some(&number)));
+        }
+    }
 }

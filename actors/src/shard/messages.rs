@@ -14,9 +14,17 @@ use crate::{
 };
 
 /// One command and who wants its answer (nobody, if it comes from inside the store).
-pub(crate) struct Envelope<M: Durable> {
+pub struct Envelope<M: Durable> {
     pub(crate) command: M::Command,
     pub(crate) reply: Option<ReplySlot<M>>,
+}
+
+impl<M: Durable> Envelope<M> {
+    /// A command from inside the store.
+    #[must_use]
+    pub fn told(command: M::Command) -> Self {
+        Self { command, reply: None }
+    }
 }
 
 /// Where an answer goes. Gives the caller's credit back when it is used or dropped.
@@ -62,7 +70,7 @@ pub(crate) struct Commit;
 pub(crate) struct Committed(pub(crate) Result<Position, StorageError>);
 
 /// What to do with a machine and the position that it stands for.
-pub(crate) type Look<M> = Box<dyn FnOnce(&M, Position) + Send>;
+pub type Look<M> = Box<dyn FnOnce(&M, Position) + Send>;
 
 /// Run this with the machine.
 #[derive(Message)]

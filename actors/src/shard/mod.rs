@@ -1,37 +1,39 @@
-//! The shard: the one actor that owns a machine. decide → apply → journal → release.
+//! The shard: what owns a machine. decide → apply → journal → release.
 //!
 //! It holds every reply until what the reply was derived from is durable, and hands effects on as
 //! soon as their cause has its place in the journal. It never waits for the disk itself, and knows
-//! nothing of what its machine decides.
+//! nothing of what its machine decides. Nor does it know what runs it: that is a [`Host`], an actor
+//! in a store, a simulation in tests.
 
+mod actor;
 mod messages;
 mod release;
 mod restore;
 mod supervise;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use restore::{Rebuilt, rebuild, rebuild_from};
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 use tidegate_machines::{Answer, Decision, Timestamp};
-use tidegate_storage::{Batch, Journal, Position, State, StorageError, Urgency};
+use tidegate_storage::{Batch, Done, Journal, Position, State, StorageError, Urgency};
 
 use crate::{
     clock::Clock,
+    door::Door,
     durable::{Deliver, Durable},
     error::AskError,
     observe::{Phase, ShardGauges},
 };
-pub(crate) use messages::{Commands, Envelope, Inspect, ReplySlot, Restore};
-use messages::{Commit, Committed};
+pub(crate) use actor::ShardActor;
+pub(crate) use messages::{Commands, Inspect, ReplySlot, Restore};
+pub use messages::{Envelope, Look};
 use release::{Held, Waiting};
-use supervise::RestartLog;
+use supervise::{HeldUp, RestartLog};
 use turn::Turn;
-
-/// How often a shard looks at the time when no command makes it.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Due commands decided at one look; the rest follows at the next, so that expiry of very many
 /// orders at one moment doesn't keep callers waiting.
@@ -78,6 +80,19 @@ pub struct Kit<M> {
     pub options: ShardOptions,
 }
 
+/// What a shard needs of whoever runs it.
+pub trait Host {
+    /// Have [`Shard::end_turn`] called when everything has been taken that is there by now: all of
+    /// it then shares one batch.
+    fn commit_soon(&mut self);
+
+    /// What the journal tells about the next batch. It must come to [`Shard::committed`], in order.
+    fn done(&self) -> Done;
+
+    /// The machine has panicked: have it rebuilt, and nothing taken before that.
+    fn rebuild(&mut self);
+}
+
 /// Where a shard is in its life, with what it has there.
 enum Life<M> {
     /// Commands wait in `queue` or in the mailbox.
@@ -94,8 +109,6 @@ pub struct Shard<M: Durable> {
     gauges: Arc<ShardGauges>,
     post: Box<dyn Deliver<M>>,
     life: Life<M>,
-    /// Set by the first `Restore`; from then on a (re)start restores by itself.
-    begun: bool,
     queue: VecDeque<Envelope<M>>,
     turn: Turn<M>,
     commit_scheduled: bool,
@@ -104,24 +117,23 @@ pub struct Shard<M: Durable> {
     held: Held<M>,
     waiting: Waiting<M>,
     restarts: RestartLog,
+    held_up: HeldUp,
+    /// It is down with effects unsent, which say what has become of commands.
+    mute: bool,
 }
 
 impl<M: Durable> Shard<M> {
-    pub(crate) fn new(
-        index: u16,
-        kit: Arc<Kit<M>>,
-        gauges: Arc<ShardGauges>,
-        post: Box<dyn Deliver<M>>,
-    ) -> Self {
+    /// Shard `index`, whose figures are seen through `door`. It takes commands once it is rebuilt.
+    #[must_use]
+    pub fn new(index: u16, kit: Arc<Kit<M>>, door: &Door<M>, post: Box<dyn Deliver<M>>) -> Self {
         let turn = Turn::new(M::KIND.stream(index), kit.journal.batch_bytes_max());
         let restarts = RestartLog::new(kit.options.restarts_max, kit.options.restart_window_ms);
         Self {
             index,
             kit,
-            gauges,
+            gauges: door.gauges(),
             post,
             life: Life::Restoring,
-            begun: false,
             queue: VecDeque::new(),
             turn,
             commit_scheduled: false,
@@ -129,33 +141,48 @@ impl<M: Durable> Shard<M> {
             held: Held::default(),
             waiting: Waiting::default(),
             restarts,
+            held_up: HeldUp::default(),
+            mute: false,
+        }
+    }
+
+    /// Takes commands, in the order in which a front or another shard has sent them.
+    pub fn take(&mut self, commands: Vec<Envelope<M>>, host: &mut impl Host) {
+        self.queue.extend(commands);
+        match self.life {
+            Life::Running(_) => self.drain(host),
+            Life::Restoring => {}
+            Life::Poisoned(_) | Life::Dead => self.refuse_queued(),
         }
     }
 
     /// Decides what is queued. Ends early when the machine panics: the rest waits for the rebuild.
-    fn drain(&mut self, ctx: &mut Context<Self>) {
+    fn drain(&mut self, host: &mut impl Host) {
         let now = self.kit.clock.now();
         while matches!(self.life, Life::Running(_)) {
             let Some(envelope) = self.queue.pop_front() else { break };
-            self.decide(envelope, now, ctx);
+            self.decide(envelope, now, host);
             if self.turn.size() >= self.kit.options.batch_bytes_max {
-                self.commit(ctx);
+                self.commit(host);
             }
         }
         if self.turn.has_work() && !self.commit_scheduled {
             // Runs once the mailbox is empty: everything that has queued up shares one batch.
             self.commit_scheduled = true;
-            ctx.notify(Commit);
+            host.commit_soon();
         }
     }
 
-    fn decide(&mut self, envelope: Envelope<M>, now: Timestamp, ctx: &mut Context<Self>) {
+    fn decide(&mut self, envelope: Envelope<M>, now: Timestamp, host: &mut impl Host) {
         let Envelope { command, reply } = envelope;
         self.gauges.commands.add(1);
-        let mut taken = self.take(&command, now);
+        if !self.is_in_line(&command) {
+            return;
+        }
+        let mut taken = self.try_decide(&command, now);
         if let Some(Err(turn::Failure::NoRoom(_))) = taken {
-            self.commit(ctx);
-            taken = self.take(&command, now);
+            self.commit(host);
+            taken = self.try_decide(&command, now);
         }
         match taken {
             // The commit has failed; the caller is told as everyone who waits is.
@@ -178,11 +205,11 @@ impl<M: Durable> Shard<M> {
                 tracing::error!(shards, index, size, "an event is over the journal's bound");
                 self.turn.answer(reply, Err(AskError::Fault { shards, index, panic }));
             }
-            Some(Err(turn::Failure::Panic(panic))) => self.fail(&command, reply, panic, ctx),
+            Some(Err(turn::Failure::Panic(panic))) => self.fail(&command, reply, panic, host),
         }
     }
 
-    fn take(&mut self, command: &M::Command, now: Timestamp) -> Option<turn::Taken<M>> {
+    fn try_decide(&mut self, command: &M::Command, now: Timestamp) -> Option<turn::Taken<M>> {
         let Life::Running(machine) = &mut self.life else { return None };
         Some(self.turn.take(machine, command, now, &*self.kit.state, &mut *self.post))
     }
@@ -204,15 +231,21 @@ impl<M: Durable> Shard<M> {
         }
     }
 
+    /// Everything that was there has been taken: ends the turn.
+    pub fn end_turn(&mut self, host: &mut impl Host) {
+        self.commit_scheduled = false;
+        self.commit(host);
+    }
+
     /// Gives the turn to the journal, sends its effects, and holds its replies until it is durable.
-    fn commit(&mut self, ctx: &mut Context<Self>) {
+    fn commit(&mut self, host: &mut impl Host) {
         if !self.turn.has_work() {
             return;
         }
         let done = self.turn.end();
         if let Some(batch) = done.batch {
             let urgency = if done.replies.is_empty() { Urgency::Soon } else { Urgency::Now };
-            match self.append(batch, urgency, ctx) {
+            match self.append(batch, urgency, host) {
                 Ok(position) => {
                     self.last = position;
                     self.post.journalled(position);
@@ -234,14 +267,20 @@ impl<M: Durable> Shard<M> {
         &self,
         batch: Batch,
         urgency: Urgency,
-        ctx: &mut Context<Self>,
+        host: &impl Host,
     ) -> Result<Position, StorageError> {
         self.gauges.batches.add(1);
         self.gauges.events.add(u64::from(batch.count()));
         self.gauges.batch_records.count(u64::from(batch.count()));
-        let shard = ctx.address();
-        let done = Box::new(move |result| shard.do_send(Committed(result)));
-        self.kit.journal.append(batch, urgency, done)
+        self.kit.journal.append(batch, urgency, host.done())
+    }
+
+    /// The journal's word on one batch of this shard.
+    pub fn committed(&mut self, result: Result<Position, StorageError>) {
+        match result {
+            Ok(position) => self.release(position),
+            Err(error) => self.poison(error),
+        }
     }
 
     /// Releases what was held up to `durable`.
@@ -258,6 +297,7 @@ impl<M: Durable> Shard<M> {
     fn deliver(&mut self, mut effects: Vec<M::Effect>) {
         let post = &mut self.post;
         if turn::guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
+            self.mute = true;
             self.die();
         }
     }
@@ -286,13 +326,15 @@ impl<M: Durable> Shard<M> {
                     reply.send(Err(AskError::Dead { shards: M::NAME, index: self.index }));
                 }
                 (Life::Poisoned(_), None) => {}
-                (_, None) => self.report_fault(&command),
+                // It may have been done before, with its outcome unsent.
+                (_, None) if self.mute => {}
+                (_, None) => drop(self.report_fault(&command)),
             }
         }
     }
 
     /// Looks at the time: decides what is due and lets go of those who have waited too long.
-    fn look_at_time(&mut self, ctx: &mut Context<Self>) {
+    pub fn look_at_time(&mut self, host: &mut impl Host) {
         let now = self.kit.clock.now();
         for _ in 0..DUE_PER_LOOK_MAX {
             let Life::Running(machine) = &self.life else { break };
@@ -303,93 +345,24 @@ impl<M: Durable> Shard<M> {
                 break;
             };
             let Some(command) = due else { break };
-            self.decide(Envelope { command, reply: None }, now, ctx);
+            self.decide(Envelope { command, reply: None }, now, host);
             // Applied by now, so the next look sees what is still due.
         }
         let patience = Duration::from_millis(self.kit.options.answer_ms_max);
         self.waiting.let_go_after(patience, || AskError::Unavailable {
             why: "another shard has not answered in time".to_owned(),
         });
-        self.commit(ctx);
+        self.commit(host);
     }
-}
-
-/// Nothing in a shard is ever pinned, whatever its machine's types are.
-impl<M: Durable> Unpin for Shard<M> {}
-
-impl<M: Durable> Actor for Shard<M> {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        // Admission bounds what is in the mailbox; actix's own bound would not (see admission).
-        ctx.set_mailbox_capacity(usize::MAX >> 4);
-        ctx.run_interval(TICK, Self::look_at_time);
-        if self.begun {
-            self.restore(None, ctx);
-        }
-    }
-}
-
-impl<M: Durable> Supervised for Shard<M> {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        self.life = Life::Restoring;
-        self.commit_scheduled = false;
-        self.gauges.set_phase(Phase::Restoring);
-    }
-}
-
-impl<M: Durable> Handler<Commands<M>> for Shard<M> {
-    type Result = ();
-
-    fn handle(&mut self, Commands(commands): Commands<M>, ctx: &mut Self::Context) {
-        self.queue.extend(commands);
-        match self.life {
-            Life::Running(_) => self.drain(ctx),
-            Life::Restoring => {}
-            Life::Poisoned(_) | Life::Dead => self.refuse_queued(),
-        }
-    }
-}
-
-impl<M: Durable> Handler<Commit> for Shard<M> {
-    type Result = ();
-
-    fn handle(&mut self, _: Commit, ctx: &mut Self::Context) {
-        self.commit_scheduled = false;
-        self.commit(ctx);
-    }
-}
-
-impl<M: Durable> Handler<Committed> for Shard<M> {
-    type Result = ();
-
-    fn handle(&mut self, Committed(result): Committed, _: &mut Self::Context) {
-        match result {
-            Ok(position) => self.release(position),
-            Err(error) => self.poison(error),
-        }
-    }
-}
-
-impl<M: Durable> Handler<Inspect<M>> for Shard<M> {
-    type Result = ();
-
-    fn handle(&mut self, Inspect(look): Inspect<M>, ctx: &mut Self::Context) {
-        self.commit(ctx);
+    /// Runs `look` with the machine, unless the shard is down, and a position: the machine holds
+    /// everything that its stream has in the journal up to there.
+    pub fn inspect(&mut self, look: Look<M>, host: &mut impl Host) {
+        self.commit(host);
         if let Life::Running(machine) = &self.life {
             // All of this shard's own events are at or below `last`, so the machine also stands for
             // any later position that others have reached by now.
             let position = self.kit.journal.appended().max(self.last);
             turn::guarded(M::NAME, "an inspection", || look(machine, position));
         }
-    }
-}
-
-impl<M: Durable> Handler<Restore> for Shard<M> {
-    type Result = ();
-
-    fn handle(&mut self, Restore { ready }: Restore, ctx: &mut Self::Context) {
-        self.begun = true;
-        self.restore(Some(ready), ctx);
     }
 }

@@ -6,13 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tidegate_machines::Timestamp;
 use tidegate_storage::{Journal, Position, Snapshots, State};
-use tokio::sync::oneshot;
 
 use super::{
-    Life, Shard,
+    Host, Life, Shard,
     turn::{self, panic_text},
 };
 use crate::{codec, durable::Durable, error::RestoreError, observe::Phase};
@@ -85,41 +83,31 @@ pub fn rebuild_from<M: Durable>(
 }
 
 impl<M: Durable> Shard<M> {
-    /// Rebuilds off the arbiter; commands wait in the mailbox meanwhile.
-    pub(super) fn restore(
+    /// From here on it is rebuilt: what does that, and blocks. Its result is for
+    /// [`Shard::restored`].
+    pub fn restoring(
         &mut self,
-        ready: Option<oneshot::Sender<Result<(), RestoreError>>>,
-        ctx: &mut Context<Self>,
-    ) {
+    ) -> impl FnOnce() -> Result<Rebuilt<M>, RestoreError> + Send + use<M> {
+        self.life = Life::Restoring;
+        self.commit_scheduled = false;
         self.gauges.set_phase(Phase::Restoring);
         let (kit, index, last) = (Arc::clone(&self.kit), self.index, self.last);
-        let job = tokio::task::spawn_blocking(move || {
+        move || {
             // Others may have seen events of ours that are not durable yet: they must not be
             // forgotten.
             kit.journal.wait_durable(last)?;
             rebuild(index, (kit.fresh)(index), &*kit.journal, &kit.state)
-        });
-        ctx.wait(job.into_actor(self).map(move |result, shard, ctx| {
-            let result = result.unwrap_or_else(|panic| {
-                let (shards, position, panic) = (M::NAME, Position::ZERO, panic.to_string());
-                Err(RestoreError::Fault { shards, index, position, panic })
-            });
-            let result = shard.restored(result, ctx);
-            match (ready, result) {
-                // Whoever opens the store may have given up meanwhile.
-                (Some(ready), result) => drop(ready.send(result)),
-                (None, Err(error)) => {
-                    tracing::error!(shards = M::NAME, index, %error, "can't be rebuilt");
-                }
-                (None, Ok(())) => tracing::info!(shards = M::NAME, index, "rebuilt"),
-            }
-        }));
+        }
     }
 
-    fn restored(
+    /// Goes on with the machine that was rebuilt: drives its open effects, takes what is queued.
+    ///
+    /// # Errors
+    /// The result's own, or that open effects can't be driven. The shard is down then.
+    pub fn restored(
         &mut self,
         result: Result<Rebuilt<M>, RestoreError>,
-        ctx: &mut Context<Self>,
+        host: &mut impl Host,
     ) -> Result<(), RestoreError> {
         match result {
             Ok(Rebuilt { machine, stamp, position }) => {
@@ -137,7 +125,7 @@ impl<M: Durable> Shard<M> {
                     let panic = "its open effects can't be driven".to_owned();
                     return Err(RestoreError::Fault { shards, index, position, panic });
                 }
-                self.drain(ctx);
+                self.drain(host);
                 Ok(())
             }
             Err(RestoreError::Storage(error)) => {

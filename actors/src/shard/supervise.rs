@@ -3,13 +3,13 @@
 //! rebuilt. Too many panics in a short time and the shard stays down. Other shards don't notice.
 
 use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
+    collections::{HashMap, VecDeque},
+    time::Duration,
 };
 
-use actix::{ActorContext, Context};
+use quanta::Instant;
 
-use super::{Life, ReplySlot, Shard, turn};
+use super::{Host, Life, ReplySlot, Shard, turn};
 use crate::{durable::Durable, error::AskError, observe::Phase};
 
 /// When a shard was restarted of late.
@@ -32,21 +32,51 @@ impl RestartLog {
     }
 }
 
+/// Where lines of commands that must be decided in order are held up: by what they are about, the
+/// number of the command that panicked, and whether its sender was told that it will not be done.
+#[derive(Default)]
+pub(super) struct HeldUp(HashMap<u64, (u64, bool)>);
+
 impl<M: Durable> Shard<M> {
+    /// Whether `command` may be decided now. One behind a command that panicked may not, until that
+    /// one is sent again: it would find what it builds on undone.
+    pub(super) fn is_in_line(&mut self, command: &M::Command) -> bool {
+        if self.held_up.0.is_empty() {
+            return true;
+        }
+        let Some((subject, number)) = M::place_in_line(command) else { return true };
+        match self.held_up.0.get(&subject) {
+            // Its sender has been told: a copy of it must not be done after all.
+            Some((panicked, true)) if number == *panicked => {
+                self.report_fault(command);
+                false
+            }
+            Some((panicked, false)) if number == *panicked => {
+                self.held_up.0.remove(&subject);
+                true
+            }
+            Some((panicked, told)) => *told || number < *panicked,
+            None => true,
+        }
+    }
+
     pub(super) fn fail(
         &mut self,
         command: &M::Command,
         reply: Option<ReplySlot<M>>,
         panic: String,
-        ctx: &mut Context<Self>,
+        host: &mut impl Host,
     ) {
         let (shards, index) = (M::NAME, self.index);
         tracing::error!(shards, index, panic, "machine panicked; the command is refused");
-        self.commit(ctx);
+        self.commit(host);
         if let Some(reply) = reply {
             reply.send(Err(AskError::Fault { shards, index, panic }));
         } else {
-            self.report_fault(command);
+            let told = self.report_fault(command);
+            if let Some((subject, number)) = M::place_in_line(command) {
+                self.held_up.0.insert(subject, (number, told));
+            }
         }
         if matches!(self.life, Life::Poisoned(_) | Life::Dead) {
             return;
@@ -55,20 +85,21 @@ impl<M: Durable> Shard<M> {
             self.gauges.restarts.add(1);
             // The state is half-changed: forget it now, so that nothing is decided on it.
             self.life = Life::Restoring;
-            ctx.stop();
+            host.rebuild();
         } else {
             tracing::error!(shards, index, "too many panics; it stays down until reopened");
             self.die();
         }
     }
 
-    /// Tells the shard that sent `command` that it will not be done here.
-    pub(super) fn report_fault(&mut self, command: &M::Command) {
+    /// Tells the shard that sent `command` that it will not be done here; whether there was
+    /// anything to tell.
+    pub(super) fn report_fault(&mut self, command: &M::Command) -> bool {
         let fault = turn::guarded(M::NAME, "a fault report", || M::fault(command)).flatten();
-        if let Some(effect) = fault {
-            let post = &mut self.post;
-            turn::guarded(M::NAME, "a delivery", || post.deliver(&mut vec![effect]));
-        }
+        let Some(effect) = fault else { return false };
+        let post = &mut self.post;
+        turn::guarded(M::NAME, "a delivery", || post.deliver(&mut vec![effect]));
+        true
     }
 
     pub(super) fn die(&mut self) {

@@ -16,6 +16,8 @@ use tidegate::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
+#[cfg(feature = "fuzzing")]
+pub(super) use self::file::fuzz_file;
 use self::file::{BadLine, FileError, StockFile, StockLine, Survey};
 use super::{ImportArguments, Verdict, grouped, print_json, progress::bar};
 

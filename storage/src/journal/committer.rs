@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracing::error;
@@ -16,8 +16,8 @@ use tracing::error;
 use super::{
     Shared,
     frame::{self, BATCH_HEADER, FRAME_HEADER, TERMINATOR},
-    queue::Pending,
-    segment::{Active, SegmentHeader, activate},
+    queue::{Drained, Pending},
+    segment::{Active, BLOCK, SegmentHeader, activate},
 };
 use crate::{Done, Position, StorageError, Watch, disk};
 
@@ -25,6 +25,9 @@ type Result<T> = std::result::Result<T, StorageError>;
 
 /// A frame takes no more batches once it has this many bytes.
 const FRAME_BYTES_MAX: u64 = 8 << 20;
+
+/// How long nothing is to be committed before the last frame gets its proof.
+const LULL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
@@ -38,6 +41,8 @@ pub(crate) struct Committer {
     drained: VecDeque<Pending>,
     dones: Vec<(Position, Done)>,
     asked_for_spare: bool,
+    /// Whether the last frame has no proof yet.
+    unproven: bool,
 }
 
 impl Committer {
@@ -58,6 +63,7 @@ impl Committer {
             drained: VecDeque::new(),
             dones: Vec::new(),
             asked_for_spare: false,
+            unproven: true,
         }
     }
 
@@ -81,12 +87,36 @@ impl Committer {
     }
 
     fn commit_until_closed(&mut self) -> Result<()> {
-        while self.shared.queue.drain(&mut self.drained) {
-            while !self.drained.is_empty() {
-                self.commit()?;
+        loop {
+            let lull = self.unproven.then_some(LULL);
+            match self.shared.queue.drain(&mut self.drained, lull) {
+                Drained::Work => {
+                    while !self.drained.is_empty() {
+                        self.commit()?;
+                    }
+                }
+                Drained::Lull => self.prove()?,
+                Drained::Over => return if self.unproven { self.prove() } else { Ok(()) },
             }
         }
-        Ok(())
+    }
+
+    /// Writes the proof that the last frame was durable: if that frame rots, it must not look like
+    /// a write that was interrupted. Nobody waits for it.
+    fn prove(&mut self) -> Result<()> {
+        let Active { segment, file, offset } = &self.active;
+        // A block of its own: what takes the frame's last block must not take the proof with it.
+        let place = (offset + TERMINATOR as u64).next_multiple_of(BLOCK);
+        self.unproven = false;
+        if place + FRAME_HEADER as u64 > segment.header.size {
+            // The header of the next segment will be the proof.
+            return Ok(());
+        }
+        let next = self.shared.durable().next();
+        frame::proof(&mut self.buffer, next.0, self.chain, segment.header.salt);
+        file.write_all_at(&self.buffer, place)
+            .and_then(|()| file.sync_data())
+            .map_err(|error| StorageError::io("proving the end of", &segment.path, error))
     }
 
     /// One frame: one write, one sync.
@@ -139,14 +169,12 @@ impl Committer {
         let started = Instant::now();
         self.shared
             .faults
-            .write()
-            .and_then(|()| self.active.file.write_all_at(&self.buffer, self.active.offset))
+            .write(&self.active.file, &self.buffer, self.active.offset)
             .map_err(|error| StorageError::io("writing", &segment.path, error))?;
         let written = Instant::now();
         self.shared
             .faults
-            .sync()
-            .and_then(|()| self.active.file.sync_data())
+            .sync(&self.active.file)
             .map_err(|error| StorageError::io("syncing", &segment.path, error))?;
 
         let figures = &self.shared.figures;
@@ -158,6 +186,7 @@ impl Committer {
         figures.sync_us.fetch_add(sync.as_micros() as u64, Ordering::Relaxed);
 
         self.chain = chain;
+        self.unproven = true;
         self.active.offset = end;
         segment.publish_end(end);
         let durable = Position(first + u64::from(count) - 1);

@@ -19,7 +19,7 @@ const CHUNK: u64 = 1 << 20;
 pub(crate) enum Step {
     /// A good frame; the cursor is now after it.
     Frame,
-    /// Zeros, or no room for another frame.
+    /// Zeros, a proof, or no room for another frame.
     End,
     /// No good frame; the cursor has not moved.
     Bad {
@@ -121,6 +121,9 @@ impl Cursor {
             }
             return Ok(Step::Bad { what: "there is no whole frame header", maybe_torn: true });
         };
+        if header.is_proof() {
+            return Ok(Step::End);
+        }
         // The header's own crc is good, so the length is what was once written; still it is held
         // against the segment's bounds before anything is read or allocated by it.
         if header.size() > end - offset {
@@ -149,13 +152,15 @@ impl Cursor {
     /// Where, after the cursor and before `end`, another good frame of this segment begins.
     ///
     /// A frame is a whole commit, and the next one is written only after it was synced. So a good
-    /// frame beyond a bad one proves that the bad one was once good.
+    /// frame beyond a bad one proves that the bad one was once good. A proof proves what it names;
+    /// one that was there before the bad frame names less.
     pub(crate) fn find_later_frame(&mut self, end: u64) -> Result<Option<u64>> {
         let mut offset = self.offset + ALIGNMENT as u64;
         while offset + FRAME_HEADER as u64 <= end {
             let header_bytes = self.header_at(offset, end)?;
             if let Some(header) = FrameHeader::decode(&header_bytes, self.salt)
                 && header.size() <= end - offset
+                && (!header.is_proof() || header.first > self.position)
             {
                 let salt = self.salt;
                 let frame = self.bytes(offset, header.size(), end)?;

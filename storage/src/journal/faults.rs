@@ -1,14 +1,18 @@
-//! Failures on demand, for tests of this package: the next write or sync of the committer fails.
-//! Outside tests it is empty and does nothing.
+//! Failures on demand, for tests of this package: the next write or sync of the committer fails, a
+//! write also half-way through. Outside tests it adds nothing to what it stands before.
 
 #[cfg(test)]
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::{fs::File, os::unix::fs::FileExt};
 
 /// The faults to come. An errno, or 0 for none.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     #[cfg(test)]
     pub(crate) next_write: AtomicI32,
+    /// How many bytes a write that fails has written by then.
+    #[cfg(test)]
+    pub(crate) written: AtomicUsize,
     #[cfg(test)]
     pub(crate) next_sync: AtomicI32,
 }
@@ -16,24 +20,29 @@ pub(crate) struct Faults {
 impl Faults {
     #[cfg(not(test))]
     #[allow(clippy::unused_self)]
-    pub(crate) fn write(&self) -> std::io::Result<()> {
-        Ok(())
+    pub(crate) fn write(&self, file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        file.write_all_at(bytes, offset)
     }
 
     #[cfg(not(test))]
     #[allow(clippy::unused_self)]
-    pub(crate) fn sync(&self) -> std::io::Result<()> {
-        Ok(())
+    pub(crate) fn sync(&self, file: &File) -> std::io::Result<()> {
+        file.sync_data()
     }
 
     #[cfg(test)]
-    pub(crate) fn write(&self) -> std::io::Result<()> {
-        Self::take(&self.next_write)
+    pub(crate) fn write(&self, file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        let fault = Self::take(&self.next_write);
+        let written =
+            if fault.is_ok() { bytes.len() } else { self.written.load(Ordering::Relaxed) };
+        file.write_all_at(&bytes[..written.min(bytes.len())], offset)?;
+        fault
     }
 
     #[cfg(test)]
-    pub(crate) fn sync(&self) -> std::io::Result<()> {
-        Self::take(&self.next_sync)
+    pub(crate) fn sync(&self, file: &File) -> std::io::Result<()> {
+        Self::take(&self.next_sync)?;
+        file.sync_data()
     }
 
     #[cfg(test)]

@@ -58,6 +58,11 @@ impl FrameHeader {
         self.crc == frame_crc(header, payload, salt)
     }
 
+    /// Whether this is no commit, but the proof that one was durable; see [`proof`].
+    pub(crate) fn is_proof(&self) -> bool {
+        self.count == 0 && self.length == 0
+    }
+
     /// Bytes of the frame in the file, padding included.
     pub(crate) fn size(&self) -> u64 {
         framed(self.length as usize) as u64
@@ -107,6 +112,17 @@ pub(crate) fn finish(
     buffer[28..32].copy_from_slice(&header_crc.to_le_bytes());
     buffer.resize(buffer.len().next_multiple_of(ALIGNMENT), 0);
     crc
+}
+
+/// Writes into `buffer`, which is cleared first, the proof that every record before `next` is
+/// durable, the last of them in the frame with crc `chain`.
+///
+/// A bad frame after which nothing follows looks like an interrupted write. A proof lies by itself
+/// in a later block of the file than the frame that it speaks for: no cursor steps over it, and the
+/// next frames may overwrite it.
+pub(crate) fn proof(buffer: &mut Vec<u8>, next: u64, chain: u32, salt: u64) {
+    begin(buffer);
+    finish(buffer, next, 0, chain, salt);
 }
 
 /// A record, as its place in the payload: a slice would tie it to the reader's buffer too early.

@@ -6,6 +6,8 @@ mod committer;
 mod cursor;
 mod faults;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod open;
 mod queue;
 mod reader;
@@ -243,6 +245,12 @@ impl FileJournal {
             threads: Mutex::new(None),
         };
         Ok((journal, look))
+    }
+
+    /// The first position of the segment that is written to.
+    pub(crate) fn newest_begins(&self) -> Position {
+        let segments = disk::lock(&self.shared.segments);
+        segments.back().map_or(Position(1), |segment| Position(segment.header.first))
     }
 
     /// Like [`FileJournal::open`], but a folder without segments is damage.

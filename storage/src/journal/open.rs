@@ -257,8 +257,8 @@ fn check_link(cursor: &Cursor, step: Step, next: &Segment) -> Result<()> {
 /// Why the last segment ends in a torn frame, if it does. An error if a frame that was once durable
 /// is bad.
 ///
-/// The very last frame is the one that this cannot tell: if it rots after it was acknowledged, it
-/// looks as if its write had been interrupted.
+/// The very last frame is the one that this cannot tell, as long as it has no proof: if it rots
+/// after it was acknowledged, it looks as if its write had been interrupted.
 fn judge_tail(cursor: &mut Cursor, segment: &Segment, step: Step) -> Result<Option<&'static str>> {
     let size = segment.header.size;
     if let Step::Bad { what, maybe_torn: false } = step {

@@ -3,16 +3,30 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
-use crate::{Batch, Done, Position, StorageError, Urgency, disk};
+use crate::{
+    Batch, Done, Position, StorageError, Urgency,
+    sync::{Condvar, Mutex, MutexGuard},
+};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
 /// From this many queued bytes on, even batches that nobody waits for are committed.
 const SOON_BYTES: usize = 256 * 1024;
+
+/// What the committer is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// Commit what was moved out of the queue.
+    Work,
+    /// Nothing came for as long as was asked for.
+    Lull,
+    /// The queue is closed and empty.
+    Over,
+}
 
 /// One batch on its way to the disk.
 pub(crate) struct Pending {
@@ -84,7 +98,7 @@ impl Queue {
     }
 
     pub(crate) fn append(&self, batch: Batch, urgency: Urgency, done: Done) -> Result<Position> {
-        let mut inner = disk::lock(&self.inner);
+        let mut inner = self.lock();
         if let Some(refusal) = inner.refusal() {
             return Err(refusal);
         }
@@ -103,25 +117,29 @@ impl Queue {
         Ok(last)
     }
 
-    /// Moves all that is queued to `into`, once it is worth a commit. `false` once closed and
-    /// empty.
-    pub(crate) fn drain(&self, into: &mut VecDeque<Pending>) -> bool {
-        let mut inner = disk::lock(&self.inner);
+    /// Moves all that is queued to `into`, once it is worth a commit; or tells of a lull, once
+    /// nothing has come for `lull`.
+    pub(crate) fn drain(&self, into: &mut VecDeque<Pending>, lull: Option<Duration>) -> Drained {
+        let lull_ends = lull.map(|lull| Instant::now() + lull);
+        let mut inner = self.lock();
         loop {
             if inner.ready() {
                 std::mem::swap(&mut inner.pending, into);
                 inner.bytes = 0;
                 inner.deadline = None;
                 inner.urgent = false;
-                return true;
+                return Drained::Work;
             }
             if inner.closing {
-                return false;
+                return Drained::Over;
+            }
+            if inner.pending.is_empty() && lull_ends.is_some_and(|end| end <= Instant::now()) {
+                return Drained::Lull;
             }
             inner.idle = true;
-            inner = match inner.deadline {
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
+            inner = match inner.deadline.or(lull_ends) {
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
                     let waited = self.work.wait_timeout(inner, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
@@ -133,7 +151,7 @@ impl Queue {
 
     /// Tells waiters that everything up to `durable` is on disk.
     pub(crate) fn publish(&self, durable: Position) {
-        let mut inner = disk::lock(&self.inner);
+        let mut inner = self.lock();
         inner.durable = durable;
         if inner.waiters > 0 {
             self.moved.notify_all();
@@ -142,7 +160,7 @@ impl Queue {
 
     /// Stops taking batches; returns what is still queued, for the committer to fail.
     pub(crate) fn fail(&self, failure: &StorageError) -> VecDeque<Pending> {
-        let mut inner = disk::lock(&self.inner);
+        let mut inner = self.lock();
         inner.failure.get_or_insert_with(|| failure.clone());
         self.moved.notify_all();
         std::mem::take(&mut inner.pending)
@@ -150,31 +168,31 @@ impl Queue {
 
     /// The committer has ended: nothing moves any more.
     pub(crate) fn stop(&self) {
-        disk::lock(&self.inner).stopped = true;
+        self.lock().stopped = true;
         self.moved.notify_all();
     }
 
     /// Stops taking batches; the committer ends after those that are queued.
     pub(crate) fn close(&self) {
-        let mut inner = disk::lock(&self.inner);
+        let mut inner = self.lock();
         inner.closing = true;
         self.wake(&mut inner);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        disk::lock(&self.inner).closing
+        self.lock().closing
     }
 
     pub(crate) fn failure(&self) -> Option<StorageError> {
-        disk::lock(&self.inner).failure.clone()
+        self.lock().failure.clone()
     }
 
     pub(crate) fn appended(&self) -> Position {
-        disk::lock(&self.inner).appended
+        self.lock().appended
     }
 
     pub(crate) fn wait_durable(&self, position: Position) -> Result<()> {
-        let mut inner = disk::lock(&self.inner);
+        let mut inner = self.lock();
         while inner.durable < position {
             if let Some(failure) = &inner.failure {
                 return Err(failure.clone());
@@ -194,10 +212,153 @@ impl Queue {
         Ok(())
     }
 
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No holder leaves it half changed, so a panic of one does not matter.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wake(&self, inner: &mut MutexGuard<'_, Inner>) {
         if inner.idle {
             inner.idle = false;
             self.work.notify_one();
         }
+    }
+}
+
+/// Every order of events that loom can think of.
+#[cfg(all(test, tidegate_loom))]
+mod loom_tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use loom::thread;
+
+    use super::*;
+    use crate::StreamId;
+
+    /// Longer than any test: only urgency and waiting move anything.
+    const SOON: Duration = Duration::from_secs(3_600);
+
+    fn model(run: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(run);
+    }
+
+    fn record() -> Batch {
+        let mut batch = Batch::new(StreamId(1), 0);
+        let Ok(()) = batch.push::<std::convert::Infallible>(|bytes| {
+            bytes.push(7);
+            Ok(())
+        });
+        batch
+    }
+
+    /// Commits as the committer does, without a disk.
+    fn commit(queue: &Queue) {
+        let mut drained = VecDeque::new();
+        while queue.drain(&mut drained, None) == Drained::Work {
+            let durable = drained.back().map(|pending: &Pending| pending.last);
+            durable.into_iter().for_each(|durable| queue.publish(durable));
+            drained.drain(..).for_each(|pending| (pending.done)(Ok(pending.last)));
+        }
+        queue.stop();
+    }
+
+    fn counting(count: &Arc<AtomicUsize>) -> Done {
+        let count = Arc::clone(count);
+        Box::new(move |outcome| {
+            count.fetch_add(usize::from(outcome.is_ok()), Ordering::Relaxed);
+        })
+    }
+
+    #[test]
+    fn loom_whoever_waits_is_woken_whatever_the_urgency() {
+        for urgency in [Urgency::Now, Urgency::Soon] {
+            model(move || {
+                let queue = Arc::new(Queue::new(Position::ZERO, SOON));
+                let committer = thread::spawn({
+                    let queue = Arc::clone(&queue);
+                    move || commit(&queue)
+                });
+                let other = thread::spawn({
+                    let queue = Arc::clone(&queue);
+                    move || {
+                        let last = queue.append(record(), urgency, Box::new(drop)).unwrap();
+                        queue.wait_durable(last).unwrap();
+                    }
+                });
+                let last = queue.append(record(), urgency, Box::new(drop)).unwrap();
+                queue.wait_durable(last).unwrap();
+                other.join().unwrap();
+                queue.close();
+                committer.join().unwrap();
+            });
+        }
+    }
+
+    #[test]
+    fn loom_what_is_urgent_is_committed_though_nobody_waits() {
+        model(|| {
+            let queue = Arc::new(Queue::new(Position::ZERO, SOON));
+            let (told, heard) = loom::sync::mpsc::channel();
+            let committer = thread::spawn({
+                let queue = Arc::clone(&queue);
+                move || commit(&queue)
+            });
+            let done = Box::new(move |outcome: Result<Position>| {
+                told.send(outcome.unwrap()).unwrap();
+            });
+            queue.append(record(), Urgency::Soon, Box::new(drop)).unwrap();
+            queue.append(record(), Urgency::Now, done).unwrap();
+            // If nobody woke the committer, this would never return, and loom says so.
+            assert_eq!(heard.recv().unwrap(), Position(2));
+            queue.close();
+            committer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_what_is_taken_before_the_close_is_committed_and_what_comes_later_refused() {
+        model(|| {
+            let queue = Arc::new(Queue::new(Position::ZERO, SOON));
+            let done = Arc::new(AtomicUsize::new(0));
+            let committer = thread::spawn({
+                let queue = Arc::clone(&queue);
+                move || commit(&queue)
+            });
+            let other = thread::spawn({
+                let (queue, done) = (Arc::clone(&queue), Arc::clone(&done));
+                move || queue.append(record(), Urgency::Soon, counting(&done)).is_ok()
+            });
+            queue.close();
+            let taken = other.join().unwrap();
+            committer.join().unwrap();
+            assert_eq!(done.load(Ordering::Relaxed), usize::from(taken));
+            assert!(queue.append(record(), Urgency::Now, Box::new(drop)).is_err());
+        });
+    }
+
+    #[test]
+    fn loom_a_failure_reaches_those_who_wait_and_those_who_come() {
+        model(|| {
+            let queue = Arc::new(Queue::new(Position::ZERO, SOON));
+            let failing = thread::spawn({
+                let queue = Arc::clone(&queue);
+                move || {
+                    let left = queue.fail(&StorageError::Closed);
+                    left.into_iter().for_each(|left| (left.done)(Err(StorageError::Closed)));
+                    queue.stop();
+                }
+            });
+            match queue.append(record(), Urgency::Soon, Box::new(drop)) {
+                Ok(last) => assert!(queue.wait_durable(last).is_err()),
+                Err(error) => assert!(matches!(error, StorageError::Closed)),
+            }
+            failing.join().unwrap();
+            assert!(queue.append(record(), Urgency::Now, Box::new(drop)).is_err());
+        });
     }
 }

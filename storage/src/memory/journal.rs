@@ -43,6 +43,8 @@ struct Log {
     trimmed: u64,
     appended: u64,
     queued: VecDeque<(Batch, Position, Done)>,
+    /// Batches whose commit has failed: a disk may have them all the same.
+    limbo: Vec<Batch>,
     /// Outcomes on their way to their `done`s, in order.
     outcomes: VecDeque<(Done, Result<Position>)>,
     /// Some thread delivers outcomes; it takes those that come meanwhile as well.
@@ -84,21 +86,27 @@ impl Log {
         for (batch, last, done) in self.queued.drain(..) {
             if let Some(failure) = &self.failure {
                 self.outcomes.push_back((done, Err(failure.clone())));
+                self.limbo.push(batch);
                 continue;
             }
-            let (stream, stamp) = (batch.stream(), batch.stamp());
-            let mut rest = batch.bytes();
-            while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-                let (record, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
-                self.records.push_back(Record { stream, stamp, bytes: record.into() });
-                rest = tail;
-            }
+            self.records.extend(records(&batch));
             self.stats.commits += 1;
             self.stats.records += u64::from(batch.count());
             self.stats.bytes += batch.size() as u64;
             self.outcomes.push_back((done, Ok(last)));
         }
     }
+}
+
+/// The records of `batch`, one by one.
+fn records(batch: &Batch) -> impl Iterator<Item = Record> {
+    let (stream, stamp, mut rest) = (batch.stream(), batch.stamp(), batch.bytes());
+    std::iter::from_fn(move || {
+        let (length, tail) = rest.split_first_chunk::<4>()?;
+        let (record, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+        rest = tail;
+        Some(Record { stream, stamp, bytes: record.into() })
+    })
 }
 
 impl Default for MemoryJournal {
@@ -127,19 +135,38 @@ impl MemoryJournal {
         self.deliver();
     }
 
-    /// What a power loss now would leave: a journal of the same kind with the durable records only.
+    /// What a power loss now would leave at least: a journal of the same kind with the durable
+    /// records only.
     #[must_use]
     pub fn crash_image(&self) -> Self {
+        self.crash_image_keeping(0)
+    }
+
+    /// What a power loss now might leave as well: the durable records, and the first `batches` of
+    /// those that are not known to be. A disk may have written them all the same.
+    #[must_use]
+    pub fn crash_image_keeping(&self, batches: usize) -> Self {
         let log = disk::lock(&self.shared.log);
+        let mut kept = log.records.clone();
+        let unknown = log.limbo.iter().chain(log.queued.iter().map(|(batch, ..)| batch));
+        kept.extend(unknown.take(batches).flat_map(records));
+        let durable = log.trimmed + kept.len() as u64;
         let image = Log {
-            records: log.records.clone(),
+            records: kept,
             trimmed: log.trimmed,
-            appended: log.durable(),
-            told: log.durable(),
+            appended: durable,
+            told: durable,
             ..Log::default()
         };
         let shared = Shared { log: Mutex::new(image), moved: Condvar::new() };
         Self { shared: Arc::new(shared), manual: self.manual }
+    }
+
+    /// How many batches are not known to be durable.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        let log = disk::lock(&self.shared.log);
+        log.limbo.len() + log.queued.len()
     }
 
     /// The next commit of something fails and poisons the journal.

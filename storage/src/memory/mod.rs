@@ -78,6 +78,24 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_may_keep_a_beginning_of_what_was_not_committed() {
+        let journal = MemoryJournal::manual();
+        for record in [&b"first"[..], b"second", b"third"] {
+            journal.append(batch(1, 0, &[record]), Urgency::Now, Box::new(drop)).unwrap();
+        }
+        journal.fail_next_sync();
+        journal.commit();
+        assert_eq!((journal.durable(), journal.unsynced()), (Position::ZERO, 3));
+        let image = journal.crash_image_keeping(2);
+        assert_eq!((image.durable(), image.unsynced()), (Position(2), 0));
+        let kept = rest(&mut *image.read(Position::ZERO).unwrap());
+        assert_eq!(kept, [(1, b"first".to_vec()), (2, b"second".to_vec())]);
+        let append =
+            |record: &[u8]| image.append(batch(1, 0, &[record]), Urgency::Now, Box::new(drop));
+        assert_eq!(append(b"after").unwrap(), Position(3));
+    }
+
+    #[test]
     fn a_state_loses_what_was_not_flushed() {
         let state = MemoryState::new();
         let table = Table(1);

@@ -1,9 +1,9 @@
 //! A state that can be closed while others still hold it: the folder is free again at once, not
 //! when the last reader has gone. It keeps nothing itself.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
-use crate::{Row, State, StorageError, Table};
+use crate::{Row, State, StorageError, Table, sync::RwLock};
 
 /// A [`State`] until it is closed; then every call is [`StorageError::Closed`].
 pub struct ClosableState {
@@ -60,5 +60,28 @@ impl State for ClosableState {
 
     fn disk_bytes(&self) -> u64 {
         self.with(|state| Ok(state.disk_bytes())).unwrap_or(0)
+    }
+}
+
+/// Every order of events that loom can think of.
+#[cfg(all(test, tidegate_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::MemoryState;
+
+    #[test]
+    fn loom_after_the_close_nobody_is_at_the_state() {
+        loom::model(|| {
+            let state: Arc<dyn State> = Arc::new(MemoryState::new());
+            let closable = Arc::new(ClosableState::new(Arc::clone(&state)));
+            let reader = loom::thread::spawn({
+                let closable = Arc::clone(&closable);
+                move || closable.get(Table(1), b"key")
+            });
+            closable.close();
+            assert_eq!(Arc::strong_count(&state), 1, "somebody still holds it");
+            assert!(matches!(closable.flush(), Err(StorageError::Closed)));
+            assert!(matches!(reader.join().unwrap(), Ok(None) | Err(StorageError::Closed)));
+        });
     }
 }

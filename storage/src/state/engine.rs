@@ -1,25 +1,25 @@
-//! The state on disk: [`SledState`], one sled tree. What the projector and the snapshotter write
-//! goes through here. It is never the first home of a command's effect; the journal is.
+//! The index of the state: [`SledState`], one sled tree. Alone it does not survive power loss, and
+//! it need not: `logged` makes it again. It deletes nothing.
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use crc32c::crc32c;
 use tracing::{error, info, warn};
 
-use super::rows::{
-    self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
-    encode_piece, encode_whole, row_key,
+use super::{
+    handle::Handle,
+    opening::{DATA_NAME, open_patiently, sync_closed},
+    rows::{
+        self, Head, PIECE_BYTES, Stored, WHOLE_BYTES_MAX, decode, decode_piece, encode_head,
+        encode_piece, encode_whole, row_key,
+    },
 };
 use crate::{Row, State, StorageError, Table, disk};
 
@@ -30,7 +30,7 @@ const READ_ATTEMPTS_MAX: usize = 100;
 /// How long an open waits for sled to let go of a folder.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// How a [`SledState`] uses memory and disk.
+/// How a [`LoggedState`](super::LoggedState) uses memory and disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOptions {
     /// Memory for cached pages.
@@ -38,25 +38,29 @@ pub struct StateOptions {
     /// How often sled writes in the background, and collects its garbage. Such writes are durable
     /// only after the next [`State::flush`].
     pub flush_every_ms: u64,
+    /// Size of a segment file of the log, at least 1 MiB.
+    pub log_segment_bytes: u64,
+    /// The log is cleaned once it takes twice what its index takes, and this much.
+    pub log_slack_bytes: u64,
 }
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, flush_every_ms: 500 }
+        Self {
+            cache_bytes: 64 << 20,
+            flush_every_ms: 500,
+            log_segment_bytes: 4 << 20,
+            log_slack_bytes: 64 << 20,
+        }
     }
 }
 
-/// The state engine on sled 0.34.
+/// The index, in sled 0.34.
 ///
 /// Several threads may use it. Of two that write the same row at once, one wins.
-pub struct SledState {
-    pub(super) db: sled::Db,
+pub(crate) struct SledState {
+    pub(super) db: Handle,
     folder: PathBuf,
-    /// Our own handle of sled's file: sled's flush writes, but does not sync.
-    data: File,
-    /// Held during a flush; the failure that stopped all later ones.
-    flushing: Mutex<Option<StorageError>>,
-    flush_began: Mutex<Option<Instant>>,
     next_generation: AtomicU64,
     blobs_reported: AtomicBool,
 }
@@ -67,7 +71,7 @@ impl SledState {
     /// # Errors
     /// [`StorageError::Locked`], [`StorageError::StateUnusable`] if sled refuses or panics,
     /// [`StorageError::Full`], [`StorageError::ReadOnly`] or an IO error. Nothing is ever deleted.
-    pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
+    pub(crate) fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
         Self::open_within(folder.as_ref(), options, LOCK_WAIT)
     }
 
@@ -78,21 +82,16 @@ impl SledState {
         lock_wait: Duration,
     ) -> Result<Self> {
         disk::create_folder(folder)?;
-        prepare_folder(folder)?;
         let config = sled::Config::new()
             .path(folder)
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(Some(options.flush_every_ms.max(1)));
         let db = open_patiently(folder, &config, lock_wait)?;
-        let data = sync_files(folder)?;
         let first = getrandom::u64()
             .map_err(|error| StorageError::io("numbering", folder, std::io::Error::other(error)))?;
         let state = Self {
-            db,
+            db: Handle::new(db),
             folder: folder.to_path_buf(),
-            data,
-            flushing: Mutex::new(None),
-            flush_began: Mutex::new(None),
             next_generation: AtomicU64::new(first),
             blobs_reported: AtomicBool::new(false),
         };
@@ -100,11 +99,18 @@ impl SledState {
         Ok(state)
     }
 
-    /// For how long the flush that runs now has been running. sled sets no limit to it, so whoever
-    /// watches the store's health should.
-    #[must_use]
-    pub fn flushing_for(&self) -> Option<Duration> {
-        disk::lock(&self.flush_began).map(|began| began.elapsed())
+    /// Closes it so that all of it is durable, and stays as it is.
+    ///
+    /// # Errors
+    /// sled can't write, or keeps its file for too long.
+    pub(crate) fn close(self) -> Result<()> {
+        self.flush()?;
+        let Self { db, folder, .. } = self;
+        if !db.close() {
+            let what = "sled panicked while closing it".to_owned();
+            return Err(StorageError::StateUnusable { path: folder, what });
+        }
+        sync_closed(&folder, LOCK_WAIT)
     }
 
     fn failed(&self, doing: &'static str, error: sled::Error) -> StorageError {
@@ -112,7 +118,7 @@ impl SledState {
             sled::Error::Io(error) => StorageError::io(doing, &self.folder, error),
             sled::Error::Corruption { at, .. } => {
                 let what = format!("sled met damage at {at:?}");
-                StorageError::damaged(&self.folder.join("db"), 0, what)
+                StorageError::damaged(&self.folder.join(DATA_NAME), 0, what)
             }
             other => {
                 StorageError::io(doing, &self.folder, std::io::Error::other(other.to_string()))
@@ -123,19 +129,38 @@ impl SledState {
     fn damaged_row(&self, row_key: &[u8]) -> StorageError {
         let what =
             format!("the row {:?} is not what was written", String::from_utf8_lossy(row_key));
-        StorageError::damaged(&self.folder.join("db"), 0, what)
+        StorageError::damaged(&self.folder.join(DATA_NAME), 0, what)
+    }
+
+    /// Asks sled. It panics on some damage, and that must cost nobody more than an error.
+    fn guarded<T>(&self, doing: &'static str, ask: impl FnOnce() -> sled::Result<T>) -> Result<T> {
+        match catch_unwind(AssertUnwindSafe(ask)) {
+            Ok(asked) => asked.map_err(|error| self.failed(doing, error)),
+            Err(_) => {
+                let what = format!("sled panicked while {doing}");
+                Err(StorageError::damaged(&self.folder.join(DATA_NAME), 0, what))
+            }
+        }
+    }
+
+    /// The rows of `range`, each asked for with care.
+    fn rows_of(
+        &self,
+        mut range: sled::Iter,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec)>> {
+        std::iter::from_fn(move || self.guarded("reading", || range.next().transpose()).transpose())
     }
 
     fn raw_get(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
-        self.db.get(key).map_err(|error| self.failed("reading", error))
+        self.guarded("reading", || self.db.get(key))
     }
 
     fn raw_insert(&self, key: &[u8], value: Vec<u8>) -> Result<Option<sled::IVec>> {
-        self.db.insert(key, value).map_err(|error| self.failed("writing", error))
+        self.guarded("writing", || self.db.insert(key, value))
     }
 
     fn raw_remove(&self, key: &[u8]) -> Result<Option<sled::IVec>> {
-        self.db.remove(key).map_err(|error| self.failed("writing", error))
+        self.guarded("writing", || self.db.remove(key))
     }
 
     /// The row's value, from what sled holds under its key.
@@ -168,8 +193,8 @@ impl SledState {
     fn load_pieces(&self, row_key: &[u8], head: Head) -> Result<Option<Vec<u8>>> {
         let prefix = rows::pieces_prefix(row_key, head.generation);
         let mut value = Vec::new();
-        for entry in self.db.scan_prefix(&prefix) {
-            let (_, bytes) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.scan_prefix(&prefix)) {
+            let (_, bytes) = entry?;
             let Some(piece) = decode_piece(&bytes) else {
                 return Ok(None);
             };
@@ -216,8 +241,8 @@ impl SledState {
     /// Finishes what writers of large rows were in the middle of when the process ended.
     fn tidy_pieces(&self) -> Result<()> {
         let mut unfinished = Vec::new();
-        for entry in self.db.scan_prefix(rows::intents()) {
-            let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.scan_prefix(rows::intents())) {
+            let (key, _) = entry?;
             unfinished.push(key);
         }
         for intent in unfinished {
@@ -228,8 +253,8 @@ impl SledState {
                 _ => None,
             });
             let mut dropped = 0;
-            for entry in self.db.scan_prefix(rows::pieces_of_row(row_key)) {
-                let (key, _) = entry.map_err(|error| self.failed("reading", error))?;
+            for entry in self.rows_of(self.db.scan_prefix(rows::pieces_of_row(row_key))) {
+                let (key, _) = entry?;
                 if rows::generation_in(&key) != current {
                     self.raw_remove(&key)?;
                     dropped += 1;
@@ -241,14 +266,8 @@ impl SledState {
         Ok(())
     }
 
-    fn flush_to_disk(&self) -> Result<()> {
-        self.db.flush().map_err(|error| self.failed("flushing", error))?;
-        self.data
-            .sync_data()
-            .map_err(|error| StorageError::io("syncing", &self.folder.join("db"), error))
-    }
-
-    /// Values in `blobs/` would escape our sync. Rows are kept small, so there should be none.
+    /// Values in `blobs/` would escape the syncs of a close. Rows are kept small, so there should
+    /// be none.
     fn watch_blobs(&self) {
         let blobs = self.folder.join("blobs");
         let any = disk::list(&blobs).is_ok_and(|found| !found.is_empty());
@@ -301,8 +320,8 @@ impl State for SledState {
         if limit == 0 {
             return Ok(found);
         }
-        for entry in self.db.range((start, Bound::Unbounded)) {
-            let (key, stored) = entry.map_err(|error| self.failed("reading", error))?;
+        for entry in self.rows_of(self.db.range((start, Bound::Unbounded))) {
+            let (key, stored) = entry?;
             if !key.starts_with(&prefix) {
                 break;
             }
@@ -316,17 +335,9 @@ impl State for SledState {
         Ok(found)
     }
 
+    /// Writes, and syncs nothing: sled doesn't, and while the system runs that is enough.
     fn flush(&self) -> Result<()> {
-        let mut failure = disk::lock(&self.flushing);
-        if let Some(failure) = &*failure {
-            return Err(failure.clone());
-        }
-        // After a failed sync the system may have dropped the pages: a second one that succeeds
-        // would prove nothing. So the first failure stays until the state is opened again.
-        *disk::lock(&self.flush_began) = Some(Instant::now());
-        let flushed = self.flush_to_disk();
-        *disk::lock(&self.flush_began) = None;
-        flushed.inspect_err(|error| *failure = Some(error.clone()))?;
+        self.guarded("flushing", || self.db.flush())?;
         self.watch_blobs();
         Ok(())
     }
@@ -342,73 +353,5 @@ impl State for SledState {
 impl fmt::Debug for SledState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledState").field("folder", &self.folder).finish_non_exhaustive()
-    }
-}
-
-/// Opens sled. A handle that was dropped a moment ago may still hold its lock for a while: sled's
-/// threads let go of the file only when they have finished.
-fn open_patiently(folder: &Path, config: &sled::Config, lock_wait: Duration) -> Result<sled::Db> {
-    let began = Instant::now();
-    loop {
-        let error = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) => refused(folder, &error),
-            Err(_) => {
-                let what = "sled panicked while opening it".to_owned();
-                let path = folder.to_path_buf();
-                return Err(StorageError::StateUnusable { path, what });
-            }
-        };
-        if !matches!(error, StorageError::Locked { .. }) || began.elapsed() >= lock_wait {
-            return Err(error);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Before sled looks at its folder.
-fn prepare_folder(folder: &Path) -> Result<()> {
-    for (name, _) in disk::list(folder)? {
-        // Left behind by a crash during an open; sled would take it for damage. It is a copy of
-        // what the log says, so nothing is lost with it.
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            disk::remove(&folder.join(name))?;
-        }
-    }
-    // Opening makes sled write a synced summary of its log. What the summary is made of must not be
-    // younger on disk than the summary, even if the last process was killed.
-    let data = folder.join("db");
-    if data.exists() {
-        sync_file(&data)?;
-    }
-    Ok(())
-}
-
-/// Makes durable what sled creates without syncing; returns our handle of its data file.
-fn sync_files(folder: &Path) -> Result<File> {
-    sync_file(&folder.join("conf"))?;
-    let data = sync_file(&folder.join("db"))?;
-    disk::sync_folder(folder)?;
-    disk::sync_folder(&disk::parent_of(folder))?;
-    Ok(data)
-}
-
-fn sync_file(path: &Path) -> Result<File> {
-    let open = OpenOptions::new().read(true).write(true).open(path);
-    let file = open.map_err(|error| StorageError::io("opening", path, error))?;
-    file.sync_all().map_err(|error| StorageError::io("syncing", path, error))?;
-    Ok(file)
-}
-
-fn refused(folder: &Path, error: &sled::Error) -> StorageError {
-    let path = folder.to_path_buf();
-    match error {
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-            StorageError::Locked { path }
-        }
-        sled::Error::Io(io) if io.kind() != std::io::ErrorKind::Other => {
-            StorageError::io("opening", folder, std::io::Error::new(io.kind(), io.to_string()))
-        }
-        other => StorageError::StateUnusable { path, what: other.to_string() },
     }
 }

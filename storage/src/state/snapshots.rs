@@ -234,6 +234,21 @@ impl Head {
     }
 }
 
+/// For the fuzzers: what is read is written back as the same bytes.
+#[cfg(feature = "fuzzing")]
+pub(super) fn check_head(bytes: &[u8]) {
+    if let Some(head) = Head::decode(bytes) {
+        assert_eq!(head.encode(), bytes);
+        let _ = head.pieces();
+    }
+}
+
+/// For the fuzzers: a head as it is written.
+#[cfg(feature = "fuzzing")]
+pub(super) fn head_of(position: u64, length: u64) -> Vec<u8> {
+    Head { position: Position(position), length, crc: 1 }.encode()
+}
+
 fn head_key(stream: StreamId, slot: u8) -> Vec<u8> {
     let mut key = vec![HEADS];
     key.extend_from_slice(&stream.0.to_be_bytes());

@@ -4,6 +4,7 @@
 mod damage;
 mod random;
 mod recycling;
+mod short;
 
 use std::{
     fs,
@@ -105,6 +106,14 @@ fn copy(from: &Path) -> TempDir {
 fn patch(path: &Path, offset: u64, bytes: &[u8]) {
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(bytes, offset).unwrap();
+}
+
+/// The bytes of a segment as a kill leaves them, before its last frame has a proof.
+fn unproven(path: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    let end = *frames(path).last().unwrap() as usize;
+    bytes[end..].fill(0);
+    bytes
 }
 
 /// Where the frames of a segment begin, and where the last one ends.

@@ -1,5 +1,8 @@
 //! The sled engine against the suite, and what only it promises. Power loss is not simulated here.
 
+mod damage;
+mod logged;
+
 use std::{fs, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
@@ -50,17 +53,6 @@ fn is_locked_while_open() {
     let path = folder.path().join("state");
     let second = SledState::open_within(&path, &StateOptions::default(), Duration::ZERO);
     assert!(matches!(second, Err(StorageError::Locked { .. })), "{second:?}");
-}
-
-#[test]
-fn an_interrupted_open_is_forgiven() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = open(&folder);
-    state.put(T, b"k", b"v").unwrap();
-    state.flush().unwrap();
-    drop(state);
-    fs::write(folder.path().join("state/snap.00000000000000AA.generating"), b"half").unwrap();
-    assert_eq!(open(&folder).get(T, b"k").unwrap().unwrap(), b"v");
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! What a shard shows outside its thread: the way in for callers, and its figures. It knows neither
+//! where its shard sits nor what runs it.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    admission::{Admission, Denied},
+    durable::Durable,
+    error::AskError,
+    group::Outcome,
+    observe::{ShardGauges, ShardReport},
+    shard::{Envelope, ReplySlot},
+};
+
+/// See the module.
+pub struct Door<M> {
+    index: u16,
+    admission: Arc<Admission>,
+    gauges: Arc<ShardGauges>,
+    kind: PhantomData<fn() -> M>,
+}
+
+impl<M: Durable> Door<M> {
+    /// The door of shard `index`, through which `in_flight_max` commands of callers may be in at a
+    /// time.
+    #[must_use]
+    pub fn new(index: u16, in_flight_max: usize) -> Self {
+        let (admission, gauges) = (Admission::new(in_flight_max), ShardGauges::new());
+        Self { index, admission, gauges, kind: PhantomData }
+    }
+
+    /// Lets `command` of a caller in: what the shard is to take, and where the answer will be. If
+    /// that closes without one, the outcome is unknown.
+    ///
+    /// # Errors
+    /// [`AskError::Overloaded`] or [`AskError::Closing`], at once.
+    #[allow(clippy::type_complexity)]
+    pub fn enter(
+        &self,
+        command: M::Command,
+    ) -> Result<(Envelope<M>, oneshot::Receiver<Outcome<M>>), AskError<M::Rejection>> {
+        let permit = self.admission.enter().map_err(|denied| match denied {
+            Denied::Closed => AskError::Closing,
+            Denied::Full => AskError::Overloaded {
+                shards: M::NAME,
+                index: self.index,
+                in_flight_max: self.admission.in_flight_max(),
+            },
+        })?;
+        let (sender, receiver) = oneshot::channel();
+        let reply = Some(ReplySlot::new(sender, permit));
+        Ok((Envelope { command, reply }, receiver))
+    }
+
+    /// Lets no more commands in.
+    pub(crate) fn close(&self) {
+        self.admission.close();
+    }
+
+    /// Commands from callers that have no answer yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.admission.in_flight()
+    }
+
+    pub(crate) fn gauges(&self) -> Arc<ShardGauges> {
+        Arc::clone(&self.gauges)
+    }
+
+    /// The figures of its shard.
+    #[must_use]
+    pub fn report(&self) -> ShardReport {
+        let Self { index, admission, gauges, .. } = self;
+        ShardReport {
+            name: M::NAME,
+            index: *index,
+            phase: gauges.phase(),
+            in_flight: admission.in_flight(),
+            commands: gauges.commands.get(),
+            events: gauges.events.get(),
+            rejections: gauges.rejections.get(),
+            batches: gauges.batches.get(),
+            held: gauges.held.get(),
+            waiting: gauges.waiting.get(),
+            restarts: gauges.restarts.get(),
+            answer_us: admission.answer_us(),
+            batch_records: gauges.batch_records.read(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The shard as an actor: its mailbox, its ticks, and its way through a restart. What it does with
+//! a message is the shard's business.
+
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
+};
+use tidegate_storage::{Done, Position};
+use tokio::sync::oneshot;
+
+use super::{
+    Host, Shard,
+    messages::{Commands, Commit, Committed, Inspect, Restore},
+};
+use crate::{durable::Durable, error::RestoreError};
+
+/// How often a shard looks at the time when no command makes it.
+const TICK: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub(crate) struct ShardActor<M: Durable> {
+    shard: Shard<M>,
+    /// Set by the first `Restore`; from then on a (re)start restores by itself.
+    begun: bool,
+}
+
+impl<M: Durable> ShardActor<M> {
+    pub(crate) fn new(shard: Shard<M>) -> Self {
+        Self { shard, begun: false }
+    }
+
+    /// Rebuilds off the arbiter; commands wait in the mailbox meanwhile.
+    fn restore(
+        &mut self,
+        ready: Option<oneshot::Sender<Result<(), RestoreError>>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (shards, index) = (M::NAME, self.shard.index);
+        let job = tokio::task::spawn_blocking(self.shard.restoring());
+        ctx.wait(job.into_actor(self).map(move |result, actor, ctx| {
+            let result = result.unwrap_or_else(|panic| {
+                let (position, panic) = (Position::ZERO, panic.to_string());
+                Err(RestoreError::Fault { shards, index, position, panic })
+            });
+            match (ready, actor.shard.restored(result, ctx)) {
+                // Whoever opens the store may have given up meanwhile.
+                (Some(ready), result) => drop(ready.send(result)),
+                (None, Err(error)) => tracing::error!(shards, index, %error, "can't be rebuilt"),
+                (None, Ok(())) => tracing::info!(shards, index, "rebuilt"),
+            }
+        }));
+    }
+}
+
+impl<M: Durable> Host for Context<ShardActor<M>> {
+    fn commit_soon(&mut self) {
+        // Comes after what is in the mailbox.
+        self.notify(Commit);
+    }
+
+    fn done(&self) -> Done {
+        let actor = self.address();
+        Box::new(move |result| actor.do_send(Committed(result)))
+    }
+
+    fn rebuild(&mut self) {
+        // The supervisor starts it again, with the same mailbox.
+        self.stop();
+    }
+}
+
+/// Nothing in a shard is ever pinned, whatever its machine's types are.
+impl<M: Durable> Unpin for ShardActor<M> {}
+
+impl<M: Durable> Actor for ShardActor<M> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Admission bounds what is in the mailbox; actix's own bound would not (see admission).
+        ctx.set_mailbox_capacity(usize::MAX >> 4);
+        ctx.run_interval(TICK, |actor, ctx| actor.shard.look_at_time(ctx));
+        if self.begun {
+            self.restore(None, ctx);
+        }
+    }
+}
+
+impl<M: Durable> Supervised for ShardActor<M> {}
+
+impl<M: Durable> Handler<Commands<M>> for ShardActor<M> {
+    type Result = ();
+
+    fn handle(&mut self, Commands(commands): Commands<M>, ctx: &mut Self::Context) {
+        self.shard.take(commands, ctx);
+    }
+}
+
+impl<M: Durable> Handler<Commit> for ShardActor<M> {
+    type Result = ();
+
+    fn handle(&mut self, _: Commit, ctx: &mut Self::Context) {
+        self.shard.end_turn(ctx);
+    }
+}
+
+impl<M: Durable> Handler<Committed> for ShardActor<M> {
+    type Result = ();
+
+    fn handle(&mut self, Committed(result): Committed, _: &mut Self::Context) {
+        self.shard.committed(result);
+    }
+}
+
+impl<M: Durable> Handler<Inspect<M>> for ShardActor<M> {
+    type Result = ();
+
+    fn handle(&mut self, Inspect(look): Inspect<M>, ctx: &mut Self::Context) {
+        self.shard.inspect(look, ctx);
+    }
+}
+
+impl<M: Durable> Handler<Restore> for ShardActor<M> {
+    type Result = ();
+
+    fn handle(&mut self, Restore { ready }: Restore, ctx: &mut Self::Context) {
+        self.begun = true;
+        self.restore(Some(ready), ctx);
+    }
+}

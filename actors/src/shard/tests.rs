@@ -1,0 +1,257 @@
+//! A shard over a journal that says when something is on disk: nothing is told to anybody before,
+//! and nothing that others may have seen is forgotten. What machines decide is tested with them.
+
+use std::{future::Future, pin::pin, sync::Arc, task, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tidegate_machines::{
+    Answer, Decision, Fingerprint, KeyHash, Level, Location, Machine, Orders, OrdersConfig,
+    Refusal, Sku, SkuPatch, Stock, StockCommand, StockConfig, StockRejection, StockReply,
+    Timestamp, UserId,
+};
+use tidegate_storage::{Journal, MemoryJournal, MemoryState, Position, Snapshots, State};
+
+use crate::{
+    AskError, Board, Clock, Durable, FromStock, Group, Kind, Kit, ManualTime, NoEffects, Phase,
+    ShardOptions, Shards, Threads, snapshot_all,
+};
+
+/// What the tests stand on.
+struct Ground {
+    journal: Arc<MemoryJournal>,
+    state: Arc<dyn State>,
+    threads: Threads,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let (journal, state) = (Arc::new(MemoryJournal::manual()), Arc::new(MemoryState::new()));
+        Self { journal, state, threads: Threads::start(1).unwrap() }
+    }
+
+    fn group<M: Durable>(&self, fresh: impl Fn(u16) -> M + Send + Sync + 'static) -> Group<M> {
+        let journal: Arc<dyn Journal> = self.journal.clone();
+        let kit = Kit {
+            journal,
+            state: Arc::clone(&self.state),
+            clock: Arc::new(Clock::new(ManualTime::at_ms(1_000))),
+            fresh: Box::new(fresh),
+            options: ShardOptions::default(),
+        };
+        Group::new(1, kit)
+    }
+
+    /// A stock shard with its board. The orders that it would answer do not run.
+    fn stock(&self) -> (Group<Stock>, Arc<Board>) {
+        let (idempotency_retention_ms, idempotency_keys_max) = (86_400_000, 100);
+        let group = self.group(move |shard| {
+            Stock::new(StockConfig { shard, idempotency_retention_ms, idempotency_keys_max })
+        });
+        let stock_shards = 1;
+        let orders = self.group(move |shard| {
+            let (idempotency_retention_ms, idempotency_keys_max) = (86_400_000, 100);
+            Orders::new(OrdersConfig {
+                shard,
+                stock_shards,
+                idempotency_retention_ms,
+                idempotency_keys_max,
+            })
+        });
+        let board = Arc::new(Board::default());
+        let arbiters = self.threads.arbiters();
+        group.start(arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
+        (group, board)
+    }
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
+}
+
+/// Waits for what comes by itself; hangs if it never does.
+async fn until(there: impl Fn() -> bool) {
+    while !there() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Until the group's one shard has decided `commands` and its turn is over.
+async fn decided<M: Durable>(group: &Group<M>, commands: u64) {
+    until(|| group.report()[0].commands >= commands).await;
+    group.inspect(0, |_, _| ()).await;
+}
+
+fn is_ready<F: Future>(asked: std::pin::Pin<&mut F>) -> bool {
+    asked.poll(&mut task::Context::from_waker(task::Waker::noop())).is_ready()
+}
+
+fn hold(key: u128, sku: &Sku, quantity: u64) -> StockCommand {
+    StockCommand::Hold {
+        key: KeyHash(key),
+        fingerprint: Fingerprint(1),
+        user: UserId::new("ada").unwrap(),
+        sku: sku.clone(),
+        location: Location::default(),
+        quantity,
+        ttl_ms: 60_000,
+    }
+}
+
+#[test]
+fn no_reply_no_refusal_no_reading_and_no_board_is_ahead_of_the_disk() {
+    run(async {
+        let ground = Ground::new();
+        let (stock, board) = ground.stock();
+        stock.restore().await.unwrap();
+        let (sku, main) = (Sku::new("mug").unwrap(), Location::default());
+        let define = StockCommand::Define { sku: sku.clone(), patch: SkuPatch::default() };
+        let arrive = StockCommand::Adjust {
+            key: KeyHash(1),
+            fingerprint: Fingerprint(1),
+            sku: sku.clone(),
+            location: main.clone(),
+            delta: 1,
+            reason: String::new(),
+        };
+        let [mut defined, mut arrived] = [define, arrive].map(|it| Box::pin(stock.ask(0, it)));
+        decided(&stock, 2).await;
+        assert!(!is_ready(defined.as_mut()) && !is_ready(arrived.as_mut()));
+        ground.journal.commit();
+        defined.await.unwrap();
+        arrived.await.unwrap();
+
+        // Each in a turn of its own: a turn waits for itself, not only for those before it.
+        let before = ground.journal.appended();
+        let mut held = pin!(stock.ask(0, hold(2, &sku, 1)));
+        decided(&stock, 3).await;
+        assert!(ground.journal.appended() > before && ground.journal.durable() == before);
+        let mut refused = pin!(stock.ask(0, hold(3, &sku, 1)));
+        decided(&stock, 4).await;
+        let mut shown = pin!(stock.ask(0, StockCommand::Get { sku: sku.clone() }));
+        decided(&stock, 5).await;
+        assert!(!is_ready(held.as_mut()), "a reply");
+        assert!(!is_ready(refused.as_mut()), "a refusal by what is not on disk");
+        assert!(!is_ready(shown.as_mut()), "a reading of what is not on disk");
+        assert!(!board.is_sold_out(&sku, &main));
+
+        ground.journal.commit();
+        held.await.unwrap();
+        let no = refused.await.unwrap_err();
+        let sold_out = StockRejection::Refused(Refusal::SoldOut {
+            sku: sku.clone(),
+            location: main.clone(),
+            requested: 1,
+            available: 0,
+        });
+        assert_eq!(no.rejection(), Some(&sold_out));
+        let StockReply::Item(item) = shown.await.unwrap() else { panic!("no item") };
+        assert_eq!(item.total, Level { on_hand: 1, held: 1, allocated: 0 }, "each event once");
+        until(|| board.is_sold_out(&sku, &main)).await;
+    });
+}
+
+#[test]
+fn a_failed_sync_answers_everybody_who_waits_and_everybody_to_come() {
+    run(async {
+        let ground = Ground::new();
+        let (stock, _) = ground.stock();
+        stock.restore().await.unwrap();
+        let define = |sku: &str| StockCommand::Define {
+            sku: Sku::new(sku).unwrap(),
+            patch: SkuPatch::default(),
+        };
+        let waits = stock.ask(0, define("mug"));
+        decided(&stock, 1).await;
+        ground.journal.fail_next_sync();
+        ground.journal.commit();
+        let waited = waits.await;
+        assert!(matches!(waited, Err(AskError::Unavailable { .. })), "{waited:?}");
+        let later = stock.ask(0, define("cup")).await;
+        assert!(matches!(later, Err(AskError::Unavailable { .. })), "{later:?}");
+        assert_eq!(stock.report()[0].phase, Phase::Poisoned);
+        assert_eq!(ground.journal.durable(), Position::ZERO);
+    });
+}
+
+/// Counts, and panics when it is told to.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Count(u64);
+
+enum Say {
+    More,
+    HowMany,
+    Panic,
+}
+
+impl Machine for Count {
+    type Command = Say;
+    type Event = ();
+    type Reply = u64;
+    type Rejection = ();
+    type Effect = ();
+
+    fn decide(&self, say: &Say, _: Timestamp) -> Result<Decision<Self>, ()> {
+        Ok(match say {
+            Say::More => Decision::event(()).answered(Answer::Now(self.0 + 1)),
+            Say::HowMany => Decision::reply(self.0),
+            Say::Panic => panic!("asked to panic"),
+        })
+    }
+
+    fn apply(&mut self, (): &()) {
+        self.0 += 1;
+    }
+
+    fn outstanding(&self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+impl Durable for Count {
+    const KIND: Kind = Kind(Kind::FIRST_FREE.0 + 1);
+    const NAME: &'static str = "counts";
+}
+
+#[test]
+fn a_shard_that_restarts_waits_for_what_it_has_appended() {
+    run(async {
+        let ground = Ground::new();
+        let counts = ground.group(|_| Count::default());
+        counts.start(ground.threads.arbiters(), |_| Box::new(NoEffects));
+        counts.restore().await.unwrap();
+        let mut more = Box::pin(counts.ask(0, Say::More));
+        let panics = counts.ask(0, Say::Panic);
+        let many = counts.ask(0, Say::HowMany);
+        assert!(matches!(panics.await, Err(AskError::Fault { .. })));
+        // Time for a rebuild from what is on disk, which is nothing, if it did not wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(counts.report()[0].phase, Phase::Restoring);
+        assert!(!is_ready(more.as_mut()));
+        ground.journal.commit();
+        assert_eq!(more.await.unwrap(), 1);
+        assert_eq!(many.await.unwrap(), 1, "what others may have seen was forgotten");
+    });
+}
+
+#[test]
+fn a_snapshot_holds_nothing_that_is_not_on_disk() {
+    run(async {
+        let ground = Ground::new();
+        let counts = ground.group(|_| Count::default());
+        counts.start(ground.threads.arbiters(), |_| Box::new(NoEffects));
+        counts.restore().await.unwrap();
+        let more = counts.ask(0, Say::More);
+        decided(&counts, 1).await;
+        let (journal, state) = (Arc::clone(&ground.journal), Arc::clone(&ground.state));
+        let groups: [Arc<dyn Shards>; 1] = [Arc::new(counts.clone())];
+        let snapshot = std::thread::spawn(move || snapshot_all(&groups, &*journal, &state, 0));
+        let saved = || Snapshots::new(Arc::clone(&ground.state)).latest(Count::KIND.stream(0));
+        // Time for it to be written, if it did not wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(saved().unwrap(), None);
+        ground.journal.commit();
+        snapshot.join().unwrap().unwrap();
+        more.await.unwrap();
+        assert_eq!(saved().unwrap().unwrap().0, Position(1));
+    });
+}

@@ -1,0 +1,16 @@
+//! The locks and atomics of what is synchronised by hand here: those of `std`, or loom's where its
+//! model checker tries every order of events (`just loom`). It adds nothing to them.
+//!
+//! Loom takes sequentially consistent operations for weaker ones than they are. So nothing checked
+//! by it may rest on the order of two atomics: what belongs together is in one.
+
+#[cfg(all(test, tidegate_loom))]
+pub(crate) use loom::sync::{
+    Mutex, MutexGuard, RwLock,
+    atomic::{AtomicU64, AtomicUsize},
+};
+#[cfg(not(all(test, tidegate_loom)))]
+pub(crate) use std::sync::{
+    Mutex, MutexGuard, RwLock,
+    atomic::{AtomicU64, AtomicUsize},
+};

@@ -1,0 +1,377 @@
+//! The state on disk: [`LoggedState`], a log of every change, and sled as an index that can be made
+//! from it again. What the projector and the snapshotter write goes through here. It is never the
+//! first home of a command's effect; the journal is.
+//!
+//! sled 0.34 can't be made safe from outside: it writes over a part of its file as soon as what
+//! replaces it is written, not when that is synced. So the log alone is durable, and an index that
+//! was not closed in order is never used.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tracing::{info, warn};
+
+use super::{
+    SledState, StateOptions,
+    bounds::Bounds,
+    changes::{Change, Decoder, Pending, encode},
+    trust,
+};
+use crate::{
+    Batch, FileJournal, Journal, JournalOptions, Position, Row, State, StorageError, StreamId,
+    Table, Urgency, disk,
+};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+const LOG_NAME: &str = "log";
+const INDEX_NAME: &str = "index";
+
+/// The table in the index, reserved, whose one row says how far the log is in it.
+const REACHED: Table = Table(0xFE);
+const STREAM: StreamId = StreamId(0);
+
+/// A batch may take a quarter of a segment.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Queued changes beyond this are made durable without being asked: memory stays bounded.
+const PENDING_BYTES_MAX: usize = 512 << 10;
+/// What one flush reads of an overlong log's beginning.
+const CLEANED_AT_ONCE_BYTES: usize = 4 << 20;
+
+/// The state engine: a log that survives power loss, and an index in sled 0.34 to look things up.
+///
+/// Several threads may use it. Of two that write the same row at once, one wins.
+pub struct LoggedState {
+    folder: PathBuf,
+    pub(super) log: FileJournal,
+    bounds: Bounds,
+    /// `None` only while it is dropped.
+    pub(super) index: Option<SledState>,
+    pending: RwLock<Pending>,
+    /// Held during a commit; the failure that stopped all later ones.
+    committing: Mutex<Option<StorageError>>,
+    /// The index was found damaged.
+    damaged: AtomicBool,
+    slack_bytes: u64,
+}
+
+impl LoggedState {
+    /// Opens the state in `folder`, or begins one there. If it was not closed in order, or has
+    /// changed since, the index is made from the log again: that takes time with the state's size.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] if the log is, [`StorageError::Locked`], [`StorageError::Full`],
+    /// [`StorageError::ReadOnly`], [`StorageError::StateUnusable`] if sled refuses even an empty
+    /// folder, or an IO error.
+    pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
+        let folder = folder.as_ref();
+        disk::create_folder(folder)?;
+        let segment_bytes = options.log_segment_bytes.max(SEGMENT_BYTES_MIN);
+        let log = JournalOptions { segment_bytes, spare_segments_max: 1, soon_ms_max: 2 };
+        let (path, index) = (folder.join(LOG_NAME), folder.join(INDEX_NAME));
+        let bounds = Bounds::read(folder);
+        // The log comes first, so one that is gone is damage, and not the state of a new store.
+        let log = if bounds.is_begun() || index.exists() {
+            FileJournal::open_existing(&path, &log)?
+        } else {
+            FileJournal::open(&path, &log)?
+        };
+        bounds.check(&log, &path)?;
+        let trusted =
+            if trust::is_given(folder, &index) { reuse(folder, options, &log)? } else { None };
+        let index = match trusted {
+            Some(index) => index,
+            None => rebuild(folder, options, &log)?,
+        };
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            log,
+            bounds,
+            index: Some(index),
+            pending: RwLock::default(),
+            committing: Mutex::new(None),
+            damaged: AtomicBool::new(false),
+            slack_bytes: options.log_slack_bytes.max(3 * segment_bytes),
+        })
+    }
+
+    fn index(&self) -> Result<&SledState> {
+        self.index.as_ref().ok_or(StorageError::Closed)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Pending> {
+        self.pending.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Pending> {
+        self.pending.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the index says. If it is damaged, the next open makes it again.
+    fn checked<T>(&self, found: Result<T>) -> Result<T> {
+        if let Err(StorageError::Damaged { .. }) = &found
+            && !self.damaged.swap(true, Ordering::Relaxed)
+        {
+            warn!("the state's index is damaged; the next open makes it again");
+        }
+        found
+    }
+
+    fn change(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        let change = Change { table, key: key.to_vec(), value: value.map(Arc::from) };
+        let queued = {
+            let mut pending = self.write();
+            pending.push(change);
+            pending.bytes()
+        };
+        if queued < PENDING_BYTES_MAX { Ok(()) } else { self.commit(false) }
+    }
+
+    /// Makes all queued changes durable in the log, then looked up in the index.
+    fn commit(&self, clean: bool) -> Result<()> {
+        let mut failure = disk::lock(&self.committing);
+        if let Some(failure) = &*failure {
+            return Err(failure.clone());
+        }
+        let work = || {
+            self.commit_queued()?;
+            if clean && self.is_overlong()? { self.clean() } else { Ok(()) }
+        };
+        // What was queued is neither durable nor queued any more: nothing can follow it.
+        work().inspect_err(|error| *failure = Some(error.clone()))
+    }
+
+    fn commit_queued(&self) -> Result<()> {
+        let (changes, number) = self.write().take();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let last = self.log_all(&changes)?;
+        self.bounds.follow(&self.log)?;
+        let index = self.index()?;
+        changes.iter().try_for_each(|change| apply(index, change))?;
+        note_reached(index, last)?;
+        self.write().forget(number);
+        Ok(())
+    }
+
+    fn log_all(&self, changes: &[Change]) -> Result<Position> {
+        // Room for the key, of which none is long, and for what a batch adds.
+        let part_bytes = self.log.batch_bytes_max() / 2;
+        let mut records = Vec::new();
+        for change in changes {
+            encode(change, part_bytes, |record| records.push(record));
+        }
+        let mut batch = Batch::new(STREAM, 0);
+        for record in records {
+            if !batch.is_empty() && batch.size() + record.len() > part_bytes {
+                let full = std::mem::replace(&mut batch, Batch::new(STREAM, 0));
+                self.log.append(full, Urgency::Soon, Box::new(drop))?;
+            }
+            batch.push(|bytes| {
+                bytes.extend_from_slice(&record);
+                Ok::<_, StorageError>(())
+            })?;
+        }
+        let last = self.log.append(batch, Urgency::Now, Box::new(drop))?;
+        self.log.wait_durable(last)?;
+        Ok(last)
+    }
+
+    fn is_overlong(&self) -> Result<bool> {
+        let allowed = self.index()?.disk_bytes().saturating_mul(2) + self.slack_bytes;
+        Ok(self.log.stats().disk_bytes > allowed)
+    }
+
+    /// Takes what still counts from the log's beginning to its end, and gives the beginning back.
+    fn clean(&self) -> Result<()> {
+        let index = self.index()?;
+        let oldest = Position(self.log.oldest().0.saturating_sub(1));
+        let (mut through, mut bytes) = (oldest, 0);
+        let (mut reader, mut decoder) = (self.log.read(oldest)?, Decoder::default());
+        while let Some(entry) = reader.next()? {
+            bytes += entry.bytes.len();
+            let Some(Change { table, key, value }) = decoder.take(entry.bytes) else { continue };
+            through = entry.position;
+            // Nobody may change the row between the look and the new record.
+            let mut pending = self.write();
+            if value.is_some() && pending.get(table, &key).is_none() {
+                let now = self.checked(index.get(table, &key))?;
+                if now.as_deref() == value.as_deref() {
+                    pending.push(Change { table, key, value });
+                }
+            }
+            if bytes >= CLEANED_AT_ONCE_BYTES {
+                break;
+            }
+        }
+        drop(reader);
+        self.commit_queued()?;
+        self.bounds.allow_trim(&self.log, through)?;
+        self.log.trim(through)
+    }
+}
+
+impl State for LoggedState {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(value) = self.read().get(table, key) {
+            return Ok(value.map(|value| value.to_vec()));
+        }
+        self.checked(self.index()?.get(table, key))
+    }
+
+    fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
+        self.change(table, key, Some(value))
+    }
+
+    fn delete(&self, table: Table, key: &[u8]) -> Result<()> {
+        self.change(table, key, None)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>> {
+        let index = self.index()?;
+        // Held throughout: a change that arrives in the index meanwhile is still seen here.
+        let pending = self.read();
+        let (mut found, mut after) = (Vec::new(), after.map(<[u8]>::to_vec));
+        while found.len() < limit {
+            let page = limit - found.len();
+            let stored = self.checked(index.scan(table, prefix, after.as_deref(), page))?;
+            let full = stored.len() == page;
+            let end = stored.last().filter(|_| full).map(|(key, _)| key.clone());
+            let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
+                stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            for (key, value) in pending.range(table, prefix, after.as_deref()) {
+                if end.as_deref().is_some_and(|end| key > end) {
+                    break;
+                }
+                merged.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+            }
+            let rows = merged.into_iter().filter_map(|(key, value)| Some((key, value?)));
+            found.extend(rows.take(page));
+            if !full {
+                break;
+            }
+            after = end;
+        }
+        Ok(found)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.commit(true)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let index = self.index.as_ref().map_or(0, State::disk_bytes);
+        index + self.log.stats().disk_bytes
+    }
+}
+
+impl Drop for LoggedState {
+    fn drop(&mut self) {
+        let Some(index) = self.index.take() else { return };
+        let failed = disk::lock(&self.committing).is_some();
+        let distrusted = failed || self.damaged.load(Ordering::Relaxed);
+        let closed = index.close().and_then(|()| {
+            self.bounds.close(&self.log)?;
+            if distrusted {
+                return Ok(());
+            }
+            trust::give(&self.folder, &self.folder.join(INDEX_NAME))
+        });
+        if let Err(error) = closed {
+            warn!(%error, "the state's index was not closed; the next open makes it again");
+        }
+    }
+}
+
+impl fmt::Debug for LoggedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoggedState").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+fn apply(index: &SledState, change: &Change) -> Result<()> {
+    match &change.value {
+        Some(value) => index.put(change.table, &change.key, value),
+        None => index.delete(change.table, &change.key),
+    }
+}
+
+/// To be called when all up to there is in the index.
+fn note_reached(index: &SledState, position: Position) -> Result<()> {
+    index.put(REACHED, b"", &position.0.to_be_bytes())
+}
+
+fn reached(index: &SledState) -> Result<Position> {
+    let row = index.get(REACHED, b"")?;
+    let position = row.and_then(|row| Some(u64::from_be_bytes(*row.first_chunk()?)));
+    Ok(Position(position.unwrap_or(0)))
+}
+
+/// The index as it is, brought up to the log; `None` if it must be made again.
+fn reuse(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<Option<SledState>> {
+    trust::withdraw(folder)?;
+    let opened = SledState::open(folder.join(INDEX_NAME), options);
+    let used = opened.and_then(|index| {
+        let reached = reached(&index)?;
+        let fits = (log.oldest().0..=log.durable().0 + 1).contains(&(reached.0 + 1));
+        if fits {
+            replay(&index, log, reached)?;
+        }
+        Ok(fits.then_some(index))
+    });
+    match used {
+        Err(StorageError::StateUnusable { what, .. } | StorageError::Damaged { what, .. }) => {
+            warn!(what, "the state's index can't be used; it is made again");
+            Ok(None)
+        }
+        used => used,
+    }
+}
+
+/// Makes the index from the log.
+fn rebuild(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<SledState> {
+    trust::withdraw(folder)?;
+    let path = folder.join(INDEX_NAME);
+    if path.exists() {
+        // Nothing is in it that is not in the log.
+        let removed = fs::remove_dir_all(&path);
+        removed.map_err(|error| StorageError::io("removing", &path, error))?;
+    }
+    let index = SledState::open(&path, options)?;
+    let changes = replay(&index, log, Position(log.oldest().0.saturating_sub(1)))?;
+    if changes > 0 {
+        info!(changes, "the state's index was made again from its log");
+    }
+    Ok(index)
+}
+
+/// Brings to the index what the log holds after `after`; gives the number of changes.
+fn replay(index: &SledState, log: &FileJournal, after: Position) -> Result<u64> {
+    let (mut reader, mut decoder) = (log.read(after)?, Decoder::default());
+    let (mut last, mut changes) = (after, 0);
+    while let Some(entry) = reader.next()? {
+        last = entry.position;
+        if let Some(change) = decoder.take(entry.bytes) {
+            apply(index, &change)?;
+            changes += 1;
+        }
+    }
+    if last > after {
+        note_reached(index, last)?;
+    }
+    Ok(changes)
+}
