@@ -64,14 +64,14 @@ impl Builder {
         self
     }
 
-    /// Order shards. Fixed when the store is created; default then: one per core.
+    /// Order shards. Fixed when the store is created; default then: one per arbiter.
     #[must_use]
     pub fn order_shards(mut self, shards: u16) -> Self {
         self.order_shards = Some(shards.max(1));
         self
     }
 
-    /// Stock shards. Fixed when the store is created; default then: one per core.
+    /// Stock shards. Fixed when the store is created; default then: one per arbiter.
     #[must_use]
     pub fn stock_shards(mut self, shards: u16) -> Self {
         self.stock_shards = Some(shards.max(1));

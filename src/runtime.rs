@@ -46,14 +46,16 @@ struct Manifest {
 pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let (dir, options) = (builder.dir, builder.storage);
     let (opened, manifest) = blocking(move || open_files(&dir, &options)).await??;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let arbiters = builder
+        .arbiters
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let state = Arc::new(ClosableState::new(opened.state));
     // From here on an error ends what has begun in the same order as a close.
     let mut running = Running {
         groups: Vec::new(),
         snapshotter: None,
         projector: None,
-        threads: Some(Threads::start(builder.arbiters.unwrap_or(cores))?),
+        threads: Some(Threads::start(arbiters)?),
         journal: opened.journal,
         state,
         _lock: opened.lock,
@@ -65,7 +67,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         arbiters: running.threads.iter().flat_map(Threads::arbiters).cloned().collect(),
         layout: Layout::read(&*running.state)?,
         shard_options: builder.shards,
-        shards_default: u16::try_from(cores).unwrap_or(u16::MAX),
+        shards_default: u16::try_from(arbiters).unwrap_or(u16::MAX),
     };
     if parts.layout.is_empty() && parts.journal.appended() > Position::ZERO {
         return Err(OpenError::StateMissing);

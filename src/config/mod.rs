@@ -180,14 +180,18 @@ impl Config {
         let Store { order_shards, stock_shards, in_flight_max, idempotency_retention_ms } =
             self.store;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let half = u16::try_from(cores / 2).unwrap_or(u16::MAX).clamp(1, SHARDS_MAX);
-        Tidegate::builder(&self.data)
-            .arbiters(half.into())
-            .order_shards(order_shards.unwrap_or(half))
-            .stock_shards(stock_shards.unwrap_or(half))
+        let mut builder = Tidegate::builder(&self.data)
+            .arbiters((cores / 2).clamp(1, SHARDS_MAX.into()))
             .in_flight_max(in_flight_max)
             .events_retained_bytes(self.events.retained_bytes)
-            .idempotency_retention_ms(idempotency_retention_ms)
+            .idempotency_retention_ms(idempotency_retention_ms);
+        if let Some(shards) = order_shards {
+            builder = builder.order_shards(shards);
+        }
+        if let Some(shards) = stock_shards {
+            builder = builder.stock_shards(shards);
+        }
+        builder
     }
 }
 
