@@ -10,6 +10,7 @@ mod histories;
 mod io_faults;
 mod kills;
 mod power_loss;
+mod random;
 mod sale;
 mod sample;
 mod sim;

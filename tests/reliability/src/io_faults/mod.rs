@@ -19,7 +19,7 @@ use anyhow::Context;
 use clap::Args;
 
 use self::{point::Point, stage::Stage};
-use crate::{Verdict, sale::random::Random};
+use crate::{Verdict, random::Random};
 
 /// Clients that sell before a store crashes.
 const CLIENTS_BEFORE: u64 = 64;

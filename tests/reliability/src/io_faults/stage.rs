@@ -17,12 +17,12 @@ use super::{
     CLIENTS_BEFORE, Scenario,
     point::{Point, watching},
 };
+use crate::random::Random;
 use crate::sale::{
     self,
     check::{self, End},
     ledger::{Ledger, Note},
     life::{self, Heard, Life},
-    random::Random,
 };
 
 /// A run that takes longer hangs.

@@ -17,12 +17,12 @@ use tempfile::TempDir;
 use self::moment::{Moment, Pace};
 use crate::{
     Verdict,
+    random::Random,
     sale::{
         self,
         check::{self, End},
         ledger::{Ledger, Note},
         life::{self, Heard, Life, seller},
-        random::Random,
     },
 };
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::sale::{ledger::Note, random::Random};
+use crate::{random::Random, sale::ledger::Note};
 
 /// How often the store looks whether a snapshot is due.
 const SNAPSHOT_LOOK_MS: u64 = 500;

@@ -10,10 +10,8 @@ use std::{
 
 use anyhow::Result;
 
-use super::{
-    disk::{CallId, Change, Disk, Node, NodeId, Pending, TOP, apply_names},
-    luck::Luck,
-};
+use super::disk::{CallId, Change, Disk, Node, NodeId, Pending, TOP, apply_names};
+use crate::random::Random;
 
 const PAGE: usize = 4_096;
 
@@ -49,18 +47,18 @@ struct Chooser {
     loss: Loss,
     way: Way,
     block: usize,
-    luck: Luck,
+    luck: Random,
 }
 
 /// Writes to the new folder `to` what is left of `disk`.
-pub(crate) fn write(disk: &Disk, luck: &mut Luck, to: &Path) -> Result<Loss> {
+pub(crate) fn write(disk: &Disk, luck: &mut Random, to: &Path) -> Result<Loss> {
     let mut chooser = Chooser::new(disk, luck);
     chooser.folder(disk, TOP, to)?;
     Ok(chooser.loss)
 }
 
 impl Chooser {
-    fn new(disk: &Disk, luck: &mut Luck) -> Self {
+    fn new(disk: &Disk, luck: &mut Random) -> Self {
         let ids = || disk.nodes.iter().flat_map(|node| &node.pending).map(|pending| pending.id);
         let (first, last) = (ids().min().unwrap_or(0), ids().max().unwrap_or(0));
         let bound = first + luck.below((last - first + 2) as u64) as CallId;
@@ -73,7 +71,7 @@ impl Chooser {
             _ => (Loss::Mixed, Way::Blocks),
         };
         let block = if luck.percent(50) { 512 } else { PAGE };
-        Self { loss, way, block, luck: Luck::of(luck.number(), 0) }
+        Self { loss, way, block, luck: Random::part(luck.number(), 0) }
     }
 
     fn way_of(&mut self, pending: &[Pending]) -> Way {

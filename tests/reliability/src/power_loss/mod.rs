@@ -6,13 +6,13 @@
 mod disk;
 mod image;
 mod lines;
-mod luck;
 mod record;
 mod scenario;
 mod trace;
 mod verify;
 mod work;
 
+use crate::random::Random;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -27,7 +27,6 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::{
     disk::{Disk, Lies, Step},
-    luck::Luck,
     record::Recording,
     scenario::Scenario,
     verify::{Said, verify},
@@ -153,7 +152,7 @@ fn record(scenario: Scenario, folder: &Path, seed: u64) -> Result<Recording> {
             return Ok(Vec::new());
         }
         let surge = record(Scenario::Surge, &folder.join("surge"), seed)?;
-        let mut luck = Luck::of(seed, 1 << 32);
+        let mut luck = Random::part(seed, 1 << 32);
         // From the middle of its life on there is much to recover.
         let half = surge.steps.len() / 2;
         let cut = half + luck.below(half as u64) as usize;
@@ -192,7 +191,7 @@ fn many(
 
 /// Where to cut, and the seed of the image.
 fn draw(recording: &Recording, seed: u64, number: u64) -> (usize, u64) {
-    let mut luck = Luck::of(seed, number);
+    let mut luck = Random::part(seed, number);
     let steps = &recording.steps;
     let mut cut = luck.below(steps.len() as u64 + 1) as usize;
     if luck.percent(60) {
@@ -246,7 +245,7 @@ fn check(
     image: &Path,
     tally: &Tally,
 ) -> Result<()> {
-    let mut luck = Luck::of(seed, 0);
+    let mut luck = Random::part(seed, 0);
     let loss = image::write(disk, &mut luck, image)?;
     tally.images.fetch_add(1, Ordering::Relaxed);
     tally.acknowledged.fetch_add(said.acknowledged() as u64, Ordering::Relaxed);
@@ -280,7 +279,7 @@ fn one(
     let (mut disk, mut said) = recording.begin(lies(options.without_sync))?;
     go(recording, &mut disk, &mut said, 0, cut)?;
     if let Some(keep) = &options.keep {
-        image::write(&disk, &mut Luck::of(seed, 0), keep)?;
+        image::write(&disk, &mut Random::part(seed, 0), keep)?;
     }
     let folder = tempfile::tempdir()?;
     check(recording, &disk, &said, (cut, seed), &folder.path().join("image"), tally)

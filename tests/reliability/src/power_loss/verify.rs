@@ -9,10 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use tidegate::{OrderState, Tidegate};
 
-use super::{
-    luck::Luck,
-    work::{builder, lines_of, order, sku, user},
-};
+use super::work::{builder, lines_of, order, sku, user};
+use crate::random::Random;
 
 /// Orders looked at more closely in each image.
 const CLOSER_LOOKS: usize = 12;
@@ -73,7 +71,7 @@ impl Said {
 }
 
 /// An error is a broken promise.
-pub(crate) async fn verify(store: &Path, said: &Said, luck: &mut Luck) -> Result<()> {
+pub(crate) async fn verify(store: &Path, said: &Said, luck: &mut Random) -> Result<()> {
     // An audit opens the store too, so the first to open a crashed one is this or that.
     if luck.percent(50) {
         audit(store, said)?;
@@ -106,7 +104,7 @@ fn audit(store: &Path, said: &Said) -> Result<()> {
     }
 }
 
-async fn look(gate: &Tidegate, said: &Said, luck: &mut Luck) -> Result<()> {
+async fn look(gate: &Tidegate, said: &Said, luck: &mut Random) -> Result<()> {
     for (number, known) in &said.orders {
         if let Some(id) = &known.id {
             let order = gate.orders().get(id.parse()?).await;

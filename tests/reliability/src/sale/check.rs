@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 use super::{
     ledger::{Cart, Ledger},
     plan::{Plan, SKUS, Step, Units},
-    random::Random,
     step::{self, Done, Trouble},
     store,
 };
+use crate::random::Random;
 
 /// Carts that are looked at by one task.
 const CARTS_PER_TASK: usize = 32;

@@ -6,7 +6,6 @@ pub(crate) mod check;
 pub(crate) mod ledger;
 pub(crate) mod life;
 pub(crate) mod plan;
-pub(crate) mod random;
 pub(crate) mod sell;
 mod step;
 

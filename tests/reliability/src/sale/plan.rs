@@ -1,9 +1,8 @@
 //! What is done with a cart: its lines and its steps follow from its name alone, so whoever knows
 //! the name knows what the store must hold after each step. It asks no store.
 
+use crate::random::Random;
 use tidegate::OrderState;
-
-use super::random::Random;
 
 /// What is sold. The last two are scarce: they sell out, and come back with what is returned.
 pub(crate) const SKUS: [&str; 8] = ["ale", "bun", "cup", "dip", "egg", "fig", "gem", "hat"];

@@ -7,7 +7,8 @@ use tidegate_machines::{
     PlaceOrder, Provider, Sku, SkuPatch, StockCommand, StockLine, UserId, shard_of,
 };
 
-use super::{ops::Command, profile::Profile, random::Random};
+use super::{ops::Command, profile::Profile};
+use crate::random::Random;
 
 /// SKUs that are defined at the beginning; one more never is.
 pub(super) const SKUS: usize = 8;
@@ -113,11 +114,11 @@ impl Callers {
     }
 
     fn sku(&self, random: &mut Random) -> Sku {
-        let number = match random.below(100) {
+        let number = match random.index(100) {
             0..40 => HOT,
             40..42 => SKUS,
             42..44 => PRICELESS,
-            _ => random.below(SKUS),
+            _ => random.index(SKUS),
         };
         self.skus[number].clone()
     }
@@ -127,7 +128,7 @@ impl Callers {
     }
 
     fn user(&self, random: &mut Random) -> UserId {
-        self.users[random.below(self.users.len())].clone()
+        self.users[random.index(self.users.len())].clone()
     }
 
     /// A new order.
@@ -225,7 +226,7 @@ impl Callers {
         let known = order.seen.map(|seen| &seen.payments[..]).unwrap_or_default();
         let mut number = self.number();
         let total = order.total_minor;
-        let (mut kind, mut amount) = match random.below(100) {
+        let (mut kind, mut amount) = match random.index(100) {
             0..62 => (PaymentKind::Captured, total),
             62..72 => (PaymentKind::Captured, total.div_ceil(2)),
             72..80 => (PaymentKind::Authorized, total),
@@ -282,7 +283,7 @@ impl Callers {
 
     /// Stock that comes or goes, a SKU that changes, or a look at one.
     pub(super) fn about_stock(&mut self, random: &mut Random) -> Command {
-        let sku = self.skus[random.below(SKUS)].clone();
+        let sku = self.skus[random.index(SKUS)].clone();
         match random.weighted(&[50, 15, 35]) {
             0 => {
                 let location = self.place(random);
@@ -290,7 +291,7 @@ impl Callers {
                 self.adjust(sku, location, delta)
             }
             1 => {
-                let patch = match random.below(3) {
+                let patch = match random.index(3) {
                     0 => SkuPatch::default().price_minor(random.between(1, 50)),
                     1 => SkuPatch {
                         limit_per_user: Some(random.per_mille(600).then_some(4)),

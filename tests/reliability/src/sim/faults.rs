@@ -63,8 +63,8 @@ impl World {
     /// The process dies, and the store is opened again.
     pub(super) fn crash(&mut self) {
         let (unsynced, unflushed) = (self.store.journal.unsynced(), self.store.state.unflushed());
-        let batches = if self.random.per_mille(400) { 0 } else { self.random.below(unsynced + 1) };
-        let rows = if self.random.per_mille(400) { 0 } else { self.random.below(unflushed + 1) };
+        let batches = if self.random.per_mille(400) { 0 } else { self.random.index(unsynced + 1) };
+        let rows = if self.random.per_mille(400) { 0 } else { self.random.index(unflushed + 1) };
         let mail = self.store.stock.mail.lock().iter().any(|slot| slot.waits())
             || self.store.orders.mail.lock().iter().any(|slot| slot.waits());
         let seen = [

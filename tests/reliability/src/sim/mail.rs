@@ -2,6 +2,7 @@
 //! stay in order, as between actors; everything else is the simulation's choice. It delivers
 //! nothing by itself.
 
+use crate::random::Random;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,8 +10,6 @@ use std::{
 
 use tidegate_actors::{Durable, Envelope, Host, Look, Reach, Shard};
 use tidegate_storage::{Done, Position, StorageError};
-
-use super::random::Random;
 
 /// The sender of what callers ask.
 pub(super) const CALLERS: usize = 0;
@@ -82,7 +81,7 @@ impl<M: Durable> Slot<M> {
 
     /// Takes the next letter of some sender.
     pub(super) fn take(&mut self, random: &mut Random) -> Option<Letter<M>> {
-        let first = random.below(self.letters.len());
+        let first = random.index(self.letters.len());
         let (before, from) = self.letters.split_at_mut(first);
         from.iter_mut().chain(before).find_map(VecDeque::pop_front)
     }
@@ -111,10 +110,10 @@ impl<M: Durable> Slot<M> {
         if letters.is_empty() {
             return false;
         }
-        let place = random.below(letters.len());
+        let place = random.index(letters.len());
         let Some(Letter::Told(commands)) = letters.get(place) else { return false };
         let copy = Letter::Told(commands.clone());
-        let behind = place + 1 + random.below(letters.len() - place);
+        let behind = place + 1 + random.index(letters.len() - place);
         letters.insert(behind, copy);
         true
     }

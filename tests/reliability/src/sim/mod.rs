@@ -12,7 +12,6 @@ mod journal;
 mod mail;
 mod ops;
 mod profile;
-mod random;
 mod rest;
 mod side;
 mod store;
@@ -21,6 +20,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+use crate::random::Random;
 use std::{
     sync::{
         Mutex, PoisonError,
@@ -32,7 +32,6 @@ use std::{
 
 use clap::Args;
 use figures::Figures;
-use random::Random;
 use world::Ended;
 
 use crate::Verdict;

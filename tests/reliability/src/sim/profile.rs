@@ -1,9 +1,8 @@
 //! What a seed decides before anything happens: how large the store is, how much is asked of it,
 //! and how much goes wrong. Nothing here happens.
 
+use crate::random::Random;
 use tidegate_machines::bounds::IDEMPOTENCY_RETENTION_MS_MIN;
-
-use super::random::Random;
 
 /// See the module.
 #[derive(Clone, Debug)]

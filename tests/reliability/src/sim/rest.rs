@@ -279,7 +279,7 @@ impl World {
             return Ok(());
         }
         // Neither limited nor priced beyond all bounds.
-        let number = [0, 1, 4, 5, 7][self.random.below(5)];
+        let number = [0, 1, 4, 5, 7][self.random.index(5)];
         let sku = self.callers.skus()[number].clone();
         let answer = self.ask_now(self.callers.look(&sku))?;
         let Answer::Item(item) = answer else { return Err(format!("{sku}: {answer:?}")) };

@@ -12,8 +12,8 @@ use tidegate_storage::{Position, StorageError, StreamId};
 use super::{
     fuse::{Fuse, Fused},
     mail::{Desk, Letter, Mail, SHARDS, SharedShard, Wire},
-    random::Random,
 };
+use crate::random::Random;
 
 /// What became of a rebuild, until the shard takes it.
 type Rebuild<M> = Result<Rebuilt<M>, RestoreError>;

@@ -22,9 +22,9 @@ use super::{
     mail::{CALLERS, Letter, Mail},
     ops::{Answer, Command, Ear, Good, Op, Sending},
     profile::Profile,
-    random::Random,
     store::{Store, Wall},
 };
+use crate::random::Random;
 
 /// The time at which every simulation begins, in milliseconds since 1970.
 const BEGIN_MS: u64 = 1_700_000_000_000;
@@ -262,7 +262,7 @@ impl World {
             return Ok(());
         }
         let recent = all.end.saturating_sub(80).max(all.start);
-        let number = recent + self.random.below(all.end - recent);
+        let number = recent + self.random.index(all.end - recent);
         let op = &self.ops[number];
         match kind {
             5 if op.is_open() && op.in_flight == 0 => {

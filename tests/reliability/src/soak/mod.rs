@@ -16,11 +16,11 @@ use tempfile::TempDir;
 use self::sample::{Sample, verdict};
 use crate::{
     Verdict,
+    random::Random,
     sale::{
         check::{self, End},
         ledger::{Ledger, Note},
         life::{self, Heard, Life},
-        random::Random,
     },
 };
 
