@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_actors::{
     ArbiterHandle, Board, Clock, Durable, FromOrders, FromStock, Group, Keyring, Kit, Projector,
     ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, calibrate, codec,
-    feed::Events, snapshot_all,
+    feed::{Events, Tap},
+    snapshot_all,
 };
 use tidegate_storage::{
     ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Position, State,
@@ -108,7 +109,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board, behind),
         groups: running.groups.clone(),
         projector,
-        events: Events::new(Arc::clone(&parts.journal)),
+        events: Events::new(Tap::new(Arc::clone(&parts.journal))),
         marks: Marks::new(Arc::clone(&parts.state)),
         events_retained_bytes: builder.events_retained_bytes,
         journal: parts.journal,
