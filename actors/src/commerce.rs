@@ -71,22 +71,22 @@ impl Durable for Orders {
 }
 
 /// Commands on their way to each shard of a group, sent as one batch each.
-struct Batches<M: Durable> {
+pub(crate) struct Batches<M: Durable> {
     shards: Box<dyn Reach<M>>,
     batches: Vec<Vec<M::Command>>,
 }
 
 impl<M: Durable> Batches<M> {
-    fn new(shards: impl Reach<M> + 'static) -> Self {
+    pub(crate) fn new(shards: impl Reach<M> + 'static) -> Self {
         let batches = (0..shards.count()).map(|_| Vec::new()).collect();
         Self { shards: Box::new(shards), batches }
     }
 
-    fn add(&mut self, to: u16, command: M::Command) {
+    pub(crate) fn add(&mut self, to: u16, command: M::Command) {
         self.batches[usize::from(to)].push(command);
     }
 
-    fn send(&mut self) {
+    pub(crate) fn send(&mut self) {
         for (to, batch) in (0..).zip(&mut self.batches) {
             if !batch.is_empty() {
                 self.shards.tell(to, take_keeping_room(batch));

@@ -2,7 +2,7 @@
 //! for the few moments when the shell must ask. It decides nothing itself.
 
 use serde::{Serialize, de::DeserializeOwned};
-use tidegate_machines::Machine;
+use tidegate_machines::{Machine, Timestamp};
 use tidegate_storage::{Position, State, StreamId};
 
 /// Why [`Durable::recall`] failed, in words.
@@ -69,6 +69,12 @@ pub trait Durable:
     /// Such an effect waits until its cause is durable; others leave at once.
     fn leaves_store(_effect: &Self::Effect) -> bool {
         false
+    }
+
+    /// The last record that none of the readers it keeps account of needs at `now`, for a machine
+    /// that keeps such an account: the journal is kept for them from there on, within a bound.
+    fn consumed(&self, _now: Timestamp) -> Option<Position> {
+        None
     }
 
     /// For commands of other shards that must be decided in order: what `command` is about, and its

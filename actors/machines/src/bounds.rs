@@ -39,6 +39,40 @@ pub const ORDER_ENTRY_LINES_MAX: usize = 1_024;
 pub const EXPIRIES_PER_EVENT_MAX: usize = 1_000;
 /// How long forgettable keys are gathered before an event forgets them, in milliseconds.
 pub const FORGET_EVERY_MS: u64 = 1_000;
+/// Most bytes of a message's payload.
+pub const PAYLOAD_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of a message's key, which orders it.
+pub const MESSAGE_KEY_BYTES_MAX: usize = 255;
+/// Longest delay of a message, in milliseconds: 366 days.
+pub const DELAY_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1_000;
+/// Most delayed messages of one topic shard.
+pub const DELAYED_MAX: usize = 100_000;
+/// Most bytes of the payloads of the delayed messages of one topic shard.
+pub const DELAYED_BYTES_MAX: usize = 64 << 20;
+/// Shortest time between two runs of a schedule, in milliseconds.
+pub const EVERY_MS_MIN: u64 = 1_000;
+/// Longest time between two runs of a schedule, in milliseconds: 366 days.
+pub const EVERY_MS_MAX: u64 = DELAY_MS_MAX;
+/// Most schedules of one topic shard.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// Most delayed and periodic messages that one passing of time publishes.
+pub const DUE_PER_EVENT_MAX: usize = 256;
+/// Bytes of payloads after which a passing of time publishes no further message.
+pub const DUE_BYTES_PER_EVENT: usize = 64 << 10;
+/// Most consumer groups of one shard.
+pub const GROUPS_MAX: usize = 1_000;
+/// Most messages of a group between the first that is not resolved and the last that was read.
+pub const WINDOW_MAX: usize = 1_024;
+/// Most dead letters of one group.
+pub const DEAD_LETTERS_MAX: usize = 1_000;
+/// Most bytes of the payloads of the dead letters of one group.
+pub const DEAD_LETTER_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of the cause of a failure that are kept.
+pub const CAUSE_BYTES_MAX: usize = 1_024;
+/// Most effects that one message's outcome commits.
+pub const FOLLOW_UPS_MAX: usize = 16;
+/// Most bytes of the payloads of these effects together.
+pub const FOLLOW_UP_BYTES_MAX: usize = 64 << 10;
 
 /// A value that is outside its bounds: which field, what is allowed, what was given.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

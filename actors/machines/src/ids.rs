@@ -8,7 +8,9 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use crate::bounds::{EVENT_ID_BYTES_MAX, NAME_BYTES_MAX, OutOfBounds, PROVIDER_BYTES_MAX};
+use crate::bounds::{
+    EVENT_ID_BYTES_MAX, MESSAGE_KEY_BYTES_MAX, NAME_BYTES_MAX, OutOfBounds, PROVIDER_BYTES_MAX,
+};
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $field:literal, $bytes_max:expr) => {
@@ -72,6 +74,33 @@ name!(
     /// A payment provider's own id of one of its events.
     EventId, "event_id", EVENT_ID_BYTES_MAX
 );
+name!(
+    /// A topic: what messages are about.
+    TopicName, "topic", NAME_BYTES_MAX
+);
+name!(
+    /// A group of consumers that share the messages of a topic among them.
+    GroupName, "group", NAME_BYTES_MAX
+);
+name!(
+    /// A message that comes again and again, within its topic.
+    ScheduleName, "schedule", NAME_BYTES_MAX
+);
+name!(
+    /// What orders messages: those of one key are consumed one after the other.
+    MessageKey, "message key", MESSAGE_KEY_BYTES_MAX
+);
+
+impl TopicName {
+    /// The built-in topic of order and stock events. Nothing else can be published there.
+    pub const EVENTS: &'static str = "events";
+
+    /// Whether it is the built-in topic.
+    #[must_use]
+    pub fn is_events(&self) -> bool {
+        self.as_str() == Self::EVENTS
+    }
+}
 
 impl Default for Location {
     fn default() -> Self {

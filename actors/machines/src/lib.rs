@@ -1,31 +1,37 @@
 //! Pure state machines: what Tidegate decides. No clock, no IO, no async, no actors.
 //!
-//! Read [`Machine`] first, then [`stock`] and [`order`]. [`Outbox`], [`Inbox`] and [`Idempotency`]
-//! are what any machine needs to work with others exactly once.
+//! Read [`Machine`] first, then [`stock`] and [`order`], [`topic`] and [`consumer`]. [`Outbox`],
+//! [`Inbox`] and [`Idempotency`] are what any machine needs to work with others exactly once.
 
 pub mod bounds;
 mod canonical;
+pub mod consumer;
 mod idempotency;
 mod ids;
 mod inbox;
 pub mod invariants;
 mod machine;
+mod message;
 pub mod order;
 mod outbox;
 mod refusal;
 pub mod stock;
 mod time;
+pub mod topic;
 
 pub use bounds::OutOfBounds;
+pub use consumer::*;
 pub use idempotency::{Idempotency, IdempotencyError};
 pub use ids::{
-    Currency, EventId, Fingerprint, HoldId, KeyHash, Location, OpId, OrderId, Provider,
-    SEQUENCE_MAX, Sku, UserId, shard_of,
+    Currency, EventId, Fingerprint, GroupName, HoldId, KeyHash, Location, MessageKey, OpId,
+    OrderId, Provider, SEQUENCE_MAX, ScheduleName, Sku, TopicName, UserId, shard_of,
 };
 pub use inbox::{Inbox, Known};
 pub use machine::{Answer, Decision, Machine, Settled, Ticket};
+pub use message::{Message, MessageId, NewMessage, Payload};
 pub use order::*;
 pub use outbox::Outbox;
 pub use refusal::Refusal;
 pub use stock::*;
 pub use time::Timestamp;
+pub use topic::*;

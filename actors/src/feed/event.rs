@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tidegate_machines::{
-    Currency, EventId, HoldId, Location, OrderId, OutOfBounds, PaymentKind, Provider, Refusal, Sku,
-    SkuPatch, StockLine, Timestamp, UserId,
+    Currency, EventId, HoldId, Location, MessageId, OrderId, OutOfBounds, PaymentKind, Provider,
+    Refusal, Sku, SkuPatch, StockLine, Timestamp, UserId,
 };
 use tidegate_storage::Position;
 
@@ -374,12 +374,21 @@ impl From<Position> for Cursor {
     }
 }
 
+impl From<MessageId> for Cursor {
+    fn from(id: MessageId) -> Self {
+        Self { position: Position(id.position), within: id.within }
+    }
+}
+
+impl From<Cursor> for MessageId {
+    fn from(cursor: Cursor) -> Self {
+        Self { position: cursor.position.0, within: cursor.within }
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.within {
-            None => write!(f, "{}", self.position),
-            Some(within) => write!(f, "{}.{within}", self.position),
-        }
+        MessageId::from(*self).fmt(f)
     }
 }
 
@@ -387,20 +396,7 @@ impl FromStr for Cursor {
     type Err = OutOfBounds;
 
     fn from_str(text: &str) -> Result<Self, OutOfBounds> {
-        let (position, within) = text
-            .split_once('.')
-            .map_or((text, None), |(position, within)| (position, Some(within)));
-        // `parse` alone would take a sign.
-        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        let good = digits(position) && within.is_none_or(digits);
-        let read = || -> Option<Self> {
-            let position = Position(position.parse().ok()?);
-            let within = within
-                .map(|within| within.parse().ok())
-                .map_or(Some(None), |read| read.map(Some))?;
-            Some(Self { position, within })
-        };
-        good.then(read).flatten().ok_or_else(|| {
+        text.parse::<MessageId>().map(Self::from).map_err(|_| {
             let bound = "an event's id, like 17 or 17.2";
             OutOfBounds::new("after", bound, format_args!("{text:?}"))
         })

@@ -5,6 +5,7 @@
 
 mod event;
 mod follow;
+mod letters;
 mod publish;
 
 use tidegate_machines::Timestamp;
@@ -13,6 +14,7 @@ use tidegate_storage::{Entry, Position, StorageError};
 pub use event::{Cursor, Event, EventData, EventKind, PlacedLine, Reason, SetOptions};
 use follow::Start;
 pub use follow::{Feed, Pick, Tap};
+pub use letters::Letters;
 
 use crate::codec::CodecError;
 
@@ -90,6 +92,13 @@ impl Pick for Wanted {
             }
         }
         Ok(())
+    }
+}
+
+impl Tap {
+    /// The messages of a topic after `cursor`.
+    pub fn letters(&self, letters: Letters, after: impl Into<Cursor>) -> Feed<Letters> {
+        self.feed(letters, Start::After(after.into()))
     }
 }
 

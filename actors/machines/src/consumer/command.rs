@@ -1,0 +1,207 @@
+//! What can be asked of a consumer shard, and what it answers. An attempt's number is its token:
+//! who has an older one comes too late.
+
+use thiserror::Error;
+
+use super::{DeadLetter, FollowUp, GroupId, GroupView, Letter, Retry};
+use crate::{
+    MessageId, OpId, OutOfBounds, Timestamp,
+    bounds::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, GROUPS_MAX},
+};
+
+/// A command to a consumer shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumersCommand {
+    /// Makes a group that begins after a place, unless it is there already.
+    Open {
+        /// The group.
+        of: GroupId,
+        /// Where a new group begins.
+        after: MessageId,
+    },
+    /// Begins attempts, before anybody gets the messages.
+    Take(Take),
+    /// A message is done.
+    Done {
+        /// The group.
+        of: GroupId,
+        /// The message.
+        id: MessageId,
+        /// Which attempt has done it.
+        attempt: u32,
+        /// What commits with it.
+        follow_ups: Vec<FollowUp>,
+    },
+    /// An attempt has failed.
+    Fail {
+        /// The group.
+        of: GroupId,
+        /// The message, which is kept if it is given up.
+        letter: Letter,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        cause: String,
+        /// What comes next.
+        retry: Retry,
+    },
+    /// There is no further message up to a place.
+    Pass {
+        /// The group.
+        of: GroupId,
+        /// The place.
+        to: MessageId,
+    },
+    /// Goes on after a place, forward or back, whatever was read.
+    Seek {
+        /// The group.
+        of: GroupId,
+        /// The place.
+        to: MessageId,
+    },
+    /// Begins or ends a pause.
+    Pause {
+        /// The group.
+        of: GroupId,
+        /// Whether it begins.
+        paused: bool,
+    },
+    /// Tries a dead letter again.
+    Replay {
+        /// The group.
+        of: GroupId,
+        /// The message.
+        id: MessageId,
+    },
+    /// Forgets a dead letter.
+    Discard {
+        /// The group.
+        of: GroupId,
+        /// The message.
+        id: MessageId,
+    },
+    /// Forgets a group with its dead letters.
+    Remove {
+        /// The group.
+        of: GroupId,
+    },
+    /// How far a group is.
+    View {
+        /// The group.
+        of: GroupId,
+    },
+    /// Some of a group's dead letters.
+    DeadLetters {
+        /// The group.
+        of: GroupId,
+        /// Only those after this one.
+        after: MessageId,
+        /// How many at most, from 1 to 100.
+        limit: usize,
+    },
+    /// All groups.
+    Groups,
+    /// What a message's outcome wanted is done.
+    Answered {
+        /// Its number.
+        op: OpId,
+    },
+}
+
+/// Attempts to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// The group.
+    pub of: GroupId,
+    /// Where `read` begins: a place that the group is known to have read up to.
+    pub after: MessageId,
+    /// All messages that were read after it, in order, up to the last that is taken.
+    pub read: Vec<MessageId>,
+    /// The messages to take, in order.
+    pub letters: Vec<Letter>,
+    /// When to give up.
+    pub retry: Retry,
+}
+
+/// The good answer of a consumer shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsumersReply {
+    /// To `Open`, `View` and whatever moves a group.
+    View(Box<GroupView>),
+    /// To `Take`.
+    Taken {
+        /// The messages taken, each with the number of its attempt.
+        taken: Vec<(MessageId, u32)>,
+        /// The messages given up instead.
+        died: Vec<MessageId>,
+    },
+    /// To `Fail`: when it is tried again; `None` if it is given up.
+    Failed(Option<Timestamp>),
+    /// To `DeadLetters`.
+    DeadLetters(Vec<DeadLetter>),
+    /// To `Groups`.
+    Groups(Vec<(GroupId, GroupView)>),
+    /// To all others.
+    Done,
+}
+
+/// What a message's outcome wants, on its way to another shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumersEffect {
+    /// Its number.
+    pub op: OpId,
+    /// Everything below has been answered.
+    pub acked_below: OpId,
+    /// What is wanted.
+    pub follow_up: FollowUp,
+}
+
+/// The refusal of a command by a consumer shard. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConsumersRejection {
+    /// A value is outside its bounds.
+    #[error(transparent)]
+    Invalid(#[from] OutOfBounds),
+    /// No such group.
+    #[error("there is no group {of}; open it first")]
+    UnknownGroup {
+        /// The group asked for.
+        of: GroupId,
+    },
+    /// Too many groups.
+    #[error("there are {GROUPS_MAX} consumer groups, the most that may be; remove one first")]
+    GroupsFull,
+    /// The attempt is over: its lease ran out, the group was moved, or the store was opened anew.
+    /// Somebody else may have the message, or have done it.
+    #[error("attempt {attempt} of message {id} is over; what it did may be done again")]
+    Late {
+        /// The message.
+        id: MessageId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// No further message can be given up, so none is handed out.
+    #[error(
+        "the group has {DEAD_LETTERS_MAX} dead letters or {DEAD_LETTER_BYTES_MAX} bytes of them, \
+         the most that may be; replay or discard some"
+    )]
+    DeadLettersFull,
+    /// No such dead letter.
+    #[error("message {id} is no dead letter of this group")]
+    UnknownDeadLetter {
+        /// The message asked for.
+        id: MessageId,
+    },
+    /// The group was moved back, so the message will come by itself.
+    #[error("message {id} is still to be consumed; it comes again by itself")]
+    StillToCome {
+        /// The message.
+        id: MessageId,
+    },
+    /// Nothing is handed out.
+    #[error("the group is paused")]
+    Paused,
+    /// The dispatcher's picture of the group is old: it was moved meanwhile.
+    #[error("the group was moved meanwhile")]
+    Moved,
+}

@@ -1,0 +1,250 @@
+//! What a consumer shard decides. It changes nothing.
+
+use super::{
+    ConsumerGroup, Consumers, ConsumersEffect, ConsumersEvent, ConsumersRejection, ConsumersReply,
+    DeadLetter, FollowUp, GroupId, Letter, Retry, Take,
+    group::{Entry, EntryState},
+};
+use crate::{
+    Answer, Decision, MessageId, OpId, OutOfBounds, Timestamp, TopicName,
+    bounds::{
+        CAUSE_BYTES_MAX, DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, FOLLOW_UP_BYTES_MAX,
+        FOLLOW_UPS_MAX, GROUPS_MAX, PAYLOAD_BYTES_MAX, WINDOW_MAX, check_range,
+    },
+};
+
+type Decided = Result<Decision<Consumers>, ConsumersRejection>;
+
+/// Why a message is given up whose attempts never ended.
+const NO_END: &str = "its last attempt did not end before the process did";
+
+impl Consumers {
+    pub(super) fn known(&self, of: &GroupId) -> Result<&ConsumerGroup, ConsumersRejection> {
+        let unknown = || ConsumersRejection::UnknownGroup { of: of.clone() };
+        self.groups.get(of).ok_or_else(unknown)
+    }
+
+    pub(super) fn decide_open(&self, of: &GroupId, after: MessageId, now: Timestamp) -> Decided {
+        if let Some(group) = self.groups.get(of) {
+            return Ok(Decision::reply(ConsumersReply::View(group.view().into())));
+        }
+        if self.groups.len() >= GROUPS_MAX {
+            return Err(ConsumersRejection::GroupsFull);
+        }
+        let view = ConsumerGroup::new(after, now).view();
+        let event = ConsumersEvent::Opened { at: now, of: of.clone(), after };
+        Ok(Decision::event(event).answered(Answer::Now(ConsumersReply::View(view.into()))))
+    }
+
+    pub(super) fn decide_take(&self, take: &Take, now: Timestamp) -> Decided {
+        let Take { of, after, read, letters, retry } = take;
+        let group = self.known(of)?;
+        retry.check()?;
+        if group.paused {
+            return Err(ConsumersRejection::Paused);
+        }
+        let read = group.check_read(*after, read)?;
+        let (mut taken, mut died, mut died_bytes) = (Vec::new(), Vec::new(), 0);
+        for letter in letters {
+            let fresh = Entry::default();
+            let read_now = read.binary_search(&letter.id).is_ok();
+            let entry = if read_now { Some(&fresh) } else { group.entry(letter.id) };
+            let entry = entry.ok_or(ConsumersRejection::Moved)?;
+            if entry.attempts < retry.attempts_max {
+                taken.push((letter.id, entry.attempts + 1));
+                continue;
+            }
+            // As much as one event may hold; the rest follows at the next look.
+            died_bytes += letter.payload.bytes().len();
+            if died_bytes > PAYLOAD_BYTES_MAX && !died.is_empty() {
+                break;
+            }
+            died.push(group.dead_letter(entry, letter, now));
+        }
+        group.check_room_for(&died)?;
+        let event = ConsumersEvent::Taken {
+            at: now,
+            of: of.clone(),
+            read: read.to_vec(),
+            taken: taken.iter().map(|(id, _)| *id).collect(),
+            died: died.clone(),
+        };
+        let died = died.into_iter().map(|dead| dead.letter.id).collect();
+        let reply = ConsumersReply::Taken { taken, died };
+        Ok(Decision::event(event).answered(Answer::Now(reply)))
+    }
+
+    pub(super) fn decide_done(
+        &self,
+        of: &GroupId,
+        id: MessageId,
+        attempt: u32,
+        follow_ups: &[FollowUp],
+        now: Timestamp,
+    ) -> Decided {
+        check_follow_ups(follow_ups)?;
+        self.known(of)?.check_attempt(id, attempt)?;
+        // They get their numbers when the event is applied, in this order.
+        let acked_below = self.outbox.acked_below();
+        let effects = (self.outbox.next_id().0..).zip(follow_ups).map(|(op, follow_up)| {
+            ConsumersEffect { op: OpId(op), acked_below, follow_up: follow_up.clone() }
+        });
+        let (of, follow_ups) = (of.clone(), follow_ups.to_vec());
+        let event = ConsumersEvent::Done { at: now, of, id, follow_ups };
+        Ok(done(event).with_effects(effects))
+    }
+
+    pub(super) fn decide_fail(
+        &self,
+        of: &GroupId,
+        letter: &Letter,
+        attempt: u32,
+        cause: &str,
+        retry: &Retry,
+        now: Timestamp,
+    ) -> Decided {
+        retry.check()?;
+        let group = self.known(of)?;
+        group.check_attempt(letter.id, attempt)?;
+        let cause = shortened(cause);
+        if attempt < retry.attempts_max {
+            let (id, not_before) = (letter.id, retry.not_before(letter.id, attempt, now));
+            let of = of.clone();
+            let event = ConsumersEvent::Failed { at: now, of, id, not_before, cause };
+            let reply = ConsumersReply::Failed(Some(not_before));
+            return Ok(Decision::event(event).answered(Answer::Now(reply)));
+        }
+        let letter = letter.clone();
+        let dead = DeadLetter { letter, attempts: attempt, cause, died_at: now };
+        group.check_room_for(std::slice::from_ref(&dead))?;
+        let event = ConsumersEvent::Died { of: of.clone(), dead };
+        Ok(Decision::event(event).answered(Answer::Now(ConsumersReply::Failed(None))))
+    }
+
+    pub(super) fn decide_pass(&self, of: &GroupId, to: MessageId, now: Timestamp) -> Decided {
+        if to <= self.known(of)?.read_to {
+            return Ok(Decision::reply(ConsumersReply::Done));
+        }
+        Ok(done(ConsumersEvent::Passed { at: now, of: of.clone(), to }))
+    }
+
+    pub(super) fn decide_seek(&self, of: &GroupId, to: MessageId, now: Timestamp) -> Decided {
+        self.known(of)?;
+        Ok(done(ConsumersEvent::Sought { at: now, of: of.clone(), to }))
+    }
+
+    pub(super) fn decide_pause(&self, of: &GroupId, paused: bool, now: Timestamp) -> Decided {
+        if self.known(of)?.paused == paused {
+            return Ok(Decision::reply(ConsumersReply::Done));
+        }
+        Ok(done(ConsumersEvent::Paused { at: now, of: of.clone(), paused }))
+    }
+
+    pub(super) fn decide_replay(&self, of: &GroupId, id: MessageId, now: Timestamp) -> Decided {
+        let group = self.known(of)?;
+        if group.again.contains_key(&id) {
+            return Ok(Decision::reply(ConsumersReply::Done));
+        }
+        if !group.dead.contains_key(&id) {
+            return Err(ConsumersRejection::UnknownDeadLetter { id });
+        }
+        if group.is_to_come(id) {
+            return Err(ConsumersRejection::StillToCome { id });
+        }
+        Ok(done(ConsumersEvent::Replayed { at: now, of: of.clone(), id }))
+    }
+
+    pub(super) fn decide_discard(&self, of: &GroupId, id: MessageId, now: Timestamp) -> Decided {
+        if !self.known(of)?.dead.contains_key(&id) {
+            return Err(ConsumersRejection::UnknownDeadLetter { id });
+        }
+        Ok(done(ConsumersEvent::Discarded { at: now, of: of.clone(), id }))
+    }
+
+    pub(super) fn decide_remove(&self, of: &GroupId) -> Decided {
+        self.known(of)?;
+        Ok(done(ConsumersEvent::Removed { of: of.clone() }))
+    }
+
+    pub(super) fn decide_answered(&self, op: OpId) -> Decision<Self> {
+        match self.outbox.get(op) {
+            Some(_) => Decision::event(ConsumersEvent::Answered { op }),
+            None => Decision::nothing(),
+        }
+    }
+}
+
+impl ConsumerGroup {
+    /// Messages enter the window in their order, each once, and none is left out. What of `read` is
+    /// new: another attempt may have told some of it before.
+    fn check_read<'a>(
+        &self,
+        after: MessageId,
+        read: &'a [MessageId],
+    ) -> Result<&'a [MessageId], ConsumersRejection> {
+        let rising = read.is_sorted_by(|one, next| one < next);
+        if !rising || after > self.read_to {
+            return Err(ConsumersRejection::Moved);
+        }
+        let new = &read[read.partition_point(|id| *id <= self.read_to)..];
+        let window = (self.window.len() + new.len()) as u64;
+        check_range("messages read ahead", window, 0, WINDOW_MAX as u64)?;
+        Ok(new)
+    }
+
+    fn check_attempt(&self, id: MessageId, attempt: u32) -> Result<(), ConsumersRejection> {
+        let current = self.entry(id).filter(|entry| entry.state == EntryState::Taken);
+        match current {
+            Some(entry) if entry.attempts == attempt => Ok(()),
+            _ => Err(ConsumersRejection::Late { id, attempt }),
+        }
+    }
+
+    fn check_room_for(&self, died: &[DeadLetter]) -> Result<(), ConsumersRejection> {
+        // One that is tried again has its room.
+        let new = || died.iter().filter(|dead| !self.again.contains_key(&dead.letter.id));
+        let (kept, kept_bytes) = self.kept();
+        let bytes: usize = new().map(|dead| dead.letter.payload.bytes().len()).sum();
+        let full = kept + new().count() > DEAD_LETTERS_MAX;
+        if new().count() > 0 && (full || kept_bytes + bytes > DEAD_LETTER_BYTES_MAX) {
+            return Err(ConsumersRejection::DeadLettersFull);
+        }
+        Ok(())
+    }
+
+    fn dead_letter(&self, entry: &Entry, letter: &Letter, now: Timestamp) -> DeadLetter {
+        let cause = match &entry.state {
+            EntryState::Failed { cause, .. } => cause.clone(),
+            EntryState::New | EntryState::Taken | EntryState::Resolved => NO_END.to_owned(),
+        };
+        DeadLetter { letter: letter.clone(), attempts: entry.attempts, cause, died_at: now }
+    }
+}
+
+fn done(event: ConsumersEvent) -> Decision<Consumers> {
+    Decision::event(event).answered(Answer::Now(ConsumersReply::Done))
+}
+
+fn check_follow_ups(follow_ups: &[FollowUp]) -> Result<(), OutOfBounds> {
+    check_range("effects", follow_ups.len() as u64, 0, FOLLOW_UPS_MAX as u64)?;
+    let bytes: usize = follow_ups.iter().map(FollowUp::payload_bytes).sum();
+    check_range("bytes of effects", bytes as u64, 0, FOLLOW_UP_BYTES_MAX as u64)?;
+    let built_in = |follow_up: &FollowUp| match follow_up {
+        FollowUp::Publish { topic, .. } => topic.is_events(),
+        FollowUp::Cancel { .. } => false,
+    };
+    if follow_ups.iter().any(built_in) {
+        let bound = format_args!("another than {:?}, which is built in", TopicName::EVENTS);
+        return Err(OutOfBounds::new("topic", bound, TopicName::EVENTS));
+    }
+    Ok(())
+}
+
+/// Cut to its bound, at a character's edge.
+fn shortened(cause: &str) -> String {
+    let mut end = cause.len().min(CAUSE_BYTES_MAX);
+    while !cause.is_char_boundary(end) {
+        end -= 1;
+    }
+    cause[..end].to_owned()
+}

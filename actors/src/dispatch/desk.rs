@@ -1,0 +1,288 @@
+//! What a group has at hand: messages that were read, who has which, and for how long. Only the
+//! present process knows it; what must survive is in the consumer machine, which also has the last
+//! word on every attempt. It asks nobody and never waits.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use tidegate_machines::{GroupView, Letter, MessageId, MessageKey, Pending, Timestamp, bounds};
+
+/// Payload bytes at hand after which nothing more is read ahead.
+const AT_HAND_BYTES_MAX: usize = 8 << 20;
+
+/// See the module.
+pub(super) struct Desk {
+    /// Every message after the cursor that was read, resolved ones too.
+    window: BTreeMap<MessageId, Slot>,
+    /// Dead letters that are tried again.
+    again: BTreeMap<MessageId, Slot>,
+    /// What is not resolved of each key, in order.
+    lines: HashMap<MessageKey, BTreeSet<MessageId>>,
+    bytes: usize,
+    /// The machine knows all that was read up to here.
+    known_to: MessageId,
+    /// Up to here there is no further message.
+    heard_to: MessageId,
+    /// What the machine knows of messages that are still to be read again.
+    remembered: BTreeMap<MessageId, Pending>,
+    resolved: BTreeSet<MessageId>,
+    paused: bool,
+    /// The group is being moved: nothing is handed out.
+    moving: bool,
+}
+
+struct Slot {
+    letter: Option<Letter>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Free {
+        not_before: Timestamp,
+    },
+    /// The machine is being asked for an attempt.
+    Offered,
+    Leased {
+        attempt: u32,
+        until: Timestamp,
+    },
+    Resolved,
+}
+
+/// Messages that may be handed out, and what the machine must know first.
+pub(super) struct Offer {
+    pub(super) after: MessageId,
+    pub(super) read: Vec<MessageId>,
+    pub(super) letters: Vec<Letter>,
+}
+
+impl Desk {
+    /// As the machine has it.
+    pub(super) fn new(view: GroupView) -> Self {
+        let mut desk = Self {
+            window: BTreeMap::new(),
+            again: BTreeMap::new(),
+            lines: HashMap::new(),
+            bytes: 0,
+            known_to: view.read_to,
+            heard_to: view.cursor,
+            remembered: view.pending.into_iter().map(|pending| (pending.id, pending)).collect(),
+            resolved: view.resolved.into_iter().collect(),
+            paused: view.paused,
+            moving: false,
+        };
+        for (pending, letter) in view.again {
+            desk.add_again(letter, pending.not_before);
+        }
+        desk
+    }
+
+    /// Where reading begins.
+    pub(super) fn begins_after(&self) -> MessageId {
+        self.heard_to
+    }
+
+    /// Whether more may be read.
+    pub(super) fn has_room(&self) -> bool {
+        self.window.len() < bounds::WINDOW_MAX && self.bytes < AT_HAND_BYTES_MAX
+    }
+
+    /// `letter` was read: the next of the topic.
+    pub(super) fn read(&mut self, letter: Letter) {
+        let id = letter.id;
+        self.heard_to = self.heard_to.max(id);
+        if self.resolved.remove(&id) {
+            self.window.insert(id, Slot { letter: None, state: State::Resolved });
+            self.tidy();
+            return;
+        }
+        let not_before = self.remembered.remove(&id).map_or(Timestamp(0), |one| one.not_before);
+        self.line_up(&letter);
+        self.window.insert(id, Slot { letter: Some(letter), state: State::Free { not_before } });
+    }
+
+    /// A dead letter is to be tried again.
+    pub(super) fn add_again(&mut self, letter: Letter, not_before: Timestamp) {
+        self.line_up(&letter);
+        let slot = Slot { state: State::Free { not_before }, letter: Some(letter) };
+        self.again.insert(slot.letter.as_ref().map_or_else(MessageId::default, |l| l.id), slot);
+    }
+
+    fn line_up(&mut self, letter: &Letter) {
+        self.bytes += letter.payload.bytes().len();
+        if let Some(key) = &letter.key {
+            self.lines.entry(key.clone()).or_default().insert(letter.id);
+        }
+    }
+
+    /// Everything before `place` was read.
+    pub(super) fn heard(&mut self, place: MessageId) {
+        self.heard_to = self.heard_to.max(place);
+    }
+
+    /// Where the cursor could go on to with nothing left behind, if that is `records` or more.
+    pub(super) fn can_pass(&self, records: u64) -> Option<MessageId> {
+        let behind = self.heard_to.position.saturating_sub(self.known_to.position);
+        let empty = self.window.is_empty() && self.remembered.is_empty();
+        (empty && !self.moving && behind >= records).then_some(self.heard_to)
+    }
+
+    /// The machine knows that there is nothing more up to `place`.
+    pub(super) fn known(&mut self, place: MessageId) {
+        self.known_to = self.known_to.max(place);
+        self.tidy();
+    }
+
+    /// Up to `max` messages that nobody has, the first of each key only: those behind it wait until
+    /// it is resolved. They are offered now.
+    pub(super) fn offer(&mut self, max: usize, now: Timestamp) -> Option<Offer> {
+        if self.paused || self.moving {
+            return None;
+        }
+        let lines = &self.lines;
+        let is_first = |letter: &Letter| {
+            let line = letter.key.as_ref().and_then(|key| lines.get(key));
+            line.is_none_or(|line| line.first() == Some(&letter.id))
+        };
+        let mut letters = Vec::new();
+        for slot in self.again.values_mut().chain(self.window.values_mut()) {
+            if letters.len() >= max {
+                break;
+            }
+            let free = matches!(slot.state, State::Free { not_before } if not_before <= now);
+            let letter = slot.letter.as_ref().filter(|letter| free && is_first(letter));
+            if let Some(letter) = letter {
+                letters.push(letter.clone());
+                slot.state = State::Offered;
+            }
+        }
+        let last = letters.last()?.id;
+        let read = self.window.keys().copied();
+        let read = read.filter(|id| *id > self.known_to && *id <= last).collect();
+        Some(Offer { after: self.known_to, read, letters })
+    }
+
+    /// The machine has not taken `id`: it may be offered again.
+    pub(super) fn withdraw(&mut self, id: MessageId) {
+        if let Some(slot) = self.slot(id)
+            && slot.state == State::Offered
+        {
+            slot.state = State::Free { not_before: Timestamp(0) };
+        }
+    }
+
+    /// Somebody has `id` until `until`, unless it was withdrawn meanwhile.
+    pub(super) fn lease(
+        &mut self,
+        id: MessageId,
+        attempt: u32,
+        until: Timestamp,
+    ) -> Option<Letter> {
+        let slot = self.slot(id)?;
+        slot.state = State::Leased { attempt, until };
+        slot.letter.clone()
+    }
+
+    /// Who has `id` by `attempt` has it until `until`; false if nobody has.
+    pub(super) fn extend(
+        &mut self,
+        id: MessageId,
+        attempt: u32,
+        (now, until): (Timestamp, Timestamp),
+    ) -> bool {
+        match self.slot(id) {
+            Some(Slot { state: State::Leased { attempt: current, until: end }, .. })
+                if *current == attempt && *end > now =>
+            {
+                *end = until;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The message that somebody has by `attempt`.
+    pub(super) fn leased(&mut self, id: MessageId, attempt: u32) -> Option<Letter> {
+        let slot = self.slot(id)?;
+        let current = matches!(slot.state, State::Leased { attempt: of, .. } if of == attempt);
+        slot.letter.clone().filter(|_| current)
+    }
+
+    /// What somebody has for longer than was agreed. They are told of once more only after
+    /// `again_at`.
+    pub(super) fn overdue(&mut self, now: Timestamp, again_at: Timestamp) -> Vec<(Letter, u32)> {
+        let mut overdue = Vec::new();
+        for slot in self.again.values_mut().chain(self.window.values_mut()) {
+            if let (State::Leased { attempt, until }, Some(letter)) =
+                (&mut slot.state, &slot.letter)
+                && *until <= now
+            {
+                overdue.push((letter.clone(), *attempt));
+                *until = again_at;
+            }
+        }
+        overdue
+    }
+
+    /// Attempt `attempt` of `id` has failed; it may be tried again then.
+    pub(super) fn failed(&mut self, id: MessageId, attempt: u32, not_before: Timestamp) {
+        if let Some(slot) = self.slot(id)
+            && matches!(slot.state, State::Leased { attempt: of, .. } if of == attempt)
+        {
+            slot.state = State::Free { not_before };
+        }
+    }
+
+    /// `id` is done or dead.
+    pub(super) fn resolve(&mut self, id: MessageId) {
+        let Some(letter) = self.slot(id).and_then(|slot| {
+            slot.state = State::Resolved;
+            slot.letter.take()
+        }) else {
+            return;
+        };
+        self.again.remove(&id);
+        self.bytes -= letter.payload.bytes().len();
+        if let Some(key) = letter.key
+            && let Some(line) = self.lines.get_mut(&key)
+        {
+            line.remove(&id);
+            if line.is_empty() {
+                self.lines.remove(&key);
+            }
+        }
+        self.tidy();
+    }
+
+    /// Lets go of what the machine's cursor has passed.
+    fn tidy(&mut self) {
+        while let Some(first) = self.window.first_entry() {
+            if first.get().state != State::Resolved || *first.key() > self.known_to {
+                return;
+            }
+            first.remove();
+        }
+    }
+
+    /// Begins a move of the group: nothing is handed out until the desk is made anew, or it ends.
+    pub(super) fn set_moving(&mut self, moving: bool) {
+        self.moving = moving;
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Messages at hand that are not resolved, and those that somebody has.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let slots = || self.again.values().chain(self.window.values());
+        let open = slots().filter(|slot| slot.letter.is_some()).count();
+        let leased = slots().filter(|slot| matches!(slot.state, State::Leased { .. })).count();
+        (open, leased)
+    }
+
+    fn slot(&mut self, id: MessageId) -> Option<&mut Slot> {
+        let again = self.again.get_mut(&id);
+        again.or_else(|| self.window.get_mut(&id))
+    }
+}

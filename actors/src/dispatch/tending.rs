@@ -1,0 +1,172 @@
+//! What goes on in an open group by itself: its topic is read ahead, and leases that are over are
+//! taken back. Two tasks on an arbiter, which end with the store or with the last handle of the
+//! group. They decide nothing about a message.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tidegate_machines::{ConsumersCommand, Letter, MessageId};
+
+use super::{ConsumeError, Shared};
+use crate::{error::AskError, feed::FeedError};
+
+/// How often leases and waits are looked at.
+const LOOK_AT_TIME: Duration = Duration::from_millis(50);
+
+/// How often a reader for whom there is nothing looks around.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
+
+/// Records without a message of the topic that are worth a note of how far was read.
+const PASS_RECORDS: u64 = 1_000;
+
+/// How long a lease that could not be taken back waits for the next try, in milliseconds.
+const TAKE_BACK_AGAIN_MS: u64 = 1_000;
+
+pub(super) fn start(shared: &Arc<Shared>) {
+    read(shared);
+    let tended = Arc::clone(shared);
+    spawn(shared, async move { tended.look_at_time().await });
+}
+
+/// Begins to read, from where the desk is.
+pub(super) fn read(shared: &Arc<Shared>) {
+    let reading = Reading { generation: shared.work().generation, shared: Arc::clone(shared) };
+    spawn(shared, async move { reading.run().await });
+}
+
+fn spawn(shared: &Shared, task: impl Future<Output = ()> + Send + 'static) {
+    if !shared.means.arbiter.spawn(task) {
+        shared.end(None, AskError::Closing.into());
+    }
+}
+
+/// A reader. However it ends, those who wait are told.
+struct Reading {
+    shared: Arc<Shared>,
+    generation: u64,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let error =
+            if std::thread::panicking() { ConsumeError::Failed } else { AskError::Closing.into() };
+        self.shared.end(Some(self.generation), error);
+    }
+}
+
+impl Reading {
+    async fn run(self) {
+        let shared = &self.shared;
+        let after = shared.work().desk.begins_after();
+        let mut feed = shared.means.tap.letters(shared.means.letters.clone(), after);
+        loop {
+            let room = shared.room.notified();
+            match self.has_room() {
+                None => return,
+                Some(true) => {}
+                Some(false) => {
+                    // Whoever makes room says so; looking around is for the end of the store.
+                    let _ = tokio::time::timeout(LOOK_AROUND, room).await;
+                    continue;
+                }
+            }
+            let next = tokio::time::timeout(LOOK_AROUND, feed.next()).await;
+            let letter = match next {
+                Ok(Ok(letter)) => Some(letter),
+                Ok(Err(error)) => return self.failed(error),
+                Err(_) => None,
+            };
+            let pass = self.note(letter, feed.cursor().into());
+            shared.available.notify_waiters();
+            if let Some(to) = pass {
+                self.pass(to).await;
+            }
+        }
+    }
+
+    /// Whether there is room to read on; `None` if this reader is to end.
+    fn has_room(&self) -> Option<bool> {
+        let work = self.shared.work();
+        let goes_on = !work.stopped && work.generation == self.generation;
+        goes_on.then(|| work.desk.has_room())
+    }
+
+    /// Puts on the desk what was read; returns the place that is worth a note.
+    fn note(&self, letter: Option<Letter>, heard_to: MessageId) -> Option<MessageId> {
+        let mut work = self.shared.work();
+        if work.generation != self.generation {
+            return None;
+        }
+        if let Some(letter) = letter {
+            work.desk.read(letter);
+        }
+        work.desk.heard(heard_to);
+        work.desk.can_pass(PASS_RECORDS)
+    }
+
+    /// Notes that there is nothing more up to `to`, so that the journal isn't kept for it.
+    async fn pass(&self, to: MessageId) {
+        let command = ConsumersCommand::Pass { of: self.shared.means.of.clone(), to };
+        if self.shared.ask(command).await.is_ok() {
+            let mut work = self.shared.work();
+            if work.generation == self.generation {
+                work.desk.known(to);
+            }
+        }
+    }
+
+    fn failed(&self, error: FeedError) {
+        let of = self.shared.means.of.clone();
+        let error = match error {
+            FeedError::Trimmed { oldest, .. } => {
+                self.shared.trimmed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%of, %oldest, "messages that were not consumed are gone");
+                ConsumeError::Trimmed { of, oldest }
+            }
+            FeedError::Closed => AskError::Closing.into(),
+            error => {
+                tracing::error!(%of, %error, "the topic can't be read");
+                ConsumeError::Feed(error)
+            }
+        };
+        self.shared.end(Some(self.generation), error);
+    }
+}
+
+impl Shared {
+    /// Nothing more is read, by the reader of `generation` or by any.
+    fn end(&self, generation: Option<u64>, error: ConsumeError) {
+        let mut work = self.work();
+        if generation.is_none_or(|generation| generation == work.generation) {
+            work.ended.get_or_insert(error);
+        }
+        drop(work);
+        self.available.notify_waiters();
+    }
+
+    /// Takes back what is overdue, and wakes those who wait for what was to wait.
+    async fn look_at_time(&self) {
+        loop {
+            tokio::time::sleep(LOOK_AT_TIME).await;
+            let now = self.means.clock.now();
+            let overdue = {
+                let mut work = self.work();
+                if work.stopped {
+                    return;
+                }
+                work.desk.overdue(now, now.plus_ms(TAKE_BACK_AGAIN_MS))
+            };
+            for (letter, attempt) in overdue {
+                let id = letter.id;
+                let cause = "its lease ran out before it was acknowledged".to_owned();
+                // Refused if it was acknowledged in the last moment.
+                if let Err(error) = self.fail(letter, attempt, cause).await {
+                    tracing::debug!(of = %self.means.of, %id, %error, "a lease is not taken back");
+                }
+            }
+            self.available.notify_waiters();
+        }
+    }
+}
