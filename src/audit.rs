@@ -10,8 +10,10 @@ use tidegate_actors::{
     codec, rebuild, rebuild_from,
 };
 use tidegate_machines::{
-    Machine, Order, Orders, Stock,
-    invariants::{Violation, check_conservation, check_orders, check_stock},
+    Consumers, Machine, Order, Orders, Stock, Topics,
+    invariants::{
+        Violation, check_conservation, check_consumers, check_orders, check_stock, check_topics,
+    },
 };
 use tidegate_storage::{Journal, Position, State};
 
@@ -53,6 +55,14 @@ pub fn audit(dir: impl AsRef<Path>) -> Result<AuditReport, OpenError> {
     Ok(AuditReport { ok, checks: audit.checks })
 }
 
+/// All shards of Tidegate's own, as they are.
+struct Shards {
+    stocks: Vec<Stock>,
+    orders: Vec<Orders>,
+    topics: Vec<Topics>,
+    consumers: Vec<Consumers>,
+}
+
 struct Audit {
     store: AtRest,
     checks: Vec<Check>,
@@ -60,13 +70,21 @@ struct Audit {
 
 impl Audit {
     fn run(&mut self) {
-        let Some((stocks, orders)) = self.rebuild_all() else { return };
+        let Some(Shards { stocks, orders, topics, consumers }) = self.rebuild_all() else { return };
         let invariants = stocks.iter().map(check_stock).chain(orders.iter().map(check_orders));
+        let invariants = invariants.chain(topics.iter().map(check_topics));
+        let invariants = invariants.chain(consumers.iter().map(check_consumers));
         let invariants = invariants.collect::<Result<Vec<()>, _>>();
-        let detail = format!("{} stock shards, {} order shards", stocks.len(), orders.len());
+        let detail = format!(
+            "{} stock shards, {} order shards, {} topic shards, {} consumer shards",
+            stocks.len(),
+            orders.len(),
+            topics.len(),
+            consumers.len()
+        );
         self.note("invariants", invariants.map(|_| detail).map_err(|found| found.to_string()));
 
-        let genesis = self.genesis(&stocks, &orders);
+        let genesis = self.genesis(&stocks, &orders, &topics, &consumers);
         self.note("replay", genesis);
 
         let archived = self.archived(&orders);
@@ -87,12 +105,18 @@ impl Audit {
         self.checks.push(Check { name, ok, detail });
     }
 
-    fn rebuild_all(&mut self) -> Option<(Vec<Stock>, Vec<Orders>)> {
+    fn rebuild_all(&mut self) -> Option<Shards> {
         let AtRest { journal, state, layout, .. } = &self.store;
-        let stocks = rebuild_each(layout.stock(), &**journal, state);
-        let orders = rebuild_each(layout.orders(), &**journal, state);
+        let rebuilt = || {
+            Ok::<_, RestoreError>(Shards {
+                stocks: rebuild_each(layout.stock(), &**journal, state)?,
+                orders: rebuild_each(layout.orders(), &**journal, state)?,
+                topics: rebuild_each(layout.topics(), &**journal, state)?,
+                consumers: rebuild_each(layout.consumers(), &**journal, state)?,
+            })
+        };
         let detail = format!("journal from position {} to {}", journal.oldest(), journal.durable());
-        match stocks.and_then(|stocks| Ok((stocks, orders?))) {
+        match rebuilt() {
             Ok(rebuilt) => {
                 self.note("recovery", Ok(detail));
                 Some(rebuilt)
@@ -105,7 +129,13 @@ impl Audit {
     }
 
     /// As long as the journal reaches back to its beginning, it alone must give the same bytes.
-    fn genesis(&self, stocks: &[Stock], orders: &[Orders]) -> Result<String, String> {
+    fn genesis(
+        &self,
+        stocks: &[Stock],
+        orders: &[Orders],
+        topics: &[Topics],
+        consumers: &[Consumers],
+    ) -> Result<String, String> {
         let AtRest { journal, layout, .. } = &self.store;
         if journal.oldest() > Position::ZERO.next() {
             let oldest = journal.oldest();
@@ -113,6 +143,8 @@ impl Audit {
         }
         same(layout.stock(), stocks, &**journal)?;
         same(layout.orders(), orders, &**journal)?;
+        same(layout.topics(), topics, &**journal)?;
+        same(layout.consumers(), consumers, &**journal)?;
         Ok("the journal alone gives the same bytes as snapshots and journal".to_owned())
     }
 

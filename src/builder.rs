@@ -4,7 +4,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tidegate_actors::{
-    Deliver, Durable, Group, Kind, NoEffects, ShardOptions, Shards, SystemTimeSource, TimeSource,
+    Deliver, Durable, Group, Kind, NoEffects, Retained, ShardOptions, Shards, SystemTimeSource,
+    TimeSource,
 };
 use tidegate_machines::bounds::IDEMPOTENCY_RETENTION_MS_MIN;
 use tidegate_storage::StoreOptions;
@@ -12,7 +13,7 @@ use tidegate_storage::StoreOptions;
 use crate::{
     Tidegate,
     error::OpenError,
-    layout::IdempotencyBounds,
+    own::OwnOptions,
     runtime::{self, Parts},
 };
 
@@ -25,12 +26,10 @@ pub struct Builder {
     pub(crate) storage: StoreOptions,
     pub(crate) shards: ShardOptions,
     pub(crate) arbiters: Option<usize>,
-    pub(crate) order_shards: Option<u16>,
-    pub(crate) stock_shards: Option<u16>,
-    pub(crate) idempotency: IdempotencyBounds,
+    pub(crate) own: OwnOptions,
     pub(crate) at_rest_max: u64,
     pub(crate) snapshot_every_bytes: u64,
-    pub(crate) events_retained_bytes: u64,
+    pub(crate) retained: Retained,
     pub(crate) time: Box<dyn TimeSource>,
     pub(crate) machines: Vec<AddMachine>,
 }
@@ -46,12 +45,10 @@ impl Builder {
             storage: StoreOptions::default(),
             shards: ShardOptions::default(),
             arbiters: None,
-            order_shards: None,
-            stock_shards: None,
-            idempotency: IdempotencyBounds::default(),
+            own: OwnOptions::default(),
             at_rest_max: 1_000_000,
             snapshot_every_bytes: 256 << 20,
-            events_retained_bytes: 256 << 20,
+            retained: Retained { bytes: 256 << 20, unconsumed_bytes_max: 1 << 30 },
             time: Box::new(SystemTimeSource),
             machines: Vec::new(),
         }
@@ -67,14 +64,29 @@ impl Builder {
     /// Order shards. Fixed when the store is created; default then: one per arbiter.
     #[must_use]
     pub fn order_shards(mut self, shards: u16) -> Self {
-        self.order_shards = Some(shards.max(1));
+        self.own.order_shards = Some(shards.max(1));
         self
     }
 
     /// Stock shards. Fixed when the store is created; default then: one per arbiter.
     #[must_use]
     pub fn stock_shards(mut self, shards: u16) -> Self {
-        self.stock_shards = Some(shards.max(1));
+        self.own.stock_shards = Some(shards.max(1));
+        self
+    }
+
+    /// Shards of topics. Fixed when the store first has them; default then: one per arbiter.
+    #[must_use]
+    pub fn topic_shards(mut self, shards: u16) -> Self {
+        self.own.topic_shards = Some(shards.max(1));
+        self
+    }
+
+    /// Shards of consumer groups. Fixed when the store first has them; default then: one per
+    /// arbiter.
+    #[must_use]
+    pub fn consumer_shards(mut self, shards: u16) -> Self {
+        self.own.consumer_shards = Some(shards.max(1));
         self
     }
 
@@ -97,7 +109,7 @@ impl Builder {
     /// How long idempotency keys are remembered, in milliseconds. Default and least: 24 hours.
     #[must_use]
     pub fn idempotency_retention_ms(mut self, ms: u64) -> Self {
-        self.idempotency.retention_ms = ms.max(IDEMPOTENCY_RETENTION_MS_MIN);
+        self.own.idempotency.retention_ms = ms.max(IDEMPOTENCY_RETENTION_MS_MIN);
         self
     }
 
@@ -105,7 +117,7 @@ impl Builder {
     /// commands with a new key are refused. Default: 8 million (about 100 bytes each).
     #[must_use]
     pub fn idempotency_keys_max(mut self, keys: usize) -> Self {
-        self.idempotency.keys_max = keys.max(1);
+        self.own.idempotency.keys_max = keys.max(1);
         self
     }
 
@@ -135,7 +147,26 @@ impl Builder {
     /// [`FeedError::Trimmed`](crate::FeedError::Trimmed).
     #[must_use]
     pub fn events_retained_bytes(mut self, bytes: u64) -> Self {
-        self.events_retained_bytes = bytes;
+        self.retained.bytes = bytes;
+        self
+    }
+
+    /// How much of the journal's end is kept for consumer groups that have not consumed it, in
+    /// bytes: at least what [`Builder::events_retained_bytes`] keeps for everybody, and no more
+    /// than this. A group that is further behind gets
+    /// [`ConsumeError::Trimmed`](crate::ConsumeError::Trimmed). Default: 1 GiB. Opening reads the
+    /// whole journal.
+    #[must_use]
+    pub fn unconsumed_retained_bytes(mut self, bytes: u64) -> Self {
+        self.retained.unconsumed_bytes_max = bytes;
+        self
+    }
+
+    /// How long the journal is kept for a consumer group in which nothing happens, in milliseconds.
+    /// After that it gets what everybody gets. Default: 7 days.
+    #[must_use]
+    pub fn unconsumed_retained_ms(mut self, ms: u64) -> Self {
+        self.own.consumer_idle_ms_max = ms;
         self
     }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_actors::{Durable, codec};
 use tidegate_machines::{
-    Orders, OrdersConfig, Stock, StockConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN,
+    Consumers, ConsumersConfig, Orders, OrdersConfig, Stock, StockConfig, Topics, TopicsConfig,
+    bounds::IDEMPOTENCY_RETENTION_MS_MIN,
 };
 use tidegate_storage::{State, Table};
 
@@ -115,6 +116,18 @@ impl Layout {
         let fresh = |shard| fresh_orders(shard, stock.unwrap_or(1), IdempotencyBounds::NONE);
         (0..shards.unwrap_or(0)).map(fresh).collect()
     }
+
+    /// Topic shards, likewise.
+    pub(crate) fn topics(&self) -> Vec<Topics> {
+        let shards = self.shards::<Topics>().unwrap_or(0);
+        (0..shards).map(|shard| fresh_topics(shard, IdempotencyBounds::NONE)).collect()
+    }
+
+    /// Consumer shards, likewise.
+    pub(crate) fn consumers(&self) -> Vec<Consumers> {
+        let shards = self.shards::<Consumers>().unwrap_or(0);
+        (0..shards).map(|shard| fresh_consumers(shard, u64::MAX)).collect()
+    }
 }
 
 /// How long and how many idempotency keys a shard remembers.
@@ -149,4 +162,16 @@ pub(crate) fn fresh_orders(shard: u16, stock_shards: u16, memory: IdempotencyBou
         idempotency_retention_ms: memory.retention_ms,
         idempotency_keys_max: memory.keys_max,
     })
+}
+
+pub(crate) fn fresh_topics(shard: u16, memory: IdempotencyBounds) -> Topics {
+    Topics::new(TopicsConfig {
+        shard,
+        idempotency_retention_ms: memory.retention_ms,
+        idempotency_keys_max: memory.keys_max,
+    })
+}
+
+pub(crate) fn fresh_consumers(shard: u16, idle_ms_max: u64) -> Consumers {
+    Consumers::new(ConsumersConfig { shard, idle_ms_max })
 }

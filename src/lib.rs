@@ -9,19 +9,25 @@
 pub mod admin;
 mod audit;
 mod builder;
+mod consumers;
 mod error;
+mod handler;
 mod inspect;
 mod layout;
 mod marks;
 mod orders;
+mod own;
 mod runtime;
 mod stock;
+mod topics;
 
 pub mod machine;
 
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
+pub use consumers::{ConsumerGroup, Effects, Leased, OpenGroup};
 pub use error::OpenError;
+pub use handler::{Handler, HandlerError, Message, Workers};
 pub use inspect::{
     InspectReport, JournalReport, MachineReport, OrdersReport, SegmentReport, SnapshotReport,
     inspect,
@@ -36,19 +42,23 @@ pub use tidegate_actors::{
     AskError, Bucket, Distribution, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport,
     SystemTimeSource, TimeSource,
     archive::UserCursor,
+    dispatch::{ConsumeError, LEASE_MESSAGES_MAX, LEASE_MS_MAX, Whence},
     feed::{
         Cursor, Event, EventData, EventKind, Events, Feed, FeedError, PlacedLine, Reason,
         SetOptions,
     },
 };
 pub use tidegate_machines::{
-    Currency, EventId, Fulfilment, FulfilmentStatus, Hold, HoldId, HoldOutcome, IdempotencyError,
-    ItemView, KeyHash, Leg, LegState, Level, Location, OpId, Order, OrderId, OrderLine,
-    OrderRejection, OrderState, OutOfBounds, Payment, PaymentKind, PaymentStatus, Provider,
-    Receipt, Refusal, Rereserve, Return, Sku, SkuOptions, SkuPatch, StockLine, StockReceipt,
-    StockRejection, Timestamp, UserId, bounds,
+    ConsumersRejection, Currency, DeadLetter, EventId, Fulfilment, FulfilmentStatus, GroupId,
+    GroupName, GroupSummary, GroupView, Hold, HoldId, HoldOutcome, IdempotencyError, ItemView,
+    KeyHash, Leg, LegState, Letter, Level, Location, MessageId, MessageKey, OpId, Order, OrderId,
+    OrderLine, OrderRejection, OrderState, OutOfBounds, Payload, Payment, PaymentKind,
+    PaymentStatus, Pending, Provider, PublishReceipt, Receipt, Refusal, Rereserve, Retry, Return,
+    Schedule, ScheduleName, Sku, SkuOptions, SkuPatch, StockLine, StockReceipt, StockRejection,
+    Timestamp, TopicName, TopicsRejection, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
+pub use topics::{NewSchedule, Publish, Topic, TopicError};
 
 // The program's modules, compiled into the library for the fuzzers only.
 #[cfg(feature = "fuzzing")]

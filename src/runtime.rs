@@ -11,11 +11,13 @@ use std::{
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
-    ArbiterHandle, Board, Clock, Durable, FromOrders, FromStock, Group, Keyring, Kit, Projector,
-    ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, calibrate, codec,
+    ArbiterHandle, Board, Clock, Durable, Group, Keyring, Kit, Projector, ProjectorReport,
+    Retained, ShardOptions, ShardReport, Shards, Snapshotter, Threads, calibrate, codec,
+    dispatch::ConsumeError,
     feed::{Events, Tap},
     snapshot_all,
 };
+use tidegate_machines::{GroupId, GroupSummary, OutOfBounds};
 use tidegate_storage::{
     ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Position, State,
     StorageError, Store, StoreLock, StoreOptions,
@@ -24,10 +26,12 @@ use tidegate_storage::{
 use crate::{
     builder::Builder,
     error::OpenError,
-    layout::{Layout, fresh_orders, fresh_stock},
+    layout::Layout,
     marks::Marks,
     orders::OrdersClient,
+    own::Own,
     stock::StockClient,
+    topics::{Post, Topic},
 };
 
 /// How long closing waits for answers that are still due.
@@ -74,25 +78,18 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         return Err(OpenError::StateMissing);
     }
 
-    // A new kind of durable actor is a line or two here.
-    let memory = builder.idempotency;
-    let stock = parts.group(builder.stock_shards, move |shard| fresh_stock(shard, memory))?;
-    let stock_shards = stock.len();
-    let fresh = move |shard| fresh_orders(shard, stock_shards, memory);
-    let orders = parts.group(builder.order_shards, fresh)?;
-
+    let own = Own::new(&mut parts, builder.own)?;
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
     let behind = (projector.handle(), builder.at_rest_max);
-    stock.start(&parts.arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
-    orders.start(&parts.arbiters, |_| Box::new(FromOrders::new(stock.clone(), handle.clone())));
-    running.groups = vec![Arc::new(stock.clone()), Arc::new(orders.clone())];
+    own.start(&parts.arbiters, &handle, &board);
+    running.groups = own.groups();
     for machine in builder.machines {
         running.groups.push(machine(&mut parts)?);
     }
     parts.layout.check_all_claimed()?;
     parts.layout.keep(&*parts.state)?;
-    projector.start(orders.clone())?;
+    projector.start(own.orders.clone())?;
     running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.
     try_join_all(running.groups.iter().map(|group| group.restore())).await?;
@@ -101,17 +98,21 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         Arc::clone(&parts.journal),
         Arc::clone(&parts.state),
         builder.snapshot_every_bytes,
-        builder.events_retained_bytes,
+        builder.retained,
     )?);
     let keys = Keyring::new(manifest.secret);
+    let tap = Tap::new(Arc::clone(&parts.journal));
+    let Own { stock, orders, topics, consumers } = own;
+    let post = Post::new(topics, consumers, keys.clone(), tap.clone(), &parts);
     let store = Inner {
         stock: StockClient::new(stock, keys.clone()),
         orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board, behind),
         groups: running.groups.clone(),
         projector,
-        events: Events::new(Tap::new(Arc::clone(&parts.journal))),
+        events: Events::new(tap),
+        post,
         marks: Marks::new(Arc::clone(&parts.state)),
-        events_retained_bytes: builder.events_retained_bytes,
+        retained: builder.retained,
         journal: parts.journal,
         state: parts.state,
         running: Mutex::new(Some(running)),
@@ -175,7 +176,7 @@ impl AtRest {
 pub(crate) struct Parts {
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
-    clock: Arc<Clock>,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) arbiters: Vec<ArbiterHandle>,
     layout: Layout,
     shard_options: ShardOptions,
@@ -217,7 +218,8 @@ struct Inner {
     projector: Arc<Projector>,
     events: Events,
     marks: Marks,
-    events_retained_bytes: u64,
+    retained: Retained,
+    post: Post,
     journal: Arc<dyn Journal>,
     state: Arc<dyn State>,
     running: Mutex<Option<Running>>,
@@ -264,6 +266,23 @@ impl Tidegate {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.inner.events
+    }
+
+    /// The topic `name`, whose messages are `T` as JSON. It needs no making. `events` is built in:
+    /// what has happened to orders and stock, as `GET /v1/events` tells it.
+    ///
+    /// # Errors
+    /// The name is not 1 to 64 visible ASCII characters.
+    pub fn topic<T>(&self, name: &str) -> Result<Topic<T>, OutOfBounds> {
+        Topic::new(self.inner.post.clone(), name)
+    }
+
+    /// Every consumer group, by topic and name, open or not.
+    ///
+    /// # Errors
+    /// [`ConsumeError`].
+    pub async fn consumer_groups(&self) -> Result<Vec<(GroupId, GroupSummary)>, ConsumeError> {
+        self.inner.post.groups().await
     }
 
     /// Small durable notes of the host's own.
@@ -313,10 +332,10 @@ impl Tidegate {
         projector.drain().await;
         settle(groups).await;
         let (groups, journal, state) = (groups.clone(), Arc::clone(journal), Arc::clone(state));
-        let retained_bytes = self.inner.events_retained_bytes;
+        let retained = self.inner.retained;
         let closing = move || {
             drop(running.snapshotter.take());
-            let snapshots = snapshot_all(&groups, &*journal, &state, retained_bytes);
+            let snapshots = snapshot_all(&groups, &*journal, &state, retained);
             let result = snapshots.and_then(|()| state.flush()).and_then(|()| journal.close());
             drop(running);
             result

@@ -34,4 +34,5 @@ mod seed;
 mod shop;
 mod supervision;
 mod tidy;
+mod topics;
 mod traces;

@@ -28,6 +28,7 @@ const RECORDS_AT_OPEN_MAX: u64 = 1_000_000;
 pub struct Copy {
     stream: StreamId,
     position: Position,
+    consumed: Option<Position>,
     encode: Box<dyn FnOnce() -> Result<Vec<u8>, codec::CodecError> + Send>,
 }
 
@@ -39,12 +40,12 @@ impl Copy {
         position: Position,
         stamp: Timestamp,
     ) -> Self {
-        let machine = machine.clone();
+        let (machine, consumed) = (machine.clone(), machine.consumed(stamp));
         let encode = Box::new(move || {
             let mut bytes = Vec::new();
             codec::encode(&(stamp, machine), &mut bytes).map(|()| bytes)
         });
-        Self { stream, position, encode }
+        Self { stream, position, consumed, encode }
     }
 }
 
@@ -73,9 +74,18 @@ impl<M: Durable> Snapshottable for Group<M> {
     }
 }
 
+/// How much of the journal's end is kept beyond what recovery needs, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// For whoever reads it.
+    pub bytes: u64,
+    /// At most, for consumer groups that are behind.
+    pub unconsumed_bytes_max: u64,
+}
+
 /// Snapshots every shard of `groups`, then trims the journal as far as the snapshots allow, but not
-/// its last `retained_bytes`, which are kept for subscribers. Blocks; waits for the disk. A shard
-/// that is down keeps its older snapshot, and with it its journal.
+/// what is `retained`. Blocks; waits for the disk. A shard that is down keeps its older snapshot,
+/// and with it its journal.
 ///
 /// # Errors
 /// Storage failed; earlier snapshots and the journal are as they were.
@@ -83,13 +93,17 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
     groups: &[Arc<G>],
     journal: &dyn Journal,
     state: &Arc<dyn State>,
-    retained_bytes: u64,
+    retained: Retained,
 ) -> Result<(), StorageError> {
+    let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
     let snapshots = Snapshots::new(Arc::clone(state));
     let (sender, copies) = mpsc::channel();
     groups.iter().for_each(|group| group.copies(&sender));
     drop(sender);
-    for Copy { stream, position, encode } in copies {
+    let (mut missing, mut needed) = (streams.len(), Position(u64::MAX));
+    for Copy { stream, position, consumed, encode } in copies {
+        missing -= 1;
+        needed = needed.min(consumed.unwrap_or(needed));
         // Not before the events in it are durable: else, after a crash, this shard would remember
         // what the others have lost.
         journal.wait_durable(position)?;
@@ -98,11 +112,15 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
             Err(error) => tracing::error!(?stream, %error, "a machine can't be encoded"),
         }
     }
-    let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
     // What is read below must be on disk: an earlier save may have failed after it had written.
     state.flush()?;
     let unneeded = snapshots.oldest_needed(&streams)?;
-    journal.trim(unneeded.min(journal.before_last(retained_bytes)))
+    if missing > 0 {
+        // What consumers still need is not known, so that at the end may all be needed.
+        needed = Position::ZERO;
+    }
+    let unconsumed = needed.max(journal.before_last(retained.unconsumed_bytes_max));
+    journal.trim(unneeded.min(journal.before_last(retained.bytes)).min(unconsumed))
 }
 
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.
@@ -122,7 +140,7 @@ impl Snapshotter {
         journal: Arc<dyn Journal>,
         state: Arc<dyn State>,
         every_bytes: u64,
-        retained_bytes: u64,
+        retained: Retained,
     ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
@@ -138,7 +156,7 @@ impl Snapshotter {
                     continue;
                 }
                 let start = Instant::now();
-                match snapshot_all(&groups, &*journal, &state, retained_bytes) {
+                match snapshot_all(&groups, &*journal, &state, retained) {
                     Ok(()) => {
                         (due, written) = (false, now_written);
                         tracing::info!(seconds = start.elapsed().as_secs_f64(), "snapshot");

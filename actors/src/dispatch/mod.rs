@@ -304,6 +304,17 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Forgets the group with its dead letters: nothing is handed out any more. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`ConsumeError::Ask`].
+    pub async fn remove(&self) -> Result<(), ConsumeError> {
+        let of = self.of().clone();
+        self.shared.ask(ConsumersCommand::Remove { of: of.clone() }).await?;
+        self.shared.end(None, ConsumersRejection::UnknownGroup { of }.into());
+        Ok(())
+    }
+
     /// How far the group is, as far as that is on disk.
     ///
     /// # Errors

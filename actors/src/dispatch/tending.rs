@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_machines::{ConsumersCommand, Letter, MessageId};
+use tidegate_machines::{ConsumersCommand, ConsumersRejection, ConsumersReply, Letter, MessageId};
 
 use super::{ConsumeError, Shared};
 use crate::{error::AskError, feed::FeedError};
@@ -137,7 +137,7 @@ impl Reading {
 
 impl Shared {
     /// Nothing more is read, by the reader of `generation` or by any.
-    fn end(&self, generation: Option<u64>, error: ConsumeError) {
+    pub(super) fn end(&self, generation: Option<u64>, error: ConsumeError) {
         let mut work = self.work();
         if generation.is_none_or(|generation| generation == work.generation) {
             work.ended.get_or_insert(error);
@@ -159,14 +159,33 @@ impl Shared {
                 work.desk.overdue(now, now.plus_ms(TAKE_BACK_AGAIN_MS))
             };
             for (letter, attempt) in overdue {
-                let id = letter.id;
-                let cause = "its lease ran out before it was acknowledged".to_owned();
-                // Refused if it was acknowledged in the last moment.
-                if let Err(error) = self.fail(letter, attempt, cause).await {
-                    tracing::debug!(of = %self.means.of, %id, %error, "a lease is not taken back");
-                }
+                self.take_back(letter, attempt).await;
             }
             self.available.notify_waiters();
+        }
+    }
+
+    async fn take_back(&self, letter: Letter, attempt: u32) {
+        let (of, id) = (&self.means.of, letter.id);
+        let cause = "its lease ran out before it was acknowledged".to_owned();
+        match self.fail(letter, attempt, cause).await {
+            Ok(()) => tracing::debug!(%of, %id, attempt, "a lease ran out"),
+            // Whoever told the machine has gone away before the desk was told.
+            Err(ConsumeError::Ask(AskError::Rejected(ConsumersRejection::Late { .. }))) => {
+                self.learn(id, attempt).await;
+            }
+            Err(error) => tracing::warn!(%of, %id, %error, "a lease is not taken back yet"),
+        }
+    }
+
+    /// Learns from the machine what has become of an attempt.
+    async fn learn(&self, id: MessageId, attempt: u32) {
+        let view = ConsumersCommand::View { of: self.means.of.clone() };
+        let Ok(ConsumersReply::View(view)) = self.ask(view).await else { return };
+        let again = view.again.into_iter().map(|(pending, _)| pending);
+        match view.pending.into_iter().chain(again).find(|pending| pending.id == id) {
+            Some(pending) => self.work().desk.failed(id, attempt, pending.not_before),
+            None => self.resolved(id),
         }
     }
 }

@@ -13,7 +13,7 @@ use tidegate_storage::{Journal, MemoryJournal, MemoryState, Position, Snapshots,
 
 use crate::{
     AskError, Board, Clock, Durable, FromStock, Group, Kind, Kit, ManualTime, NoEffects, Phase,
-    ShardOptions, Shards, Threads, snapshot_all,
+    Retained, ShardOptions, Shards, Threads, snapshot_all,
 };
 
 /// What the tests stand on.
@@ -244,7 +244,9 @@ fn a_snapshot_holds_nothing_that_is_not_on_disk() {
         decided(&counts, 1).await;
         let (journal, state) = (Arc::clone(&ground.journal), Arc::clone(&ground.state));
         let groups: [Arc<dyn Shards>; 1] = [Arc::new(counts.clone())];
-        let snapshot = std::thread::spawn(move || snapshot_all(&groups, &*journal, &state, 0));
+        let snapshot = std::thread::spawn(move || {
+            snapshot_all(&groups, &*journal, &state, Retained::default())
+        });
         let saved = || Snapshots::new(Arc::clone(&ground.state)).latest(Count::KIND.stream(0));
         // Time for it to be written, if it did not wait.
         tokio::time::sleep(Duration::from_millis(50)).await;

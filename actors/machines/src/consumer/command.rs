@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::{DeadLetter, FollowUp, GroupId, GroupView, Letter, Retry};
+use super::{DeadLetter, FollowUp, GroupId, GroupSummary, GroupView, Letter, Retry};
 use crate::{
     MessageId, OpId, OutOfBounds, Timestamp,
     bounds::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, GROUPS_MAX},
@@ -140,7 +140,7 @@ pub enum ConsumersReply {
     /// To `DeadLetters`.
     DeadLetters(Vec<DeadLetter>),
     /// To `Groups`.
-    Groups(Vec<(GroupId, GroupView)>),
+    Groups(Vec<(GroupId, GroupSummary)>),
     /// To all others.
     Done,
 }

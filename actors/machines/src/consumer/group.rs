@@ -6,7 +6,10 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::{DeadLetter, letter::Letter};
-use crate::{MessageId, Timestamp};
+use crate::{
+    MessageId, Timestamp,
+    bounds::{DEAD_LETTERS_MAX, WINDOW_MAX},
+};
 
 /// How far a group is with its topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +83,21 @@ pub struct GroupView {
     pub paused: bool,
 }
 
+/// A group in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSummary {
+    /// Every message up to here is done or dead.
+    pub cursor: MessageId,
+    /// How many messages were read and are not resolved.
+    pub pending: usize,
+    /// How many dead letters there are.
+    pub dead: usize,
+    /// How many messages are done, ever.
+    pub done: u64,
+    /// Whether nothing is handed out.
+    pub paused: bool,
+}
+
 impl Entry {
     fn pending(&self, id: MessageId) -> Option<Pending> {
         let not_before = match &self.state {
@@ -141,6 +159,31 @@ impl ConsumerGroup {
     pub(super) fn consumed(&self) -> u64 {
         // One of which some messages are not resolved is needed whole.
         self.cursor.position - u64::from(self.cursor.within.is_some())
+    }
+
+    /// For a check: whether nothing is left behind the cursor, and nothing is twice.
+    pub(crate) fn is_honest(&self) -> bool {
+        let unresolved = |entry: &Entry| entry.state != EntryState::Resolved;
+        let first = self.window.first_key_value();
+        let last = self.window.last_key_value().map_or(self.read_to, |(id, _)| *id);
+        let in_bounds = first.is_none_or(|(id, entry)| *id > self.cursor && unresolved(entry));
+        let caught_up = !self.window.is_empty() || self.cursor == self.read_to;
+        let (once, kept) = (self.again.keys().all(|id| !self.dead.contains_key(id)), self.kept());
+        let bounded = kept.0 <= DEAD_LETTERS_MAX && self.window.len() <= WINDOW_MAX;
+        in_bounds && caught_up && last <= self.read_to && once && bounded
+    }
+
+    /// What of it is told in a list.
+    #[must_use]
+    pub fn summary(&self) -> GroupSummary {
+        let waiting = self.window.values().filter(|entry| entry.state != EntryState::Resolved);
+        GroupSummary {
+            cursor: self.cursor,
+            pending: waiting.count() + self.again.len(),
+            dead: self.dead.len(),
+            done: self.done,
+            paused: self.paused,
+        }
     }
 
     /// A message that was read and is not resolved.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use command::{ConsumersCommand, ConsumersEffect, ConsumersRejection, ConsumersReply, Take};
 pub use event::ConsumersEvent;
-pub use group::{ConsumerGroup, GroupView, Pending};
+pub use group::{ConsumerGroup, GroupSummary, GroupView, Pending};
 pub use letter::{DeadLetter, FollowUp, GroupId, Letter};
 pub use retry::Retry;
 
@@ -115,7 +115,7 @@ impl Machine for Consumers {
                 Ok(Decision::reply(ConsumersReply::DeadLetters(dead.collect())))
             }
             ConsumersCommand::Groups => {
-                let groups = self.groups.iter().map(|(of, group)| (of.clone(), group.view()));
+                let groups = self.groups.iter().map(|(of, group)| (of.clone(), group.summary()));
                 Ok(Decision::reply(ConsumersReply::Groups(groups.collect())))
             }
             ConsumersCommand::Answered { op } => Ok(self.decide_answered(*op)),

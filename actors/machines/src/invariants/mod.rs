@@ -4,6 +4,7 @@
 mod conservation;
 mod orders;
 mod stock;
+mod topics;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use thiserror::Error;
 pub use conservation::check_conservation;
 pub use orders::check_orders;
 pub use stock::check_stock;
+pub use topics::{check_consumers, check_topics};
 
 /// Something that must always hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,11 +44,15 @@ pub enum Invariant {
     LegsFitState,
     /// Stock and orders agree.
     Conservation,
+    /// What is delayed is counted.
+    DelayedCounted,
+    /// A group's cursor leaves nothing behind.
+    CursorHonest,
 }
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NoOversell,
         Self::HeldIsHolds,
         Self::LimitKept,
@@ -60,6 +66,8 @@ impl Invariant {
         Self::OpsHaveOrders,
         Self::LegsFitState,
         Self::Conservation,
+        Self::DelayedCounted,
+        Self::CursorHonest,
     ];
 
     /// Its name, for reports and programs.
@@ -79,6 +87,8 @@ impl Invariant {
             Self::OpsHaveOrders => "ops-have-orders",
             Self::LegsFitState => "legs-fit-state",
             Self::Conservation => "conservation",
+            Self::DelayedCounted => "delayed-counted",
+            Self::CursorHonest => "cursor-honest",
         }
     }
 
@@ -101,6 +111,11 @@ impl Invariant {
             Self::OpsHaveOrders => "each open operation is listed by its order, and no other",
             Self::LegsFitState => "an order has at the stock shards what its state says",
             Self::Conservation => "orders and holds have exactly what stock says is set aside",
+            Self::DelayedCounted => "delayed messages and their bytes are counted, and bounded",
+            Self::CursorHonest => {
+                "a group's window lies between its cursor and what it has read, and begins with a \
+                 message that is not resolved"
+            }
         }
     }
 }

@@ -79,6 +79,12 @@ impl Topics {
         self.delayed.len()
     }
 
+    /// For a check: how many are delayed, the bytes of their payloads as counted, and as they are.
+    pub(crate) fn delayed_bytes(&self) -> (usize, usize, usize) {
+        let bytes = self.delayed.values().map(|message| message.payload.bytes().len()).sum();
+        (self.delayed.len(), self.delayed_bytes, bytes)
+    }
+
     /// The time before which keys may be forgotten, if that is worth an event.
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
         let oldest = self.memory.oldest()?;

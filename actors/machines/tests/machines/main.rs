@@ -10,3 +10,4 @@ mod rules;
 mod scenario;
 mod simulation;
 mod stock;
+mod topics;

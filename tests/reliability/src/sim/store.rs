@@ -8,8 +8,8 @@ use std::sync::{
 };
 
 use tidegate_actors::{
-    Board, Clock, FromOrders, FromStock, Kit, Projection, Projector, RestoreError, ShardOptions,
-    TimeSource, snapshot_all,
+    Board, Clock, FromOrders, FromStock, Kit, Projection, Projector, RestoreError, Retained,
+    ShardOptions, TimeSource, snapshot_all,
 };
 use tidegate_machines::{Orders, OrdersConfig, Stock, StockConfig};
 use tidegate_storage::{Journal, MemoryJournal, MemoryState, State, StorageError};
@@ -143,7 +143,8 @@ impl Store {
         streams.extend(self.orders.streams());
         let state = Arc::clone(&self.state) as Arc<dyn State>;
         let journal = HandDriven(Arc::clone(&self.journal));
-        snapshot_all(&[Arc::new(Copies { streams, copies })], &journal, &state, retained_bytes)
+        let retained = Retained { bytes: retained_bytes, ..Retained::default() };
+        snapshot_all(&[Arc::new(Copies { streams, copies })], &journal, &state, retained)
     }
 
     /// Whether nothing is left to be done, but for what time brings.
