@@ -127,6 +127,49 @@ impl<T> ConsumerGroup<T> {
         Ok(leased.collect())
     }
 
+    /// [`Leased::ack_with`], for who only knows the message's id and which attempt it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ack(
+        &self,
+        id: MessageId,
+        attempt: u32,
+        effects: Effects,
+    ) -> Result<(), ConsumeError> {
+        let (keys, scope) = (&self.post.inner.keys, format!("effect {}", self.id()));
+        let follow_up = |(number, effect)| match effect {
+            Effect::Publish(follow_up) => follow_up,
+            Effect::Cancel(order) => {
+                let key = keys.key("", &scope, &format!("{id}#{number}"))?;
+                Ok(FollowUp::Cancel { order, key, fingerprint: keys.fingerprint(&order) })
+            }
+        };
+        let follow_ups: Result<Vec<_>, _> = (0..).zip(effects.0).map(follow_up).collect();
+        self.dispatcher.done(id, attempt, follow_ups.map_err(invalid)?).await
+    }
+
+    /// [`Leased::fail`], likewise.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fail(&self, id: MessageId, attempt: u32, cause: &str) -> Result<(), ConsumeError> {
+        self.dispatcher.fail(id, attempt, cause).await
+    }
+
+    /// [`Leased::extend`], likewise.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn extend(
+        &self,
+        id: MessageId,
+        attempt: u32,
+        lease_for: Duration,
+    ) -> Result<(), ConsumeError> {
+        self.dispatcher.extend(id, attempt, ms(lease_for))
+    }
+
     /// How far the group is, as far as that is on disk.
     ///
     /// # Errors
@@ -194,8 +237,8 @@ impl<T> ConsumerGroup<T> {
         self.ask(ConsumersCommand::Discard { of: self.id().clone(), id }).await.map(drop)
     }
 
-    /// Forgets the group with its dead letters: whoever has it open gets nothing any more. Waits for
-    /// the disk.
+    /// Forgets the group with its dead letters: whoever has it open gets nothing any more. Waits
+    /// for the disk.
     ///
     /// # Errors
     /// [`ConsumeError`].
@@ -261,7 +304,7 @@ impl<T> Leased<T> {
     /// [`ConsumersRejection::Late`] if its time is over; then it is done, or will be, by somebody
     /// else.
     pub async fn ack(&self) -> Result<(), ConsumeError> {
-        self.group.dispatcher.done(self.id(), self.attempt(), Vec::new()).await
+        self.ack_with(Effects::new()).await
     }
 
     /// It is done, and `effects` follow: either both are on disk when this returns, or nothing of
@@ -270,18 +313,7 @@ impl<T> Leased<T> {
     /// # Errors
     /// As for [`Leased::ack`]; a value out of bounds.
     pub async fn ack_with(&self, effects: Effects) -> Result<(), ConsumeError> {
-        let keys = &self.group.post.inner.keys;
-        let (scope, id) = (format!("effect {}", self.group.id()), self.id().to_string());
-        let follow_up = |(number, effect)| match effect {
-            Effect::Publish(follow_up) => follow_up,
-            Effect::Cancel(order) => {
-                let key = keys.key("", &scope, &format!("{id}#{number}"))?;
-                Ok(FollowUp::Cancel { order, key, fingerprint: keys.fingerprint(&order) })
-            }
-        };
-        let follow_ups: Result<Vec<_>, _> = (0..).zip(effects.0).map(follow_up).collect();
-        let follow_ups = follow_ups.map_err(invalid)?;
-        self.group.dispatcher.done(self.id(), self.attempt(), follow_ups).await
+        self.group.ack(self.id(), self.attempt(), effects).await
     }
 
     /// The attempt has failed because of `cause`, of which 1,024 bytes are kept. The message is
@@ -290,7 +322,7 @@ impl<T> Leased<T> {
     /// # Errors
     /// [`ConsumersRejection::Late`] if its time is over.
     pub async fn fail(&self, cause: &str) -> Result<(), ConsumeError> {
-        self.group.dispatcher.fail(self.id(), self.attempt(), cause).await
+        self.group.fail(self.id(), self.attempt(), cause).await
     }
 
     /// It stays in the caller's hands for `lease_for` from now.
@@ -298,7 +330,7 @@ impl<T> Leased<T> {
     /// # Errors
     /// [`ConsumersRejection::Late`] if its time is over.
     pub fn extend(&self, lease_for: Duration) -> Result<(), ConsumeError> {
-        self.group.dispatcher.extend(self.id(), self.attempt(), ms(lease_for))
+        self.group.extend(self.id(), self.attempt(), lease_for)
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Message<T> {
 }
 
 /// Why a handler has failed, in words. Any error turns into it.
+#[derive(Debug)]
 pub struct HandlerError(String);
 
 impl HandlerError {

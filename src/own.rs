@@ -1,5 +1,5 @@
-//! Tidegate's own machines: how many shards of each there are, what they are told of themselves, and
-//! how they reach each other. What a host adds is wired in `builder`.
+//! Tidegate's own machines: how many shards of each there are, what they are told of themselves,
+//! and how they reach each other. What a host adds is wired in `builder`.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ mod desk;
 mod tending;
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -169,19 +169,17 @@ impl Dispatcher {
         &self.shared.means.of
     }
 
-    /// Whether it will never hand out anything again, for another reason than that the group must
-    /// be moved.
+    /// Whether it will never hand out anything again, whatever becomes of the group.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        let work = self.shared.work();
-        let over = |error: &ConsumeError| !matches!(error, ConsumeError::Trimmed { .. });
-        work.ended.as_ref().is_some_and(over)
+        // What can't be read is another matter: the group may be moved.
+        matches!(self.shared.work().ended, Some(ConsumeError::Ask(_) | ConsumeError::Failed))
     }
 
-    /// Up to `max` messages, each in the caller's hands for `lease_ms` from now. Waits for the first
-    /// up to `wait`; the answer is empty if there is none by then. Waits for the disk: an attempt is
-    /// counted before anybody can begin it. Dropped while it waits, it costs what it was about to
-    /// give an attempt at most. Needs a tokio runtime with time.
+    /// Up to `max` messages, each in the caller's hands for `lease_ms` from now. Waits for the
+    /// first up to `wait`; the answer is empty if there is none by then. Waits for the disk: an
+    /// attempt is counted before anybody can begin it. Dropped while it waits, it costs what it
+    /// was about to give an attempt at most. Needs a tokio runtime with time.
     ///
     /// # Errors
     /// [`ConsumeError`].
@@ -250,8 +248,8 @@ impl Dispatcher {
         extended.then_some(()).ok_or(ConsumersRejection::Late { id, attempt }.into())
     }
 
-    /// Goes on at `whence`, forward or back. What is in somebody's hands is not: its acknowledgement
-    /// comes too late. Waits for the disk.
+    /// Goes on at `whence`, forward or back. What is in somebody's hands then is acknowledged too
+    /// late. Waits for the disk.
     ///
     /// # Errors
     /// [`ConsumeError::Ask`].
@@ -342,6 +340,9 @@ impl Drop for Dispatcher {
     }
 }
 
+/// The machine's answer to come.
+type Taking = Pin<Box<dyn Future<Output = Outcome<Consumers>> + Send>>;
+
 /// What is offered to a caller who may go away: then it is withdrawn.
 struct Offered<'a> {
     shared: &'a Shared,
@@ -401,12 +402,7 @@ impl Shared {
     }
 
     /// Asks the machine for attempts of what is free, if anything is.
-    #[allow(clippy::type_complexity)]
-    fn take(
-        &self,
-        max: usize,
-    ) -> Result<Option<(Offered<'_>, impl Future<Output = Outcome<Consumers>> + use<>)>, ConsumeError>
-    {
+    fn take(&self, max: usize) -> Result<Option<(Offered<'_>, Taking)>, ConsumeError> {
         let Means { consumers, shard, of, retry, clock, .. } = &self.means;
         let mut work = self.work();
         if let Some(error) = &work.ended {
@@ -421,7 +417,7 @@ impl Shared {
         let take = Take { of: of.clone(), after, read, letters, retry: *retry };
         // Sent under the lock, so that the machine meets the attempts in the desk's order.
         let taking = consumers.ask(*shard, ConsumersCommand::Take(take));
-        Ok(Some((offered, taking)))
+        Ok(Some((offered, Box::pin(taking))))
     }
 
     async fn ask(&self, command: ConsumersCommand) -> Result<ConsumersReply, ConsumeError> {

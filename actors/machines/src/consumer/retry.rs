@@ -40,8 +40,8 @@ impl Retry {
         check_range("backoff_ms", self.backoff_ms, 0, self.backoff_ms_max).map(drop)
     }
 
-    /// When a message that failed at `now`, for the `attempt`th time (from 1), is tried again: after
-    /// half of the longest wait to all of it.
+    /// When a message that failed at `now`, for the `attempt`th time (from 1), is tried again:
+    /// after half of the longest wait to all of it.
     #[must_use]
     pub fn not_before(&self, id: MessageId, attempt: u32, now: Timestamp) -> Timestamp {
         let doubled = self.backoff_ms.saturating_mul(1 << attempt.saturating_sub(1).min(40));

@@ -1,5 +1,5 @@
-//! What must hold of one shard of topics, and of one shard of consumer groups. Whether the two agree
-//! is not looked at: a group may be anywhere in its topic.
+//! What must hold of one shard of topics, and of one shard of consumer groups. Whether the two
+//! agree is not looked at: a group may be anywhere in its topic.
 
 use super::{Invariant, Violation, require};
 use crate::{Consumers, Topics, bounds};

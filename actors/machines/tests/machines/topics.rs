@@ -220,7 +220,7 @@ impl World {
         let Some(last) = letters.last() else { return };
         // Sometimes from an older place than it must be.
         let view = self.view();
-        let after = if first % 2 == 0 { view.read_to } else { view.cursor };
+        let after = if first > 2 { view.cursor } else { view.read_to };
         let read = self.messages.iter().map(|letter| letter.id);
         let read = read.filter(|id| *id > after && *id <= last.id).collect();
         let (of, retry) = (self.of.clone(), RETRY);
