@@ -286,3 +286,127 @@ impl Desk {
         again.or_else(|| self.window.get_mut(&id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_machines::Payload;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(100);
+
+    fn letter(position: u64, key: &str, bytes: usize) -> Letter {
+        Letter {
+            id: MessageId::after(position),
+            at: Timestamp(0),
+            number: None,
+            key: MessageKey::new(key).ok(),
+            payload: Payload::of_own(vec![0; bytes]),
+        }
+    }
+
+    fn empty() -> GroupView {
+        GroupView {
+            cursor: MessageId::after(0),
+            read_to: MessageId::after(0),
+            pending: Vec::new(),
+            resolved: Vec::new(),
+            again: Vec::new(),
+            dead: 0,
+            done: 0,
+            paused: false,
+        }
+    }
+
+    /// The positions of what is offered.
+    fn offer(desk: &mut Desk, max: usize) -> Vec<u64> {
+        let offer = desk.offer(max, NOW);
+        offer.map_or(Vec::new(), |offer| offer.letters.iter().map(|l| l.id.position).collect())
+    }
+
+    #[test]
+    fn the_first_of_each_key_is_offered_once() {
+        let mut desk = Desk::new(empty());
+        for (position, key) in [(1, "a"), (2, "a"), (3, "b"), (4, ""), (5, "")] {
+            desk.read(letter(position, key, 1));
+        }
+        let first = desk.offer(2, NOW).unwrap();
+        assert_eq!(first.read, [1, 2, 3].map(MessageId::after), "all up to the last, in order");
+        assert_eq!(offer(&mut desk, 9), [4, 5], "those without a key wait for nobody");
+        desk.known(MessageId::after(5));
+        assert_eq!(desk.lease(MessageId::after(1), 1, Timestamp(200)).unwrap().id.position, 1);
+        desk.withdraw(MessageId::after(3));
+        assert_eq!(offer(&mut desk, 9), [3]);
+        desk.resolve(MessageId::after(1));
+        assert_eq!(offer(&mut desk, 9), [2]);
+        assert_eq!(desk.counts(), (4, 0));
+    }
+
+    #[test]
+    fn leases_end_and_failed_ones_wait() {
+        let mut desk = Desk::new(empty());
+        desk.read(letter(1, "a", 1));
+        assert_eq!(offer(&mut desk, 1), [1]);
+        let (id, until) = (MessageId::after(1), Timestamp(150));
+        desk.lease(id, 1, until);
+        assert!(!desk.extend(id, 2, (NOW, until)), "another attempt");
+        assert!(desk.extend(id, 1, (NOW, Timestamp(160))));
+        assert!(!desk.extend(id, 1, (Timestamp(160), Timestamp(170))), "it is over");
+        assert!(desk.overdue(until, Timestamp(200)).is_empty());
+        assert_eq!(desk.overdue(Timestamp(160), Timestamp(200)).len(), 1);
+        assert!(desk.overdue(Timestamp(161), Timestamp(200)).is_empty(), "told of once");
+        desk.failed(id, 1, Timestamp(101));
+        assert!(offer(&mut desk, 1).is_empty(), "not before its time");
+        desk.failed(id, 1, NOW);
+        assert!(offer(&mut desk, 1).is_empty(), "only once");
+    }
+
+    #[test]
+    fn room_is_made_by_what_the_machine_knows() {
+        let mut desk = Desk::new(empty());
+        for position in 1..=bounds::WINDOW_MAX as u64 {
+            assert!(desk.has_room());
+            desk.read(letter(position, "", 1));
+        }
+        assert!(!desk.has_room());
+        assert_eq!(desk.can_pass(1), None, "not before all is resolved");
+        desk.resolve(MessageId::after(1));
+        assert!(!desk.has_room(), "the machine does not know that it was read");
+        desk.known(MessageId::after(1));
+        assert!(desk.has_room());
+        let mut desk = Desk::new(empty());
+        desk.read(letter(1, "", AT_HAND_BYTES_MAX));
+        assert!(!desk.has_room());
+    }
+
+    #[test]
+    fn a_desk_made_anew_knows_what_was_resolved_and_what_waits() {
+        let pending = |position, not_before| Pending {
+            id: MessageId::after(position),
+            attempts: 1,
+            not_before: Timestamp(not_before),
+        };
+        let mut desk = Desk::new(GroupView {
+            read_to: MessageId::after(3),
+            pending: vec![pending(1, 101), pending(3, 0)],
+            resolved: vec![MessageId::after(2)],
+            again: vec![(pending(0, 0), letter(0, "a", 1))],
+            ..empty()
+        });
+        assert_eq!(desk.can_pass(0), None, "what waits was not read again yet");
+        (1..=4).for_each(|position| desk.read(letter(position, "a", 1)));
+        assert_eq!(offer(&mut desk, 9), [0], "first what is tried again");
+        desk.resolve(MessageId::after(0));
+        assert!(offer(&mut desk, 9).is_empty(), "the first of its key has to wait");
+        assert_eq!(desk.offer(9, Timestamp(101)).unwrap().letters[0].id.position, 1);
+        desk.resolve(MessageId::after(1));
+        let last = desk.offer(9, NOW).unwrap();
+        assert_eq!((last.letters[0].id.position, last.read.len()), (3, 0), "2 was resolved");
+        desk.resolve(MessageId::after(3));
+        let new = desk.offer(9, NOW).unwrap();
+        assert_eq!((new.after.position, new.read.len()), (3, 1));
+        desk.set_moving(true);
+        desk.withdraw(MessageId::after(4));
+        assert!(offer(&mut desk, 9).is_empty());
+    }
+}
