@@ -144,7 +144,8 @@ impl Builder {
     /// The journal is trimmed after each snapshot, to what the older of two snapshots needs or to
     /// this, whichever is more: with the defaults it takes up to about 0.8 GB, of which opening
     /// reads all. No subscriber can make that more: one who is further behind gets
-    /// [`FeedError::Trimmed`](crate::FeedError::Trimmed).
+    /// [`FeedError::Trimmed`](crate::FeedError::Trimmed). Consumer groups can, up to
+    /// [`Builder::unconsumed_retained_bytes`].
     #[must_use]
     pub fn events_retained_bytes(mut self, bytes: u64) -> Self {
         self.retained.bytes = bytes;
