@@ -117,6 +117,11 @@ async fn work<T, H>(
                 }
             }
             Err(ConsumeError::Ask(AskError::Closing) | ConsumeError::Failed) => return,
+            Err(ConsumeError::Ask(AskError::Rejected(gone)))
+                if matches!(gone, ConsumersRejection::UnknownGroup { .. }) =>
+            {
+                return;
+            }
             Err(error) => {
                 tracing::error!(group = %group.id(), %error, "no messages");
                 tokio::time::sleep(REST).await;
@@ -168,7 +173,10 @@ where
         }
         Ok(Err(error)) => Err(error.into()),
         Err(_) => {
+            // It may not notice at once; nobody else gets the message before it is gone, or its
+            // lease is over.
             task.abort();
+            let _ = task.await;
             Err(HandlerError::new(format_args!("the handler took longer than {handle_for:?}")))
         }
     }
