@@ -117,11 +117,9 @@ async fn work<T, H>(
                 }
             }
             Err(ConsumeError::Ask(AskError::Closing) | ConsumeError::Failed) => return,
-            Err(ConsumeError::Ask(AskError::Rejected(gone)))
-                if matches!(gone, ConsumersRejection::UnknownGroup { .. }) =>
-            {
-                return;
-            }
+            Err(ConsumeError::Ask(AskError::Rejected(ConsumersRejection::UnknownGroup {
+                ..
+            }))) => return,
             Err(error) => {
                 tracing::error!(group = %group.id(), %error, "no messages");
                 tokio::time::sleep(REST).await;
