@@ -18,6 +18,8 @@ mod runtime;
 mod stock;
 
 pub mod machine;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
@@ -37,7 +39,7 @@ pub use tidegate_actors::{
     SystemTimeSource, TimeSource,
     archive::UserCursor,
     feed::{
-        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, PlacedLine, Reason,
+        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, HeldLine, PlacedLine, Reason,
         SetOptions,
     },
 };

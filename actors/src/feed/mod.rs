@@ -12,7 +12,7 @@ use tidegate_machines::Timestamp;
 use tidegate_storage::{Journal, Position, Reader, StorageError};
 use tokio::{sync::watch, task::JoinHandle};
 
-pub use event::{Cursor, Event, EventData, EventKind, PlacedLine, Reason, SetOptions};
+pub use event::{Cursor, Event, EventData, EventKind, HeldLine, PlacedLine, Reason, SetOptions};
 
 use crate::codec::CodecError;
 
@@ -128,6 +128,27 @@ impl Events {
     #[must_use]
     pub fn from_now(&self) -> Feed {
         self.after(self.journal.durable())
+    }
+
+    /// The last position that is on disk, where a feed that has given everything is.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        *self.durable.borrow()
+    }
+
+    /// Waits until everything up to `position` is on disk, or there is no more to come.
+    pub async fn reached(&self, position: Position) {
+        let mut durable = self.durable.clone();
+        // An error is that there is no more.
+        let _ = durable.wait_for(|durable| *durable >= position).await;
+    }
+
+    /// Waits until the store is closed or its journal has failed.
+    pub async fn closed(&self) {
+        let mut durable = self.durable.clone();
+        while durable.changed().await.is_ok() {
+            tokio::time::sleep(GATHER).await;
+        }
     }
 
     fn feed(&self, start: Start) -> Feed {
