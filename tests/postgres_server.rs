@@ -110,7 +110,7 @@ impl Database {
                 self.server = Some(server.spawn().unwrap());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
-            tokio_postgres::connect(&self.url(), NoTls).await.ok()
+            tokio_postgres::connect(&self.url(), NoTls).await.ok().map(drop)
         })
         .await;
     }
