@@ -27,6 +27,7 @@ mod opening;
 mod orders;
 mod postgres_load;
 mod postgres_oracle;
+mod postgres_serve;
 mod postgres_server;
 mod postgres_sync;
 mod pressure;

@@ -98,12 +98,14 @@ async fn step(gate: &Tidegate, made: &Made, random: &mut Random) {
         }
         11..14 => {
             let Some(order) = made.order(random) else { return };
-            let some = (random.number() % 2 == 0).then(|| vec![Units::new(sku, 1).at(place)]);
+            let some =
+                (random.number().is_multiple_of(2)).then(|| vec![Units::new(sku, 1).at(place)]);
             let _ = orders.fulfil(order, some, &key).await;
         }
         14 => {
             let Some(order) = made.order(random) else { return };
-            let (back, restock) = (vec![Units::new(sku, 1).at(place)], random.number() % 2 == 0);
+            let (back, restock) =
+                (vec![Units::new(sku, 1).at(place)], random.number().is_multiple_of(2));
             let _ = orders.take_back(order, back, restock, &key).await;
         }
         15..17 => {
@@ -134,9 +136,9 @@ async fn place_order(gate: &Tidegate, made: &Made, random: &mut Random, key: &st
         order = order.at(PLACES[(random.number() % 2) as usize]);
     }
     // Some expire at once.
-    let hold_ms = if random.number() % 4 == 0 { 1 } else { 3_600_000 };
+    let hold_ms = if random.number().is_multiple_of(4) { 1 } else { 3_600_000 };
     order = order.hold_ms(hold_ms);
-    if random.number() % 5 == 0 {
+    if random.number().is_multiple_of(5) {
         order = order.respond_async();
     }
     if let Ok(receipt) = gate.orders().place(order, key).await {
@@ -151,7 +153,7 @@ async fn hold(
     (sku, place, units): (&str, &str, u64),
     key: &str,
 ) {
-    let ttl_ms = if random.number() % 3 == 0 { 1 } else { 3_600_000 };
+    let ttl_ms = if random.number().is_multiple_of(3) { 1 } else { 3_600_000 };
     let user = format!("user-{}", random.number() % USERS);
     let new = NewHold::new(user, sku, units, ttl_ms).at(place);
     let Ok(hold) = gate.stock().hold(new, key).await else { return };

@@ -22,8 +22,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// What the store says.
-    pub(crate) async fn expected(&self, gate: &Tidegate) -> Picture {
+    /// What the store says; `client` only names holds that nobody else knows.
+    pub(crate) async fn expected(&self, gate: &Tidegate, client: &Client) -> Picture {
         let mut picture = Picture::new();
         let mut add = |table: &'static str, row: String| {
             picture.entry(table).or_default().insert(row);
@@ -45,8 +45,12 @@ impl World {
                 add("stock", format!("{sku} {at} {on_hand} {held} {allocated} {available}"));
             }
         }
-        for id in &self.holds {
-            let hold = gate.stock().get_hold(*id).await.unwrap();
+        // Those too that were placed and whose callers were cut off before they were told.
+        let there = client.query("select id from tidegate.holds", &[]).await.unwrap();
+        let there = there.iter().map(|row| row.get::<_, &str>(0).parse().unwrap());
+        let holds: BTreeSet<HoldId> = self.holds.iter().copied().chain(there).collect();
+        for id in holds {
+            let hold = gate.stock().get_hold(id).await.unwrap();
             let state = hold.settled.map_or("held", |(outcome, _)| match outcome {
                 HoldOutcome::Confirmed => "confirmed",
                 HoldOutcome::Released => "released",
@@ -94,15 +98,14 @@ fn order_rows(order: &Order, add: &mut impl FnMut(&'static str, String)) {
     }
 }
 
-/// What the tables hold, but for movements and for orders that the store has forgotten: those must
-/// have been refused.
-pub(crate) async fn found(client: &Client, known: &Picture) -> Picture {
+/// For each table a query that gives its rows as lines of text.
+fn queries() -> [(&'static str, String); 6] {
     let ms = |column: &str| format!("(extract(epoch from {column}) * 1000)::bigint");
     let (placed, expires, settled) = (ms("placed_at"), ms("expires_at"), ms("settled_at"));
     let (shipped, at) = (ms("shipped_at"), ms("at"));
     let some = |value: &str| format!("coalesce('Some(' || {value} || ')', 'None')");
     let text = |value: &str| format!("coalesce('Some(\"' || {value} || '\")', 'None')");
-    let queries = [
+    [
         (
             "orders",
             format!(
@@ -153,14 +156,19 @@ pub(crate) async fn found(client: &Client, known: &Picture) -> Picture {
                 some(&shipped),
             ),
         ),
-    ];
+    ]
+}
+
+/// What the tables hold, but for movements and for orders that the store has forgotten: those must
+/// have been refused.
+pub(crate) async fn found(client: &Client, known: &Picture) -> Picture {
     let forgotten = "select id from tidegate.orders where state = 'rejected'";
     let refused = client.query(forgotten, &[]).await.unwrap();
     let refused: BTreeSet<String> = refused.iter().map(|row| row.get(0)).collect();
     let id = |row: &str| row.split(' ').next().unwrap().to_owned();
     let kept: BTreeSet<_> = known.get("orders").into_iter().flatten().map(|row| id(row)).collect();
     let mut picture = Picture::new();
-    for (table, query) in queries {
+    for (table, query) in queries() {
         let rows = client.query(&query, &[]).await.unwrap();
         for row in rows.iter().map(|row| row.get::<_, String>(0)) {
             if table.starts_with("order")

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tidegate::{
@@ -20,14 +20,17 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     postgres_load::{FILLER, Made, run, stock_up},
-    postgres_oracle::{contradiction, found, movements_found, movements_told},
+    postgres_oracle::{World, contradiction, found, movements_found, movements_told},
     postgres_server::Database,
     seed::Random,
     shop::{eventually, open, small},
 };
 
+/// How long the tables may take until they are what the store says: a guard against hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A worker at work; ended as by a crash when dropped.
-struct Running {
+pub(crate) struct Running {
     task: JoinHandle<Result<(), Error>>,
     figures: Figures,
 }
@@ -38,7 +41,7 @@ impl Drop for Running {
     }
 }
 
-fn follow(database: &Database, gate: &Tidegate) -> Running {
+pub(crate) fn follow(database: &Database, gate: &Tidegate) -> Running {
     // Small batches, so that there are many places to be killed at.
     let options = Options::new(&database.url()).unwrap().batch_events_max(16).batch_ms_max(2);
     let worker = Worker::new(options);
@@ -53,23 +56,30 @@ async fn final_error(database: &Database, gate: &Tidegate) -> Error {
 }
 
 /// Waits until the tables are what the store says.
-async fn assert_same(database: &Database, gate: &Tidegate, made: &Made, all_movements: bool) {
-    let world = made.world();
+pub(crate) async fn assert_same(
+    database: &Database,
+    gate: &Tidegate,
+    world: &World,
+    all_movements: bool,
+) {
     let client = database.client().await;
-    let mut last = None;
-    for _ in 0..600 {
-        let end = gate.events().durable().0;
-        if database.position().await == Some(end) {
-            let expected = world.expected(gate).await;
-            let found = found(&client, &expected).await;
-            let same = expected == found;
-            if same && gate.events().durable().0 == end {
-                last = None;
-                break;
-            }
-            last = Some((expected, found));
-        }
+    let mut last = Some(Default::default());
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
         sleep(Duration::from_millis(100)).await;
+        let (position, end) = (database.position().await, gate.events().durable().0);
+        if position.is_none() {
+            // It is not loaded yet; perhaps there are no tables.
+            continue;
+        }
+        let expected = world.expected(gate, &client).await;
+        let found = found(&client, &expected).await;
+        let still = gate.events().durable().0 == end && position == Some(end);
+        if still && expected == found {
+            last = None;
+            break;
+        }
+        last = Some((expected, found));
     }
     if let Some((expected, found)) = last {
         for (table, rows) in &expected {
@@ -150,7 +160,7 @@ async fn whatever_is_killed_the_tables_are_what_the_store_says() {
         }
         load.await.unwrap();
     }
-    assert_same(&database, &gate, &made, true).await;
+    assert_same(&database, &gate, &made.world(), true).await;
     end.store(true, Ordering::Relaxed);
     assert!(reading.await.unwrap() > 0, "nobody looked");
     assert_eq!(worker.figures.report().loads, 0, "the journal is whole: nothing is loaded");
@@ -202,7 +212,7 @@ async fn what_the_journal_no_longer_tells_is_loaded() {
     let load = tokio::spawn(async move { run(&load, &maker, seed, 60).await });
     let worker = follow(&database, &gate);
     load.await.unwrap();
-    assert_same(&database, &gate, &made, false).await;
+    assert_same(&database, &gate, &made.world(), false).await;
     assert_eq!(worker.figures.report().loads, 1);
     drop(worker);
 
@@ -214,19 +224,20 @@ async fn what_the_journal_no_longer_tells_is_loaded() {
     let load = tokio::spawn(async move { run(&load, &maker, seed, 60).await });
     let worker = follow(&database, &gate);
     load.await.unwrap();
-    assert_same(&database, &gate, &made, false).await;
+    assert_same(&database, &gate, &made.world(), false).await;
     assert_eq!(worker.figures.report().loads, 1);
 
     // Somebody has meddled: what does not fit is noticed, and everything is loaded.
     let client = database.client().await;
-    client.batch_execute("delete from tidegate.orders").await.unwrap();
+    let meddling = "delete from tidegate.orders; delete from tidegate.order_lines";
+    client.batch_execute(meddling).await.unwrap();
     let loaded = eventually("it is loaded again", async || {
         run(&gate, &made, 7, 5).await;
         let loads = worker.figures.report().loads;
         (loads > 1).then_some(loads)
     });
     loaded.await;
-    assert_same(&database, &gate, &made, false).await;
+    assert_same(&database, &gate, &made.world(), false).await;
     end.store(true, Ordering::Relaxed);
     let _ = reading.await;
 }
@@ -276,7 +287,7 @@ async fn one_works_one_waits_and_a_foreign_database_is_refused() {
     .await;
     assert!(postgres::status(&options).await.is_err());
     database.run().await;
-    assert_same(&database, &gate, &made, true).await;
+    assert_same(&database, &gate, &made.world(), true).await;
     eventually("all is well", async || {
         let report = first.figures.report();
         (report.trouble.is_none() && report.lag_records == 0).then_some(())
@@ -290,7 +301,7 @@ async fn one_works_one_waits_and_a_foreign_database_is_refused() {
     };
     until(&second, Phase::Waiting).await;
     run(&gate, &made, 1, 10).await;
-    assert_same(&database, &gate, &made, true).await;
+    assert_same(&database, &gate, &made.world(), true).await;
     assert_eq!(first.figures.report().phase, Phase::Following);
     let status = postgres::status(&options).await.unwrap();
     assert!(status.is_good() && status.waiting >= 1, "{status:?}");
@@ -298,7 +309,7 @@ async fn one_works_one_waits_and_a_foreign_database_is_refused() {
     drop(first);
     until(&second, Phase::Following).await;
     run(&gate, &made, 2, 10).await;
-    assert_same(&database, &gate, &made, true).await;
+    assert_same(&database, &gate, &made.world(), true).await;
 
     // A worker that has lost its lock and does not know writes nothing.
     let client = database.client().await;
@@ -309,7 +320,7 @@ async fn one_works_one_waits_and_a_foreign_database_is_refused() {
         (second.figures.report().failures > failures).then_some(())
     })
     .await;
-    assert_same(&database, &gate, &made, true).await;
+    assert_same(&database, &gate, &made.world(), true).await;
     drop(second);
 
     let (elsewhere, other) = (tempfile::tempdir().unwrap(), "another store");

@@ -111,9 +111,8 @@ impl Rows {
         let mut fits = true;
         match &event.data {
             EventData::OrderAccepted { total_minor, expires_at_ms, .. } => {
-                if !row.accept(*total_minor, *expires_at_ms) {
-                    self.unpriced.push(id);
-                }
+                let known = row.accept(*total_minor, *expires_at_ms);
+                self.unpriced.extend((!known).then_some(id));
             }
             EventData::OrderRejected { reason, .. } => {
                 row.end(OrderState::Rejected);

@@ -7,7 +7,10 @@
 //! notes that position, and the events from the first to the last of them are applied on top; a
 //! row takes only what is new to it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tidegate_actors::{archive, feed::Feed};
 use tidegate_machines::{Orders, Stock};
@@ -30,6 +33,9 @@ const PAGE_ORDERS: usize = 1_024;
 
 /// Events applied together.
 const PAGE_EVENTS: usize = 4_096;
+
+/// How often a feed that tells nothing is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Loads everything into a database that is at `from`; gives the position that it is at then.
 pub(super) async fn load(
@@ -304,11 +310,13 @@ impl Load<'_> {
     }
 }
 
-/// The next event up to `end`, which must be durable.
+/// The next event up to `end`, which must be durable, and whose record is given whole.
 async fn next_before(feed: &mut Feed, end: Position) -> Result<Option<Event>, Error> {
-    // Finds the place first, so that the cursor is where the feed is.
-    feed.open().await?;
-    while feed.cursor().position < end {
+    loop {
+        let place = feed.cursor();
+        if place.position >= end && place.within.is_none() {
+            return Ok(None);
+        }
         tokio::select! {
             biased;
             event = feed.next() => {
@@ -316,8 +324,41 @@ async fn next_before(feed: &mut Feed, end: Position) -> Result<Option<Event>, Er
                 return Ok((event.position <= end).then_some(event));
             }
             // Records that are no events only move the cursor.
-            () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
-    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Adjustment, EventData, NewOrder, PaymentEvent, SkuPatch};
+
+    #[tokio::test]
+    async fn the_last_record_is_given_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = Tidegate::builder(folder.path()).arbiters(1).open().await.unwrap();
+        gate.stock().define("a", SkuPatch::default().price_minor(10)).await.unwrap();
+        gate.stock().adjust(Adjustment::new("a", 1, "arrival"), "k").await.unwrap();
+        let order = gate.orders().place(NewOrder::new("u").line("a", 1), "k").await.unwrap().id;
+        gate.orders().cancel(order, "k").await.unwrap();
+        // One record, two events: the payment, and that all of it is to be paid back.
+        let paid = PaymentEvent::captured("bank", "1", 10);
+        gate.orders().pay(order, paid).await.unwrap();
+        let end = gate.events().durable();
+        let mut all = gate.events().from_oldest();
+        let mut last = Vec::new();
+        while let Ok(Some(event)) = next_before(&mut all, end).await {
+            if matches!(event.data, EventData::PaymentRecorded { .. }) {
+                last.push(event.position);
+            }
+        }
+        let paid_at = *last.last().unwrap();
+        let mut feed = gate.events().from_oldest();
+        let mut kinds = Vec::new();
+        while let Some(event) = next_before(&mut feed, paid_at).await.unwrap() {
+            kinds.push(event.kind().as_str());
+        }
+        assert_eq!(kinds[kinds.len() - 2..], ["payment.recorded", "order.refund_due"]);
+    }
 }
