@@ -5,8 +5,8 @@ use std::error::Error as _;
 
 use crate::{FeedError, Position};
 
-/// Why the database doesn't follow. A [`Worker`](super::Worker) ends with the first four; the others
-/// it meets by trying again.
+/// Why the database doesn't follow. A [`Worker`](super::Worker) ends with the first four; the
+/// others it meets by trying again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
