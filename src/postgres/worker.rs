@@ -55,7 +55,8 @@ impl Worker {
 
     /// Follows `gate` until it is closed; then everything that is on disk has been written, unless
     /// the database could not be reached. Meets outages by trying again. Dropping the future ends
-    /// it at once and loses nothing: the next one goes on where the database is.
+    /// it at once and loses nothing: the next one goes on where the database is. It holds a handle
+    /// of the store, so dropping all others does not stop the store.
     ///
     /// # Errors
     /// [`Error`], one of those that trying again does not mend ([`Error::is_final`]).
