@@ -104,8 +104,12 @@ async fn step(gate: &Tidegate, made: &Made, random: &mut Random) {
         }
         14 => {
             let Some(order) = made.order(random) else { return };
-            let (back, restock) =
-                (vec![Units::new(sku, 1).at(place)], random.number().is_multiple_of(2));
+            let Ok(found) = orders.get(order).await else { return };
+            let Some(line) = found.lines.iter().find(|line| line.shipped > line.returned) else {
+                return;
+            };
+            let back = Units::new(line.sku.as_str(), 1).at(line.location.as_str());
+            let (back, restock) = (vec![back], random.number().is_multiple_of(2));
             let _ = orders.take_back(order, back, restock, &key).await;
         }
         15..17 => {

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate::{
-    Event, EventData, FeedError, HoldId, HoldOutcome, Location, Order, OrderState, PaymentKind,
-    Sku, Tidegate,
+    Event, EventData, EventKind, FeedError, HoldId, HoldOutcome, Location, Order, OrderState,
+    PaymentKind, Sku, Tidegate,
 };
 use tokio_postgres::Client;
 
@@ -200,6 +200,12 @@ pub(crate) async fn movements_told(gate: &Tidegate) -> Vec<Movement> {
             Err(_) => {}
         }
     }
+    let told = EventKind::ALL.iter().filter(|kind| model.kinds.contains(kind)).count();
+    println!(
+        "{told} of {} kinds of events, {} movements",
+        EventKind::ALL.len(),
+        model.movements.len()
+    );
     model.movements.sort();
     model.movements
 }
@@ -212,10 +218,12 @@ struct Model {
     orders: BTreeMap<(String, u16), Units>,
     holds: BTreeMap<HoldId, Units>,
     movements: Vec<Movement>,
+    kinds: BTreeSet<EventKind>,
 }
 
 impl Model {
     fn tell(&mut self, event: &Event) {
+        self.kinds.insert(event.kind());
         let units = |lines: &[tidegate::StockLine]| -> Units {
             let one = |it: &tidegate::StockLine| {
                 (it.sku.clone(), it.location.clone(), it.quantity as i64)

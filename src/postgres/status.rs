@@ -55,8 +55,8 @@ pub async fn status(options: &Options) -> Result<Status, Error> {
     let locks = "select exists (select 1 from pg_locks \
                  where locktype = 'advisory' and objsubid = 1 and granted \
                  and classid::bigint = $1::bigint >> 32 \
-                 and objid::bigint = $1::bigint & 4294967295 and database = (select oid from pg_database \
-                 where datname = current_database())), \
+                 and objid::bigint = $1::bigint & 4294967295 and database = \
+                 (select oid from pg_database where datname = current_database())), \
                  (select count(*) from pg_stat_activity where application_name = $2 \
                  and datname = current_database() and pid <> pg_backend_pid())";
     let row = client.query_one(locks, &[&LOCK, &APPLICATION]).await?;
