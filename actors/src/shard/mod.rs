@@ -203,7 +203,10 @@ impl<M: Durable> Shard<M> {
                 let (shards, index) = (M::NAME, self.index);
                 let panic = format!("its event of {size} bytes is over the journal's bound");
                 tracing::error!(shards, index, size, "an event is over the journal's bound");
-                self.turn.answer(reply, Err(AskError::Fault { shards, index, panic }));
+                match reply {
+                    None => self.hold_up(&command),
+                    reply => self.turn.answer(reply, Err(AskError::Fault { shards, index, panic })),
+                }
             }
             Some(Err(turn::Failure::Panic(panic))) => self.fail(&command, reply, panic, host),
         }

@@ -33,12 +33,12 @@ impl RestartLog {
 }
 
 /// Where lines of commands that must be decided in order are held up: by what they are about, the
-/// number of the command that panicked, and whether its sender was told that it will not be done.
+/// number of the command that failed, and whether its sender was told that it will not be done.
 #[derive(Default)]
 pub(super) struct HeldUp(HashMap<u64, (u64, bool)>);
 
 impl<M: Durable> Shard<M> {
-    /// Whether `command` may be decided now. One behind a command that panicked may not, until that
+    /// Whether `command` may be decided now. One behind a command that failed may not, until that
     /// one is sent again: it would find what it builds on undone.
     pub(super) fn is_in_line(&mut self, command: &M::Command) -> bool {
         if self.held_up.0.is_empty() {
@@ -47,15 +47,15 @@ impl<M: Durable> Shard<M> {
         let Some((subject, number)) = M::place_in_line(command) else { return true };
         match self.held_up.0.get(&subject) {
             // Its sender has been told: a copy of it must not be done after all.
-            Some((panicked, true)) if number == *panicked => {
+            Some((failed, true)) if number == *failed => {
                 self.report_fault(command);
                 false
             }
-            Some((panicked, false)) if number == *panicked => {
+            Some((failed, false)) if number == *failed => {
                 self.held_up.0.remove(&subject);
                 true
             }
-            Some((panicked, told)) => *told || number < *panicked,
+            Some((failed, told)) => *told || number < *failed,
             None => true,
         }
     }
@@ -73,10 +73,7 @@ impl<M: Durable> Shard<M> {
         if let Some(reply) = reply {
             reply.send(Err(AskError::Fault { shards, index, panic }));
         } else {
-            let told = self.report_fault(command);
-            if let Some((subject, number)) = M::place_in_line(command) {
-                self.held_up.0.insert(subject, (number, told));
-            }
+            self.hold_up(command);
         }
         if matches!(self.life, Life::Poisoned(_) | Life::Dead) {
             return;
@@ -89,6 +86,14 @@ impl<M: Durable> Shard<M> {
         } else {
             tracing::error!(shards, index, "too many panics; it stays down until reopened");
             self.die();
+        }
+    }
+
+    /// `command`, of another shard, could not be done: what is behind it in its line has to wait.
+    pub(super) fn hold_up(&mut self, command: &M::Command) {
+        let told = self.report_fault(command);
+        if let Some((subject, number)) = M::place_in_line(command) {
+            self.held_up.0.insert(subject, (number, told));
         }
     }
 

@@ -212,6 +212,61 @@ impl Durable for Count {
     const NAME: &'static str = "counts";
 }
 
+/// Notes what it is told by others, in lines; a long note is over the journal's bound.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Notes(Vec<u64>);
+
+/// The number of a note in the only line, and its bytes.
+struct Note(u64, usize);
+
+impl Machine for Notes {
+    type Command = Note;
+    type Event = (u64, Vec<u8>);
+    type Reply = ();
+    type Rejection = ();
+    type Effect = ();
+
+    fn decide(&self, note: &Note, _: Timestamp) -> Result<Decision<Self>, ()> {
+        Ok(Decision::event((note.0, vec![0; note.1])))
+    }
+
+    fn apply(&mut self, (number, _): &(u64, Vec<u8>)) {
+        self.0.push(*number);
+    }
+
+    fn outstanding(&self) -> Vec<()> {
+        Vec::new()
+    }
+}
+
+impl Durable for Notes {
+    const KIND: Kind = Kind(Kind::FIRST_FREE.0 + 2);
+    const NAME: &'static str = "notes";
+
+    fn place_in_line(note: &Note) -> Option<(u64, u64)> {
+        Some((0, note.0))
+    }
+}
+
+#[test]
+fn nothing_overtakes_what_the_journal_has_no_room_for() {
+    run(async {
+        let ground = Ground::new();
+        let notes = ground.group(|_| Notes::default());
+        notes.start(ground.threads.arbiters(), |_| Box::new(NoEffects));
+        notes.restore().await.unwrap();
+        let too_long = ground.journal.batch_bytes_max();
+        notes.tell(0, vec![Note(1, 1), Note(2, too_long), Note(3, 1)]);
+        decided(&notes, 3).await;
+        let noted = || notes.inspect(0, |notes, _| notes.0.clone());
+        assert_eq!(noted().await, Some(vec![1]), "3 builds on 2, which was not done");
+        notes.tell(0, vec![Note(2, 1), Note(3, 1)]);
+        decided(&notes, 5).await;
+        assert_eq!(noted().await, Some(vec![1, 2, 3]));
+        assert_eq!(notes.report()[0].phase, Phase::Running);
+    });
+}
+
 #[test]
 fn a_shard_that_restarts_waits_for_what_it_has_appended() {
     run(async {

@@ -15,6 +15,9 @@ use crate::{
 
 type Result<T> = std::result::Result<T, StorageError>;
 
+/// A batch may hold as much as in a journal of files with its default options.
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
 /// A journal in memory. Either every append is durable at once, or [`MemoryJournal::commit`] says
 /// when.
 #[derive(Debug)]
@@ -224,6 +227,10 @@ impl Journal for MemoryJournal {
         if let Some(error) = log.fail_next_append.take() {
             return Err(error);
         }
+        let (size, max) = (batch.size() as u64, BATCH_BYTES_MAX as u64);
+        if size > max {
+            return Err(StorageError::TooLarge { size, max });
+        }
         log.appended += u64::from(batch.count());
         let last = Position(log.appended);
         log.queued.push_back((batch, last, done));
@@ -236,7 +243,7 @@ impl Journal for MemoryJournal {
     }
 
     fn batch_bytes_max(&self) -> usize {
-        usize::MAX
+        BATCH_BYTES_MAX
     }
 
     fn appended(&self) -> Position {
