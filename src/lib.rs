@@ -22,6 +22,8 @@ mod stock;
 mod topics;
 
 pub mod machine;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
@@ -44,7 +46,7 @@ pub use tidegate_actors::{
     archive::UserCursor,
     dispatch::{ConsumeError, LEASE_MESSAGES_MAX, LEASE_MS_MAX, Whence},
     feed::{
-        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, PlacedLine, Reason,
+        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, HeldLine, PlacedLine, Reason,
         SetOptions,
     },
 };

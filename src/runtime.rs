@@ -105,6 +105,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let Own { stock, orders, topics, consumers } = own;
     let post = Post::new(topics, consumers, keys.clone(), tap.clone(), &parts);
     let store = Inner {
+        id: keys.store_id(),
         stock: StockClient::new(stock, keys.clone()),
         orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board, behind),
         groups: running.groups.clone(),
@@ -212,6 +213,7 @@ pub struct Tidegate {
 }
 
 struct Inner {
+    id: String,
     stock: StockClient,
     orders: OrdersClient,
     groups: Vec<Arc<dyn Shards>>,
@@ -248,6 +250,19 @@ impl Tidegate {
     /// Begins to open the store in the folder `dir`.
     pub fn builder(dir: impl Into<PathBuf>) -> Builder {
         Builder::new(dir.into())
+    }
+
+    /// A name that no other store has and that this one never changes; a copy of the folder has the
+    /// same.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Where orders at rest are.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn state(&self) -> Arc<dyn State> {
+        Arc::clone(&self.inner.state)
     }
 
     /// Stock and holds.

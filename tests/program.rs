@@ -22,7 +22,8 @@ pub(crate) struct Ran {
 /// The program, not started yet, with logs as a user has them who asks for none.
 pub(crate) fn tidegate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.env_remove("RUST_LOG").env_remove(seed::VARIABLE);
+    // What is for the tests would be refused as an unknown setting.
+    command.env_remove("RUST_LOG").env_remove(seed::VARIABLE).env_remove("TIDEGATE_ROUNDS");
     command
 }
 

@@ -40,6 +40,14 @@ impl Keyring {
         Ok(KeyHash(hasher.finish128().as_u128()))
     }
 
+    /// A name for the store: it follows from the secret, and does not give it away.
+    #[must_use]
+    pub fn store_id(&self) -> String {
+        let mut hasher = SipHasher13::new_with_key(&self.secret);
+        hasher.write(b"the name of the store");
+        format!("{:032x}", hasher.finish128().as_u128())
+    }
+
     /// The hash of what a request asks for.
     #[must_use]
     pub fn fingerprint<T: Serialize>(&self, request: &T) -> Fingerprint {
@@ -68,6 +76,13 @@ mod tests {
         assert_ne!(hash("a", "place", "1"), hash("a", "cancel", "1"));
         assert_ne!(hash("ab", "c", "1"), hash("a", "bc", "1"));
         assert_ne!(hash("a", "place", "1"), Keyring::new([8; 16]).key("a", "place", "1").unwrap());
+    }
+
+    #[test]
+    fn stores_have_names_of_their_own() {
+        let name = |secret| Keyring::new([secret; 16]).store_id();
+        assert_eq!((name(7), name(7).len()), (name(7), 32));
+        assert_ne!(name(7), name(8));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 
 use super::page::{Page, micros};
-use crate::{Distribution, Phase, Report, ShardReport};
+use crate::{Distribution, Phase, Report, ShardReport, postgres};
 
 /// Batch sizes are told for the doublings from 1 to 2^14 − 1 records.
 const BATCH_EXPONENTS: std::ops::RangeInclusive<u32> = 1..=14;
@@ -146,6 +146,38 @@ fn projector(page: &mut Page, report: &Report) {
         "1 if the projector has stopped because the state can't be written.",
         u64::from(projector.failed),
     );
+}
+
+/// Writes how a PostgreSQL database follows.
+pub fn write_postgres(page: &mut Page, report: &postgres::Report) {
+    let name = "tidegate_postgres_phase";
+    page.head(name, "gauge", "1 for what the worker for PostgreSQL is doing.");
+    for phase in postgres::Phase::ALL {
+        page.sample(name, &[("phase", &phase)], u64::from(phase == report.phase));
+    }
+    page.gauge(
+        "tidegate_postgres_position",
+        "Position that PostgreSQL has everything up to, as far as this worker knows.",
+        report.position.0,
+    );
+    page.gauge(
+        "tidegate_postgres_lag_records",
+        "Records on disk that PostgreSQL does not have yet.",
+        report.lag_records,
+    );
+    page.gauge(
+        "tidegate_postgres_lag_milliseconds",
+        "How long ago PostgreSQL had everything; 0 if it has.",
+        report.lag_ms,
+    );
+    let events = "Events written to PostgreSQL.";
+    page.counter("tidegate_postgres_events_total", events, report.events);
+    let batches = "Transactions that wrote events.";
+    page.counter("tidegate_postgres_batches_total", batches, report.batches);
+    let loads = "How often everything was written anew.";
+    page.counter("tidegate_postgres_loads_total", loads, report.loads);
+    let failures = "How often PostgreSQL was lost or could not be reached.";
+    page.counter("tidegate_postgres_failures_total", failures, report.failures);
 }
 
 const PHASES: [(Phase, &str); 4] = [

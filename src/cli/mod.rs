@@ -12,6 +12,7 @@ mod load;
 mod progress;
 mod replay;
 mod serve;
+mod sync;
 mod telemetry;
 mod trace;
 
@@ -87,6 +88,38 @@ enum Command {
     /// Check a configuration, print every setting, make API keys.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at a PostgreSQL database that follows a store.
+    ///
+    /// A database follows when [postgres] in the server's configuration names it; see
+    /// docs/postgres.md. Its tables are orders, order_lines, payments, skus, stock, holds and
+    /// movements, in the schema tidegate.
+    #[command(subcommand)]
+    Sync(SyncCommand),
+}
+
+#[derive(Subcommand)]
+enum SyncCommand {
+    /// Tell how far the database is: position, lag, and whether a worker is at work.
+    ///
+    /// Asks the database only, so it works from anywhere, whether a server runs or not. Exits with
+    /// 1 if no worker is at work, if there are no tables, or if those there are newer than this
+    /// program. With --data it looks at a closed store instead of at workers, and exits with 1 if
+    /// the database lacks anything of it.
+    Status(SyncStatusArguments),
+}
+
+#[derive(Args)]
+struct SyncStatusArguments {
+    /// The database, as postgres://user:password@host/database. Better in the environment, where
+    /// other users of this machine don't see it.
+    #[arg(long, value_name = "URL", env = "TIDEGATE_POSTGRES__URL", hide_env_values = true)]
+    postgres: String,
+    /// The folder of a closed store to compare with.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Print one JSON object on stdout instead of the report.
+    #[arg(long)]
+    json: bool,
 }
 
 /// The store that commands work on which are not told of another; that of `config/defaults.toml`.
@@ -221,6 +254,7 @@ impl Arguments {
             Command::Config(command) => config::run(command),
             Command::Inspect(arguments) => inspect::run(arguments).await,
             Command::ImportStock(arguments) => import::run(arguments).await,
+            Command::Sync(SyncCommand::Status(arguments)) => sync::status(arguments).await,
         }
     }
 }

@@ -1,17 +1,24 @@
 //! `tidegate serve`: reads the configuration, serves while the store opens, and ends in order when
 //! asked to. What is served is in `http`.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use anyhow::Context;
-use tidegate::Tidegate;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tidegate::{Tidegate, postgres::Worker};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
+};
 
 use super::{ServeArguments, Verdict, telemetry};
 use crate::{
     config::{Config, Flags},
     http::Server,
 };
+
+/// How long ending waits until PostgreSQL has what was closed with; the rest follows at the next
+/// start.
+const FOLLOWER_WAIT: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub(super) async fn run(
@@ -26,6 +33,7 @@ pub(super) async fn run(
     }
     let mut signals = Signals::listen()?;
     let (builder, keys) = (config.builder(), config.access.keys.len());
+    let follower = config.postgres.clone().map(Worker::new);
     let data = config.data.display().to_string();
     let server = Server::start(config, parse_only_route)?;
     let url = server.url();
@@ -48,7 +56,11 @@ pub(super) async fn run(
             return Ok(Verdict::Good);
         }
     };
+    if let Some(worker) = &follower {
+        server.follow(worker.figures());
+    }
     server.open(gate.clone());
+    let follower = follower.map(|worker| tokio::spawn(follow(worker, gate.clone())));
     // For whoever started it: from here on requests are answered. Nobody need read it.
     let told = format!("listening on {url}\n  store in {data}, documentation at {url}/docs\n");
     let _ = std::io::stdout().write_all(told.as_bytes());
@@ -59,8 +71,27 @@ pub(super) async fn run(
         closed = server.end(close(gate)) => closed?,
         () = signals.next() => at_once(),
     }
+    if let Some(follower) = follower {
+        settle(follower).await;
+    }
     tracing::info!("closed");
     Ok(Verdict::Good)
+}
+
+/// Lets PostgreSQL follow. Selling goes on without it.
+async fn follow(worker: Worker, gate: Tidegate) {
+    if let Err(error) = worker.run(gate).await {
+        tracing::error!(%error, "PostgreSQL follows no more; mend the cause and start again");
+    }
+}
+
+async fn settle(mut follower: JoinHandle<()>) {
+    if tokio::time::timeout(FOLLOWER_WAIT, &mut follower).await.is_err() {
+        follower.abort();
+        tracing::warn!(
+            "ending before PostgreSQL has everything; the rest follows at the next start"
+        );
+    }
 }
 
 /// Ends as `kill -9` does, for whoever asks twice: nothing that was acknowledged is lost, and there

@@ -15,7 +15,7 @@ use std::{
 
 pub(crate) use access::{AccessRules, ApiKey, Role, check_name, sha256};
 use anyhow::{Context, bail};
-use tidegate::{Builder, Tidegate, bounds};
+use tidegate::{Builder, Tidegate, bounds, postgres::Options};
 pub(crate) use typed::DEFAULTS;
 use typed::Typed;
 
@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) rates: Rates,
     pub(crate) access: AccessRules,
     pub(crate) tls: Option<Tls>,
+    /// The database that follows the store.
+    pub(crate) postgres: Option<Options>,
     /// What is not wrong but may not be meant.
     pub(crate) warnings: Vec<String>,
 }
@@ -170,6 +172,7 @@ impl Config {
             rates,
             access,
             tls: tls(typed.tls)?,
+            postgres: postgres(&typed.postgres)?,
             warnings,
         })
     }
@@ -297,6 +300,17 @@ fn tls(typed: typed::Tls) -> anyhow::Result<Option<Tls>> {
     }
 }
 
+fn postgres(typed: &typed::Postgres) -> anyhow::Result<Option<Options>> {
+    let (events, ms) = (typed.batch_events_max, typed.batch_ms_max);
+    let events = number("postgres.batch_events_max", events, 1, 100_000)?;
+    let ms = number("postgres.batch_ms_max", ms, 0, 60_000)?;
+    if typed.url.is_empty() {
+        return Ok(None);
+    }
+    let options = Options::new(&typed.url).context("postgres.url")?;
+    Ok(Some(options.batch_events_max(events).batch_ms_max(ms)))
+}
+
 /// A number within its bounds.
 fn number<T: TryFrom<u64>>(name: &str, given: i64, min: u64, max: u64) -> anyhow::Result<T> {
     let within = u64::try_from(given).ok().filter(|number| (min..=max).contains(number));
@@ -366,6 +380,8 @@ mod tests {
             ("[log]\nlevel = 'loud'", vec!["log.level", "loud", "trace"]),
             ("[log]\nlevel = 'a=b=c'", vec!["log.level", "a=b=c"]),
             ("data = ''", vec!["data"]),
+            ("[postgres]\nurl = 'db.example'", vec!["postgres.url", "postgres://"]),
+            ("[postgres]\nbatch_events_max = 0", vec!["postgres.batch_events_max", "must be 1"]),
             ("[[access.keys]]\nname = 'a'\nrole = 'read'", vec!["access.keys", "`sha256`"]),
             ("[access]\nkeys = ['tg_1']", vec!["access.keys", "table"]),
         ] {
@@ -374,6 +390,15 @@ mod tests {
                 assert!(error.contains(part), "{part:?} is missing in {error:?} for {text:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_password_is_shown_to_nobody() {
+        let config = load("", &[("TIDEGATE_POSTGRES__URL", "postgres://u:secret@h/d")]).unwrap();
+        let shown = format!("{config:?}");
+        assert!(config.postgres.is_some() && !shown.contains("secret"), "{shown}");
+        let error = refused("", &[("TIDEGATE_POSTGRES__URL", "postgres://u:secret@h:x/d")]);
+        assert!(!error.contains("secret"), "{error}");
     }
 
     #[test]

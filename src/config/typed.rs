@@ -44,6 +44,7 @@ pub(super) struct Typed {
     pub(super) rates: Rates,
     pub(super) access: Access,
     pub(super) tls: Tls,
+    pub(super) postgres: Postgres,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +121,13 @@ pub(super) struct Key {
 pub(super) struct Tls {
     pub(super) certificate_file: PathBuf,
     pub(super) key_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Postgres {
+    pub(super) url: String,
+    pub(super) batch_events_max: i64,
+    pub(super) batch_ms_max: i64,
 }
 
 /// Lays the stages over each other, checks every name, and reads the types.

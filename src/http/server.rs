@@ -9,7 +9,7 @@ use std::{
 
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt::System, web::Data};
 use anyhow::Context;
-use tidegate::Tidegate;
+use tidegate::{Tidegate, postgres};
 
 use super::{access::Access, app, guard::guard, service::Service, tls};
 use crate::config::Config;
@@ -89,6 +89,11 @@ impl Server {
     /// From now on requests get at the store.
     pub(crate) fn open(&self, gate: Tidegate) {
         self.service.open(gate);
+    }
+
+    /// From now on the figures of a worker are among the server's.
+    pub(crate) fn follow(&self, figures: postgres::Figures) {
+        self.service.follow(figures);
     }
 
     /// Ends: accepts no more connections, waits for what is in flight, then runs `close`, while

@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
-use tidegate::{Events, OrdersClient, Phase, Report, StockClient, Tidegate};
+use tidegate::{Events, OrdersClient, Phase, Report, StockClient, Tidegate, postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
@@ -31,6 +31,7 @@ const SEAT_RETRY_S: u64 = 5;
 /// See the module.
 pub(crate) struct Service {
     gate: OnceLock<Tidegate>,
+    follower: OnceLock<postgres::Figures>,
     draining: watch::Sender<bool>,
     in_flight: AtomicUsize,
     /// A permit for each stream of events that may be open.
@@ -71,6 +72,7 @@ impl Service {
     ) -> Self {
         Self {
             gate: OnceLock::new(),
+            follower: OnceLock::new(),
             draining: watch::Sender::new(false),
             in_flight: AtomicUsize::new(0),
             seats: Arc::new(Semaphore::new(events.streams_max)),
@@ -91,6 +93,17 @@ impl Service {
         if self.gate.set(gate).is_err() {
             tracing::error!("the store was opened twice; the second one is not used");
         }
+    }
+
+    /// From now on these figures are shown.
+    pub(super) fn follow(&self, figures: postgres::Figures) {
+        // There is one worker of a server.
+        let _ = self.follower.set(figures);
+    }
+
+    /// How PostgreSQL follows, if one is configured.
+    pub(super) fn follower(&self) -> Option<postgres::Report> {
+        self.follower.get().map(postgres::Figures::report)
     }
 
     /// From now on the server says that it ends.

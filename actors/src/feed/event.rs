@@ -196,7 +196,7 @@ pub enum EventData {
         order: OrderId,
         stock_shard: u16,
         user: UserId,
-        lines: Vec<StockLine>,
+        lines: Vec<HeldLine>,
     },
     /// All lines that the order held in this stock shard, as `StockHeld` named them.
     StockReleased {
@@ -271,6 +271,19 @@ pub struct PlacedLine {
     pub quantity: u64,
     /// Amount of the whole line in minor units; `None` if the SKU's price is to be asked.
     pub amount_minor: Option<u64>,
+    /// The stock shard that has it, as the events of stock name it.
+    pub stock_shard: u16,
+}
+
+/// Units that are held for an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldLine {
+    /// Units of a SKU at a location.
+    #[serde(flatten)]
+    pub line: StockLine,
+    /// The SKU's unit price at that moment, in minor units: what the line costs if the order named
+    /// no amount. `None`: the SKU had no price, which counts as 0.
+    pub unit_price_minor: Option<u64>,
 }
 
 /// The options of a SKU that were set; in JSON `null` for one that was cleared, and nothing for one

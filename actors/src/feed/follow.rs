@@ -75,6 +75,21 @@ impl Tap {
         Position(self.journal.oldest().0.saturating_sub(1)).into()
     }
 
+    /// Waits until everything up to `position` is on disk, or there is no more to come.
+    pub(super) async fn reached(&self, position: Position) {
+        let mut durable = self.durable.clone();
+        // An error is that there is no more.
+        let _ = durable.wait_for(|durable| *durable >= position).await;
+    }
+
+    /// Waits until the store is closed or its journal has failed.
+    pub(super) async fn closed(&self) {
+        let mut durable = self.durable.clone();
+        while durable.changed().await.is_ok() {
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+
     pub(super) fn feed<P: Pick>(&self, pick: P, start: Start) -> Feed<P> {
         Feed {
             durable: self.durable.clone(),

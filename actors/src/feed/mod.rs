@@ -11,7 +11,7 @@ mod publish;
 use tidegate_machines::Timestamp;
 use tidegate_storage::{Entry, Position, StorageError};
 
-pub use event::{Cursor, Event, EventData, EventKind, PlacedLine, Reason, SetOptions};
+pub use event::{Cursor, Event, EventData, EventKind, HeldLine, PlacedLine, Reason, SetOptions};
 use follow::Start;
 pub use follow::{Feed, Pick, Tap};
 pub use letters::Letters;
@@ -132,6 +132,22 @@ impl Events {
     #[must_use]
     pub fn from_now(&self) -> Feed {
         self.after(self.tap.durable())
+    }
+
+    /// The last position that is on disk, where a feed that has given everything is.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        self.tap.durable()
+    }
+
+    /// Waits until everything up to `position` is on disk, or there is no more to come.
+    pub async fn reached(&self, position: Position) {
+        self.tap.reached(position).await;
+    }
+
+    /// Waits until the store is closed or its journal has failed.
+    pub async fn closed(&self) {
+        self.tap.closed().await;
     }
 }
 

@@ -7,7 +7,7 @@ use tidegate_machines::{
 };
 use tidegate_storage::StreamId;
 
-use super::event::{EventData, PlacedLine, Reason};
+use super::event::{EventData, HeldLine, PlacedLine, Reason};
 use crate::{
     codec::{self, CodecError},
     durable::Durable,
@@ -133,11 +133,12 @@ fn happened_at(event: &OrderEvent) -> Option<Timestamp> {
 }
 
 fn placed_data(placed: &Placed) -> EventData {
-    let lines = placed.lines.iter().map(|(line, _)| PlacedLine {
+    let lines = placed.lines.iter().map(|(line, shard)| PlacedLine {
         sku: line.sku.clone(),
         location: line.location.clone(),
         quantity: line.quantity,
         amount_minor: line.amount_minor,
+        stock_shard: *shard,
     });
     EventData::OrderPlaced {
         order: placed.order,
@@ -164,7 +165,7 @@ fn stock(event: StockEvent, shard: u16, stamp: Timestamp, out: &mut Vec<Publishe
         StockEvent::HoldConfirmed { at, hold } => (at, EventData::HoldConfirmed { hold }),
         StockEvent::HoldReleased { at, hold } => (at, EventData::HoldReleased { hold }),
         StockEvent::HoldShipped { at, hold } => (at, EventData::HoldShipped { hold }),
-        StockEvent::OpApplied { op, .. } => (stamp, applied(op, shard)),
+        StockEvent::OpApplied { op, outcome } => (stamp, applied(op, outcome, shard)),
         // The order says so.
         StockEvent::OpRefused { .. } => return,
         StockEvent::Ticked { at, expired, .. } => {
@@ -175,10 +176,18 @@ fn stock(event: StockEvent, shard: u16, stamp: Timestamp, out: &mut Vec<Publishe
     out.push(one);
 }
 
-fn applied(op: OrderOp, stock_shard: u16) -> EventData {
+fn applied(op: OrderOp, outcome: OpOutcome, stock_shard: u16) -> EventData {
     let order = op.order;
     match op.action {
         OpAction::Reserve { user, lines } => {
+            let prices = match outcome {
+                OpOutcome::Held { unit_prices } => unit_prices,
+                OpOutcome::Done | OpOutcome::Refused(_) => Vec::new(),
+            };
+            let prices = prices.into_iter().chain(std::iter::repeat(None));
+            let held = lines.into_iter().zip(prices);
+            let lines = held.map(|(line, unit_price_minor)| HeldLine { line, unit_price_minor });
+            let lines = lines.collect();
             EventData::StockHeld { order, stock_shard, user, lines }
         }
         OpAction::Release => EventData::StockReleased { order, stock_shard },

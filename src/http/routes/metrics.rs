@@ -39,6 +39,9 @@ pub(crate) async fn show(_: Caller<Read>, service: Data<Service>) -> HttpRespons
     if let Some(report) = service.report() {
         metrics::write(&mut page, &report);
     }
+    if let Some(report) = service.follower() {
+        metrics::write_postgres(&mut page, &report);
+    }
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE));
     response.insert_header((header::CACHE_CONTROL, "no-store")).body(page.into_text())

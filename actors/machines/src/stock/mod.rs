@@ -144,6 +144,11 @@ impl Stock {
         self.holds.get(&hold)
     }
 
+    /// All standalone holds that are remembered, in no particular order.
+    pub fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.values()
+    }
+
     /// What an order holds here.
     #[must_use]
     pub fn order_hold(&self, order: OrderId) -> Option<&OrderHold> {

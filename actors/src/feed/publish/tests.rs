@@ -95,7 +95,7 @@ fn orders_on_their_way() {
         OrderEvent::Placed(placed),
         &[concat!(
             r#"order.placed 7 {ORDER,"user":"u","lines":[{"sku":"A","#,
-            r#""location":"main","quantity":2,"amount_minor":null}],"hold_ms":60}"#,
+            r#""location":"main","quantity":2,"amount_minor":null,"stock_shard":0}],"hold_ms":60}"#,
         )],
     );
     let held = answered(OpOutcome::Held { unit_prices: Vec::new() });
@@ -246,7 +246,10 @@ fn stock_of_orders() {
     for (action, expected) in [
         (
             OpAction::Reserve { user: user.clone(), lines: lines() },
-            r#"stock.held 99 {ORDER,"stock_shard":3,"user":"u","lines":LINES}"#,
+            concat!(
+                r#"stock.held 99 {ORDER,"stock_shard":3,"user":"u","lines":[{"sku":"A","#,
+                r#""location":"main","quantity":2,"unit_price_minor":50}]}"#,
+            ),
         ),
         (OpAction::Release, r#"stock.released 99 {ORDER,"stock_shard":3}"#),
         (OpAction::Allocate, r#"stock.allocated 99 {ORDER,"stock_shard":3}"#),
@@ -264,7 +267,11 @@ fn stock_of_orders() {
         ),
     ] {
         let op = OrderOp { op: OpId(1), from: 0, acked_below: OpId(1), order: order(), action };
-        check::<Stock>(StockEvent::OpApplied { op, outcome: OpOutcome::Done }, &[expected]);
+        let outcome = match op.action {
+            OpAction::Reserve { .. } => OpOutcome::Held { unit_prices: vec![Some(50)] },
+            _ => OpOutcome::Done,
+        };
+        check::<Stock>(StockEvent::OpApplied { op, outcome }, &[expected]);
     }
 }
 
