@@ -185,7 +185,7 @@ async fn prove_one(
     let folder = tempfile::tempdir_in(dir)?;
     let contender = entry.start(folder.path(), work.stock(), in_flight).await;
     let contender: Arc<dyn Contender> =
-        contender.with_context(|| format!("starting {}", entry.name()))?.into();
+        contender.with_context(|| format!("starting {}", entry.name()))?;
     let found = examine(&contender, work, (orders, in_flight), race).await;
     contender.end().await?;
     found

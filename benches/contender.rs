@@ -23,15 +23,22 @@ pub(crate) trait Contender: Send + Sync {
     /// Units left of SKUs 0 to `skus` − 1.
     fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>>;
 
-    /// How often the system has synced its log so far, if it tells.
-    fn syncs(&self) -> Waiting<'_, Option<u64>> {
-        Box::pin(async { Ok(None) })
+    /// What the system has written to its log so far, if that is known.
+    fn logged(&self) -> Option<Logged> {
+        None
     }
 
     /// Ends in order, where that can fail. Dropping it ends everything that was started.
     fn end(&self) -> Waiting<'_, ()> {
         Box::pin(async { Ok(()) })
     }
+}
+
+/// What a log has taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logged {
+    pub(crate) syncs: u64,
+    pub(crate) bytes: Option<u64>,
 }
 
 /// Who can take part.

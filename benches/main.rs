@@ -15,12 +15,21 @@ mod table;
 mod work;
 mod wrk;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{contender::Entry, load::Until, orders::Plan, row::Results, work::Skew};
+use crate::{
+    contender::Entry,
+    load::Until,
+    orders::Plan,
+    row::{Results, Row},
+    work::Skew,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -123,25 +132,18 @@ impl Run {
         if results.machine.get("file system").is_some_and(|name| name == "tmpfs") {
             println!("{} is in memory: a sync costs nothing there", dir.display());
         }
-        let (seconds, seed) = (self.seconds, self.seed);
         let plan = self.plan();
         if self.wants(What::Orders) {
             orders::run(&plan, &dir, &mut results).await?;
         }
-        if self.wants(What::Http) {
-            wrk::run(&dir, &self.in_flight, seconds, self.rounds, &mut results).await?;
-        }
-        if self.wants(What::Journal) {
-            store::journal::run(&dir, seconds, &mut results).await?;
-        }
-        if self.wants(What::Reads) {
-            store::reads::run(&dir, seconds, self.stored_orders, &mut results).await?;
-        }
-        if self.wants(What::Recovery) {
-            store::recovery::run(&dir, self.stored_orders, seed, &mut results).await?;
-        }
-        if self.wants(What::Snapshots) {
-            store::snapshots::run(&dir, seconds, seed, &mut results).await?;
+        let by_itself = [What::Http, What::Journal, What::Reads, What::Recovery, What::Snapshots];
+        for what in by_itself.into_iter().filter(|what| self.wants(*what)) {
+            let mut rounds = Vec::new();
+            for number in 1..=self.rounds {
+                println!("{what:?}: round {number}");
+                rounds.push(self.round(what, &dir).await?);
+            }
+            results.rows.extend(Row::medians(&rounds));
         }
         results.note_sync("bare sync after, p50", &dir)?;
         if let Some(criterion) = &self.criterion {
@@ -156,6 +158,19 @@ impl Run {
         }
         println!("SOMETHING IS WRONG: see above");
         Ok(ExitCode::FAILURE)
+    }
+
+    /// One round of what is not a contest; the same rows each time.
+    async fn round(&self, what: What, dir: &Path) -> Result<Vec<Row>> {
+        let Self { seconds, seed, stored_orders, .. } = *self;
+        match what {
+            What::Orders => Ok(Vec::new()),
+            What::Http => wrk::run(dir, &self.in_flight, seconds).await,
+            What::Journal => store::journal::run(dir, seconds).await,
+            What::Reads => store::reads::run(dir, seconds, stored_orders).await,
+            What::Recovery => store::recovery::run(dir, stored_orders, seed).await,
+            What::Snapshots => store::snapshots::run(dir, seconds, seed).await,
+        }
     }
 
     fn wants(&self, what: What) -> bool {

@@ -100,19 +100,22 @@ async fn round(plan: &Plan, entry: Entry, skew: Skew, in_flight: u64, dir: &Path
     let work = Work::ample(plan.seed, skew, plan.repeat_percent, plan.refused_percent);
     let (work, folder) = (Arc::new(work), tempfile::tempdir_in(dir)?);
     let contender: Arc<dyn Contender> = entry.start(folder.path(), work.stock(), in_flight).await?;
-    let before = contender.syncs().await?;
+    let before = contender.logged();
     let asked = drive(&contender, &work, in_flight, plan.until).await?;
-    let after = contender.syncs().await?;
+    let after = contender.logged();
     let found = check::check(&contender, &work, &asked, Race::Nothing).await?;
     contender.end().await?;
-    let syncs = before.zip(after).map(|(before, after)| (after - before).max(1));
     let good = |outcome: &Outcome| matches!(outcome, Outcome::Accepted(_));
     let mut row = Row::of("orders", entry.name(), "order").with_load(&asked, good)?;
     // A sync carries new orders; a repeat is only looked up.
     let fresh = |n| work.order(n).key == n;
     let fresh = asked.answers.iter().filter(|answer| good(&answer.outcome) && fresh(answer.n));
     let fresh = fresh.count() as f64;
-    row.batch = syncs.map(|syncs| fresh / syncs as f64);
+    if let (Some(before), Some(after)) = (before, after) {
+        row.batch = Some(fresh / (after.syncs - before.syncs).max(1) as f64);
+        let bytes = after.bytes.zip(before.bytes).map(|(after, before)| after - before);
+        row.bytes = bytes.map(|bytes| bytes as f64 / fresh.max(1.0));
+    }
     row.durability = entry.durability().to_owned();
     row.skew = skew.name().to_owned();
     row.in_flight = in_flight;

@@ -18,7 +18,7 @@ function init(arguments)
     request = function()
         sent = sent + 1
         local body = '{"user": "user-' .. math.random(1000000)
-            .. '", "lines": [{"sku": "sku-' .. math.random(skus) .. '", "quantity": 1}]}'
+            .. '", "lines": [{"sku": "sku-' .. (math.random(skus) - 1) .. '", "quantity": 1}]}'
         return head .. sent .. "\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
     end
 end

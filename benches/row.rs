@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) in_flight: u64,
     /// Things done for each sync of a log; none if it is not known.
     pub(crate) batch: Option<f64>,
+    /// Bytes of the log for each of them.
+    pub(crate) bytes: Option<f64>,
     /// What one thing done is: an order, a record, a read…
     pub(crate) unit: String,
     /// Done or accepted, a second.
@@ -74,6 +76,7 @@ impl Row {
             skew: "–".to_owned(),
             in_flight: 1,
             batch: None,
+            bytes: None,
             unit: unit.to_owned(),
             good_per_second: 0.0,
             refused_per_second: 0.0,
@@ -104,6 +107,14 @@ impl Row {
         Ok(self)
     }
 
+    /// The same for rounds that each have the same rows in the same order.
+    pub(crate) fn medians(rounds: &[Vec<Self>]) -> Vec<Self> {
+        let rows = rounds.iter().map(Vec::len).min().unwrap_or(0);
+        let rounds_of =
+            |row: usize| -> Vec<Self> { rounds.iter().map(|round| round[row].clone()).collect() };
+        (0..rows).filter_map(|row| Self::median(&rounds_of(row))).collect()
+    }
+
     /// One row for several rounds: each figure is the median of its own, every fault is kept.
     pub(crate) fn median(rounds: &[Self]) -> Option<Self> {
         let median = |figure: &dyn Fn(&Self) -> f64| {
@@ -118,9 +129,13 @@ impl Row {
             max_us: median(&|row| of(row).max_us),
         };
         let last = rounds.last()?;
-        let known = rounds.iter().all(|row| row.batch.is_some());
+        let known = |figure: fn(&Self) -> Option<f64>| {
+            let all = rounds.iter().all(|row| figure(row).is_some());
+            all.then(|| median(&|row| figure(row).unwrap_or_default()))
+        };
         Some(Self {
-            batch: known.then(|| median(&|row| row.batch.unwrap_or_default())),
+            batch: known(|row| row.batch),
+            bytes: known(|row| row.bytes),
             good_per_second: median(&|row| row.good_per_second),
             refused_per_second: median(&|row| row.refused_per_second),
             waited: waited(|row| &row.waited),

@@ -69,6 +69,7 @@ fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
         "skew",
         "in flight",
         "a sync",
+        "bytes each",
         &format!("{unit}s/s"),
         "p50",
         "p99",
@@ -87,6 +88,7 @@ fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
             row.skew.clone(),
             row.in_flight.to_string(),
             row.batch.map_or("–".to_owned(), |batch| format!("{batch:.1}")),
+            row.bytes.map_or("–".to_owned(), grouped),
             grouped(row.good_per_second),
             micros(row.waited.p50_us),
             micros(row.waited.p99_us),
@@ -107,18 +109,21 @@ fn result(row: &Row) -> String {
     if row.hash.is_empty() { "–".to_owned() } else { format!("`{}`", row.hash) }
 }
 
-/// A table with its first line as its head; columns are as wide as they must be.
+/// A table with its first line as its head; columns are as wide as they must be, and those that say
+/// nothing are left out.
 fn table(text: &mut String, lines: &[Vec<String>]) {
-    let columns = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let columns = 0..lines.first().map_or(0, Vec::len);
+    let says = |column: &usize| lines.iter().skip(1).any(|line| line[*column] != "–");
+    let width = |column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let columns: Vec<(usize, usize)> =
+        columns.filter(says).map(|column| (column, width(column))).collect();
     for (number, line) in lines.iter().enumerate() {
-        for (cell, width) in line.iter().zip(&widths) {
-            let _ = write!(text, "| {cell:<width$} ");
+        for (column, width) in &columns {
+            let _ = write!(text, "| {:<width$} ", line[*column]);
         }
         text.push_str("|\n");
         if number == 0 {
-            widths.iter().for_each(|width| {
+            columns.iter().for_each(|(_, width)| {
                 let _ = write!(text, "|{}", "-".repeat(width + 2));
             });
             text.push_str("|\n");
@@ -168,6 +173,7 @@ mod tests {
         let text = markdown(&results);
         assert!(text.contains("| 1,234,568 |") && text.contains("| 1.5 ms |"), "{text}");
         assert!(text.contains("`abc`") && !text.contains("WRONG"), "{text}");
+        assert!(!text.contains("refused"), "nothing was: {text}");
 
         row.faults = vec!["sold twice".to_owned()];
         results.rows.push(row);

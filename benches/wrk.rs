@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     contender::Contender,
     peers::http::Served,
-    row::{Results, Row, Waited},
+    row::{Row, Waited},
     server,
     work::hashed,
 };
@@ -22,33 +22,24 @@ const UNITS: u64 = 1_000_000_000;
 const ROUTES: [(&str, &str); 2] =
     [("only parsed", "/v1/orders:parse"), ("tidegate-http", "/v1/orders")];
 
-/// Runs the two routes in turn, `rounds` times for each number of connections.
-pub(crate) async fn run(
-    dir: &Path,
-    connections: &[u64],
-    seconds: f64,
-    rounds: usize,
-    results: &mut Results,
-) -> Result<()> {
+/// Runs the two routes in turn, on a fresh store for each number of connections. No rows without
+/// wrk.
+pub(crate) async fn run(dir: &Path, connections: &[u64], seconds: f64) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
     if let Err(why) = server::find("wrk", &[]) {
-        println!("http is left out: {why:#}");
-        return Ok(());
+        println!("left out: {why:#}");
+        return Ok(rows);
     }
-    println!("http: routes in turn, by wrk");
     for connections in connections {
-        let mut measured = ROUTES.map(|_| Vec::new());
-        for _ in 0..rounds {
-            let folder = tempfile::tempdir_in(dir)?;
-            let options = ["--parse-only-route"];
-            let served = Served::start_with(folder.path(), &[UNITS; SKUS], 1, &options).await?;
-            load(&served, ROUTES[0].1, "warm-up", *connections, seconds / 4.0)?;
-            for ((who, route), rows) in ROUTES.iter().zip(&mut measured) {
-                rows.push(round(&served, who, route, *connections, seconds).await?);
-            }
+        let folder = tempfile::tempdir_in(dir)?;
+        let options = ["--parse-only-route"];
+        let served = Served::start_with(folder.path(), &[UNITS; SKUS], 1, &options).await?;
+        load(&served, ROUTES[0].1, "warm-up", *connections, seconds / 4.0)?;
+        for (who, route) in ROUTES {
+            rows.push(round(&served, who, route, *connections, seconds).await?);
         }
-        results.rows.extend(measured.iter().filter_map(|rows| Row::median(rows)));
     }
-    Ok(())
+    Ok(rows)
 }
 
 async fn round(

@@ -16,9 +16,9 @@ use rustix::process::Signal;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
-use super::batches::{Ask, Batches, Gatherer, answer, gather};
+use super::batches::{Ask, BATCH_MAX, Batches, Gatherer, answer, gather};
 use crate::{
-    contender::{Contender, Waiting},
+    contender::{Contender, Logged, Waiting},
     server::{self, Server},
     work::{Order, Outcome, sku_name},
 };
@@ -219,8 +219,8 @@ impl Contender for Postgres {
     }
 
     /// Of batches only. The server counts its syncs too, but tells of them a second late.
-    fn syncs(&self) -> Waiting<'_, Option<u64>> {
-        let batches = self.batches.load(Ordering::Relaxed);
-        Box::pin(async move { Ok(self.gatherer.as_ref().map(|_| batches)) })
+    fn logged(&self) -> Option<Logged> {
+        self.gatherer.as_ref()?;
+        Some(Logged { syncs: self.batches.load(Ordering::Relaxed), bytes: None })
     }
 }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::batches::{BATCH_MAX, Batches, Gatherer, answer, gather};
 use crate::{
-    contender::{Contender, Waiting},
+    contender::{Contender, Logged, Waiting},
     work::{Order, Outcome, sku_name},
 };
 
@@ -131,8 +131,8 @@ impl Contender for Sqlite {
         })
     }
 
-    fn syncs(&self) -> Waiting<'_, Option<u64>> {
-        Box::pin(async { Ok(Some(self.commits.load(Ordering::Relaxed))) })
+    fn logged(&self) -> Option<Logged> {
+        Some(Logged { syncs: self.commits.load(Ordering::Relaxed), bytes: None })
     }
 }
 

@@ -9,7 +9,7 @@ use tidegate::{
 };
 
 use crate::{
-    contender::{Contender, Waiting},
+    contender::{Contender, Logged, Waiting},
     work::{Order, Outcome, sku_name},
 };
 
@@ -82,8 +82,9 @@ impl Contender for InProcess {
         })
     }
 
-    fn syncs(&self) -> Waiting<'_, Option<u64>> {
-        Box::pin(async { Ok(Some(self.gate.report().journal.commits)) })
+    fn logged(&self) -> Option<Logged> {
+        let journal = self.gate.report().journal;
+        Some(Logged { syncs: journal.commits, bytes: Some(journal.bytes) })
     }
 
     fn end(&self) -> Waiting<'_, ()> {

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     load::{Answer, Asked, Until, ask_many},
-    row::{Results, Row, Waited},
+    row::{Row, Waited},
     work::hashed,
 };
 
@@ -62,30 +62,30 @@ fn write_over(file: &File, byte: u8) -> Result<()> {
     Ok(())
 }
 
-/// A row for each batch size: the bare loop, the journal on disk, the journal in memory.
-pub(crate) async fn run(dir: &Path, seconds: f64, results: &mut Results) -> Result<()> {
-    println!("journal: records of {RECORD_BYTES} bytes");
+/// Rows for each batch size: the bare loop, the journal on disk, the journal in memory.
+pub(crate) async fn run(dir: &Path, seconds: f64) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
     for records in BATCHES {
         let size = records as usize * RECORD_BYTES;
         let count = BYTES_MAX / size as u64;
         let took = bare(dir, size, count, Duration::from_secs_f64(seconds))?;
         let spent: u64 = took.iter().sum();
-        let mut row = Row::of("journal", "bare fdatasync loop", "record");
+        let mut row = Row::of("journal", &format!("bare loop, batches of {records}"), "record");
         row.durability = "synced".to_owned();
         row.batch = Some(records as f64);
         row.good_per_second = records as f64 * took.len() as f64 / (spent as f64 / 1e9);
         row.waited = Waited::of(took)?;
-        results.rows.push(row);
+        rows.push(row);
         for in_flight in IN_FLIGHT {
             let folder = tempfile::tempdir_in(dir)?;
             let journal = FileJournal::open(folder.path(), &JournalOptions::default())?;
             let row = load(Arc::new(journal), records, in_flight, seconds, "synced").await?;
-            results.rows.push(row);
+            rows.push(row);
         }
         let memory = Arc::new(MemoryJournal::new());
-        results.rows.push(load(memory, records, 1, seconds, "none, in memory").await?);
+        rows.push(load(memory, records, 1, seconds, "none, in memory").await?);
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// Batches of `records` into `journal`, and whether they can all be read back.
@@ -116,7 +116,8 @@ async fn load(
     let asked: Asked<()> = asked.await?;
     let commits = (journal.stats().commits - before).max(1);
     let batches = asked.answers.len() as u64;
-    let mut row = Row::of("journal", "journal", "record").with_load(&asked, |()| true)?;
+    let row = Row::of("journal", &format!("journal, batches of {records}"), "record");
+    let mut row = row.with_load(&asked, |()| true)?;
     row.good_per_second *= records as f64;
     row.durability = durability.to_owned();
     row.in_flight = in_flight;

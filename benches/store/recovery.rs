@@ -11,15 +11,15 @@ use crate::{
     contender::Contender,
     load::{Until, drive},
     peers::tidegate::InProcess,
-    row::{Results, Row, Waited},
+    row::{Row, Waited},
     work::{Skew, Work},
 };
 
 const IN_FLIGHT: u64 = 256;
 
 /// Two rows: openings of a store with `orders` live orders.
-pub(crate) async fn run(dir: &Path, orders: u64, seed: u64, results: &mut Results) -> Result<()> {
-    println!("recovery: {orders} orders");
+pub(crate) async fn run(dir: &Path, orders: u64, seed: u64) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
     let folder = tempfile::tempdir_in(dir)?;
     let work = Arc::new(Work::ample(seed, Skew::Zipf, 0, 0));
     let store: Arc<dyn Contender> =
@@ -39,7 +39,7 @@ pub(crate) async fn run(dir: &Path, orders: u64, seed: u64, results: &mut Result
         row.good_per_second = orders as f64 / took.as_secs_f64();
         row.waited = Waited::of([took.as_nanos() as u64])?;
         (row.hash, row.faults) = (found.hash, found.faults);
-        results.rows.push(row);
+        rows.push(row);
     }
-    Ok(())
+    Ok(rows)
 }

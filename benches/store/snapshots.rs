@@ -10,7 +10,7 @@ use crate::{
     contender::Contender,
     load::{Until, drive},
     peers::tidegate::InProcess,
-    row::{Results, Row},
+    row::Row,
     work::{Outcome, Skew, Work},
 };
 
@@ -19,9 +19,10 @@ const NEVER: u64 = u64::MAX;
 const OFTEN: u64 = 16 << 20;
 
 /// Two rows: orders for `seconds` without snapshots and with many.
-pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64, results: &mut Results) -> Result<()> {
-    println!("snapshots: none, and one every {} MiB of journal", OFTEN >> 20);
-    for (who, every_bytes) in [("orders, no snapshot", NEVER), ("orders, many snapshots", OFTEN)] {
+pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (who, every_bytes) in [("orders, no snapshot", NEVER), ("orders, one every 16 MiB", OFTEN)]
+    {
         let folder = tempfile::tempdir_in(dir)?;
         let work = Arc::new(Work::ample(seed, Skew::Spread, 0, 0));
         let store: Arc<dyn Contender> =
@@ -36,7 +37,7 @@ pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64, results: &mut Resul
         row.skew = Skew::Spread.name().to_owned();
         row.in_flight = IN_FLIGHT;
         (row.hash, row.faults) = (found.hash, found.faults);
-        results.rows.push(row);
+        rows.push(row);
     }
-    Ok(())
+    Ok(rows)
 }
