@@ -23,7 +23,7 @@ const ORDINARY_USERS: [&str; 2] = ["postgres", "nobody"];
 
 /// A running server; ended when dropped.
 pub(crate) struct Server {
-    pub(crate) child: Child,
+    child: Child,
     end_by: Signal,
     log: PathBuf,
 }

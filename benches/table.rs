@@ -114,7 +114,8 @@ fn result(row: &Row) -> String {
 fn table(text: &mut String, lines: &[Vec<String>]) {
     let columns = 0..lines.first().map_or(0, Vec::len);
     let says = |column: &usize| lines.iter().skip(1).any(|line| line[*column] != "–");
-    let width = |column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let columns: Vec<(usize, usize)> =
         columns.filter(says).map(|column| (column, width(column))).collect();
     for (number, line) in lines.iter().enumerate() {
