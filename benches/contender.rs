@@ -1,5 +1,5 @@
-//! What is asked of a system that takes part, and the list of those that do. How each is started and
-//! spoken to is in `peers/`.
+//! What is asked of a system that takes part, and the list of those that do. How each is started
+//! and spoken to is in `peers/`.
 
 use std::{path::Path, sync::Arc};
 
@@ -104,8 +104,8 @@ impl Entry {
         }
     }
 
-    /// Starts it in the empty folder `data`, with `stock` units of each SKU, for `in_flight` callers
-    /// at a time.
+    /// Starts it in the empty folder `data`, with `stock` units of each SKU, for `in_flight`
+    /// callers at a time.
     pub(crate) async fn start(
         self,
         data: &Path,

@@ -1,5 +1,5 @@
-//! Results for keeping: into a Markdown file between two marks, and as a picture. It also reads what
-//! criterion has estimated. It measures nothing.
+//! Results for keeping: into a Markdown file between two marks, and as a picture. It also reads
+//! what criterion has estimated. It measures nothing.
 
 use std::{fs, path::Path};
 

@@ -33,9 +33,9 @@ const PLACE_EACH: &str = "SELECT place(key, buyer, sku, quantity) \
 /// beyond this many they are in each other's way.
 const CONNECTIONS_MAX: u64 = 32;
 
-/// Transactions that want the same row share no sync: each waits for the one before. So there are no
-/// more of them than rows, or than PostgreSQL's wiki recommends where they don't wait: two for each
-/// core, and one for the disk.
+/// Transactions that want the same row share no sync: each waits for the one before. So there are
+/// no more of them than rows, or than PostgreSQL's wiki recommends where they don't wait: two for
+/// each core, and one for the disk.
 fn connections(in_flight: u64, rows: usize) -> u64 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     in_flight.min(CONNECTIONS_MAX).min((2 * cores + 1).max(rows) as u64)
@@ -58,7 +58,8 @@ pub(crate) fn settings(batched: bool) -> String {
     } else {
         let hot = connections(CONNECTIONS_MAX, 1);
         format!(
-            "one call of a function, prepared, up to {CONNECTIONS_MAX} connections, {hot} on a hot row"
+            "one call of a function, prepared, up to {CONNECTIONS_MAX} connections, \
+             {hot} on a hot row"
         )
     };
     format!(

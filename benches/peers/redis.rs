@@ -1,5 +1,5 @@
-//! Redis with an append-only file: stock, idempotency key and queue push in one script, as shops do.
-//! A private server on a Unix socket. The script is atomic; what it can't do is a second server.
+//! Redis with an append-only file: stock, idempotency key and queue push in one script, as shops
+//! do. A private server on a Unix socket. The script is atomic; what it can't do is a second server.
 
 use std::{
     path::Path,
@@ -17,8 +17,8 @@ use crate::{
     work::{Order, Outcome, sku_name},
 };
 
-/// KEYS: the idempotency key, the stock, the queue. ARGV: the request, its quantity, its line in the
-/// queue. Answers the order's number, 0 for sold out, −1 for a key of another request.
+/// KEYS: the idempotency key, the stock, the queue. ARGV: the request, its quantity, its line in
+/// the queue. Answers the order's number, 0 for sold out, −1 for a key of another request.
 const PLACE: &str = "
 local known = redis.call('GET', KEYS[1])
 if known then

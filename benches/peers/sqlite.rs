@@ -1,5 +1,5 @@
-//! SQLite, embedded: write-ahead log, `synchronous=FULL`, one thread that writes. It commits all that
-//! waits as one transaction, since SQLite has one writer at a time and a commit costs a sync.
+//! SQLite, embedded: write-ahead log, `synchronous=FULL`, one thread that writes. It commits all
+//! that waits as one transaction, since SQLite has one writer at a time and a commit costs a sync.
 
 use std::{
     path::Path,

@@ -1,5 +1,5 @@
-//! The journal by itself, per durability and batch size, beside a bare loop of write and `fdatasync`
-//! of as many bytes on the same disk. The loop has it best: one file that was written before.
+//! The journal by itself, per durability and batch size, beside a bare loop of write and
+//! `fdatasync` of as many bytes on the same disk. The loop has it best: one file that was written before.
 
 use std::{
     convert::Infallible,

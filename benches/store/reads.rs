@@ -1,5 +1,5 @@
-//! Reads: orders in memory, orders in the archive, the orders of a user, stock. Each is held against
-//! what was written. Nothing is written meanwhile.
+//! Reads: orders in memory, orders in the archive, the orders of a user, stock. Each is held
+//! against what was written. Nothing is written meanwhile.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
