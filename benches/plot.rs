@@ -50,7 +50,7 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
     let mut y = MARGIN + 10.0;
     let _ = writeln!(
         text,
-        "<text x=\"{MARGIN}\" y=\"{y}\" fill=\"#777\">accepted orders a second, each scale line ten \
+        "<text x=\"{MARGIN}\" y=\"{y}\" fill=\"#777\">accepted orders a second; each line is ten \
          times the one before; yellow: not synced before the answer</text>"
     );
     for group in groups {

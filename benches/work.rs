@@ -1,5 +1,5 @@
 //! The work that every contender gets: which order is asked as the n-th, drawn from a seed, and
-//! what a shop that does one order after the other would answer. It knows no contender and no clock.
+//! what a shop that does one order after the other would answer. It knows no contender, no clock.
 
 use std::{collections::HashMap, hash::Hasher};
 

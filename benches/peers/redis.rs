@@ -1,5 +1,5 @@
 //! Redis with an append-only file: stock, idempotency key and queue push in one script, as shops
-//! do. A private server on a Unix socket. The script is atomic; what it can't do is a second server.
+//! do. A private server on a Unix socket. The script is atomic; it knows no second server.
 
 use std::{
     path::Path,

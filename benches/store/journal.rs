@@ -1,5 +1,6 @@
 //! The journal by itself, per durability and batch size, beside a bare loop of write and
-//! `fdatasync` of as many bytes on the same disk. The loop has it best: one file that was written before.
+//! `fdatasync` of as many bytes on the same disk. The loop has it best: one file that was written
+//! before. What records mean is not known here.
 
 use std::{
     convert::Infallible,
