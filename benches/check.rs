@@ -81,14 +81,20 @@ fn judge(
     let mut wrong = Vec::new();
     for &(n, outcome) in answers {
         let (order, expected) = (work.order(n), model.kinds[n as usize]);
-        let early = outcome == Outcome::SoldOut && left[order.sku] >= order.quantity;
-        if early && !accepted.contains_key(&order.key) {
+        let refused = outcome == Outcome::SoldOut;
+        if refused && accepted.contains_key(&order.key) {
+            // Stock never comes back here, so a key that was refused is never accepted later.
+            wrong.push(format!("order {n} was refused, and its key was accepted"));
+        } else if refused && left[order.sku] >= order.quantity {
             wrong.push(format!("order {n} was refused, and {} are left", left[order.sku]));
         } else if race == Race::Nothing && outcome.kind() != expected {
             wrong.push(format!("order {n} was answered {outcome:?}, not {expected:?}"));
         }
     }
     faults.extend(some(wrong));
+    let changed = again.iter().filter(|(n, outcome)| answers[*n as usize].1 != *outcome);
+    let changed = changed.map(|(n, outcome)| format!("order {n}, asked again: {outcome:?}"));
+    faults.extend(some(changed.collect()));
     let (hash, expected) = match race {
         Race::Nothing => (
             result_hash(left, accepted.values()),

@@ -22,6 +22,8 @@ enum Flaw {
     SellsTwice,
     /// Answers one order in a hundred without taking its stock.
     Loses,
+    /// Takes the stock of one order in a hundred, and keeps no order.
+    KeepsNoOrder,
     /// Some two orders get the same number.
     GivesNumbersTwice,
     /// Refuses one order in a hundred though there is stock.
@@ -82,7 +84,9 @@ impl Shop {
         if self.flaw != Flaw::Loses || !hundredth {
             books.left[order.sku] = left - order.quantity;
         }
-        books.orders.insert(order.key, (order.clone(), number));
+        if self.flaw != Flaw::KeepsNoOrder || !hundredth {
+            books.orders.insert(order.key, (order.clone(), number));
+        }
         Outcome::Accepted(number)
     }
 }
@@ -148,6 +152,7 @@ fn every_other_flaw_is_caught_for_what_it_is() {
         (Flaw::ForgetsKeys, "was accepted as"),
         (Flaw::SellsTwice, " left of "),
         (Flaw::Loses, " left of "),
+        (Flaw::KeepsNoOrder, "asked again: SoldOut"),
         (Flaw::GivesNumbersTwice, "two keys were accepted as"),
         (Flaw::RefusesTooMuch, "was refused, and"),
         (Flaw::IgnoresRequests, "not Conflict"),
