@@ -63,9 +63,17 @@ schemathesis examples="50": release
 http-kills rounds="50":
     TIDEGATE_ROUNDS={{rounds}} cargo test --test tidegate http_kills -- --nocapture
 
-# Orders over HTTP beside a route that only parses, by wrk: [CONNECTIONS [SECONDS [ROUNDS]]]
-bench-http *arguments:
-    cargo bench --bench http -- {{arguments}}
+# Every benchmark, peers included: some minutes, then docs/performance.md and its plot are new
+bench:
+    benches/run
+
+# Whole orders beside peers; `just bench-peers --contender tidegate,sqlite --in-flight 64 --seconds 2`
+bench-peers *arguments:
+    benches/run orders {{arguments}}
+
+# Every benchmark in seconds: no figure counts, every check does
+bench-quick *arguments:
+    benches/run quick {{arguments}}
 
 [private]
 release:

@@ -1,4 +1,4 @@
-//! The yardstick route of `benches/http.rs`: it refuses what placing refuses, answers as placing
+//! The yardstick route of `benches/wrk.rs`: it refuses what placing refuses, answers as placing
 //! answers, places nothing, and is there only when asked for. How fast it is is the bench's matter.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The yardstick of `benches/http.rs`: reads and checks an order as placing it does, and answers as
+//! The yardstick of `benches/wrk.rs`: reads and checks an order as placing it does, and answers as
 //! placing it does, with nothing in between. It asks nothing of the store, and is there only with
 //! `tidegate serve --parse-only-route`, which is for measuring and not in the documentation.
 

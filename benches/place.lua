@@ -1,4 +1,4 @@
--- What `benches/http.rs` has wrk send: single-line orders, each with an idempotency key of its own,
+-- What `wrk.rs` has wrk send: single-line orders, each with an idempotency key of its own,
 -- a random user of a million and a random SKU. Arguments: path, a word that no other run has, SKUs.
 -- Answers are not looked at here, which would cost wrk more than sending: the bench counts stock.
 
@@ -18,7 +18,15 @@ function init(arguments)
     request = function()
         sent = sent + 1
         local body = '{"user": "user-' .. math.random(1000000)
-            .. '", "lines": [{"sku": "sku-' .. math.random(skus) .. '", "quantity": 1}]}'
+            .. '", "lines": [{"sku": "sku-' .. (math.random(skus) - 1) .. '", "quantity": 1}]}'
         return head .. sent .. "\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
     end
+end
+
+function done(summary, latency, requests)
+    local errors = summary.errors
+    local bad = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+    -- Whole microseconds.
+    print(string.format("done: %d %d %d %d %d %d %d", summary.requests, summary.duration, bad,
+        latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
 end

@@ -1,0 +1,145 @@
+//! Many callers at once, each asks, waits for its answer, and asks again. It counts and times; what
+//! the answers mean is for `check`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use quanta::{Clock, Instant};
+use tokio::task::JoinSet;
+
+use crate::{
+    contender::Contender,
+    work::{Outcome, Work},
+};
+
+/// How long is asked. The end is whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until {
+    /// How many numbers.
+    numbers: u64,
+    /// Answers before this many seconds are not timed.
+    warm_up: f64,
+    /// How many seconds more.
+    seconds: f64,
+}
+
+impl Until {
+    /// Exactly so many, all of them timed.
+    pub(crate) fn numbers(numbers: u64) -> Self {
+        Self { numbers, warm_up: 0.0, seconds: f64::INFINITY }
+    }
+
+    pub(crate) fn seconds(warm_up: f64, seconds: f64) -> Self {
+        Self { numbers: u64::MAX, warm_up, seconds }
+    }
+
+    /// The same, but for so many seconds at most.
+    pub(crate) fn within(self, seconds: f64) -> Self {
+        Self { seconds, ..self }
+    }
+}
+
+/// One ask and what came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer<T> {
+    /// Its number, from 0.
+    pub(crate) n: u64,
+    pub(crate) outcome: T,
+    /// When it was there, from the start of the load.
+    pub(crate) at: Duration,
+    /// How long the caller had waited.
+    pub(crate) waited: Duration,
+}
+
+/// All that was asked: numbers from 0, without a gap.
+pub(crate) struct Asked<T> {
+    pub(crate) answers: Vec<Answer<T>>,
+    /// Answers that came later than this are timed…
+    pub(crate) from: Duration,
+    /// …but not those after this.
+    pub(crate) to: Duration,
+}
+
+impl<T> Asked<T> {
+    pub(crate) fn timed(&self) -> impl Iterator<Item = &Answer<T>> {
+        let within = |answer: &&Answer<T>| self.from < answer.at && answer.at <= self.to;
+        self.answers.iter().filter(within)
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        (self.to - self.from).as_secs_f64()
+    }
+}
+
+/// Asks `contender` for the orders of `work`, `in_flight` at a time.
+///
+/// # Errors
+/// As [`ask_many`].
+pub(crate) async fn drive(
+    contender: &Arc<dyn Contender>,
+    work: &Arc<Work>,
+    in_flight: u64,
+    until: Until,
+) -> Result<Asked<Outcome>> {
+    let (contender, work) = (Arc::clone(contender), Arc::clone(work));
+    let ask = move |n| {
+        let (contender, order) = (Arc::clone(&contender), work.order(n));
+        async move { contender.place(&order).await.with_context(|| format!("{order:?}")) }
+    };
+    ask_many(in_flight, until, ask).await
+}
+
+/// Calls `ask` with 0, 1, 2, …, `in_flight` at a time.
+///
+/// # Errors
+/// The first of `ask`. What is measured must not fail under load.
+pub(crate) async fn ask_many<T, F>(
+    in_flight: u64,
+    until: Until,
+    ask: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> Result<Asked<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send,
+{
+    let Until { numbers, warm_up, seconds } = until;
+    let from = Duration::from_secs_f64(warm_up);
+    let end = Duration::try_from_secs_f64(warm_up + seconds).unwrap_or(Duration::MAX);
+    let (clock, next) = (Clock::new(), Arc::new(AtomicU64::new(0)));
+    let start = clock.now();
+    let mut callers = JoinSet::new();
+    for _ in 0..in_flight {
+        let (clock, next, ask) = (clock.clone(), Arc::clone(&next), ask.clone());
+        callers.spawn(async move {
+            let mut answers = Vec::new();
+            let since = |moment: Instant| moment.saturating_duration_since(start);
+            // The end is looked at first: a number that was taken is asked.
+            while since(clock.now()) < end {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= numbers {
+                    break;
+                }
+                // What is asked is made up before the caller begins to wait.
+                let asking = ask(n);
+                let begun = clock.now();
+                let outcome = asking.await.with_context(|| format!("number {n}"))?;
+                let done = clock.now();
+                let waited = done.saturating_duration_since(begun);
+                answers.push(Answer { n, outcome, at: since(done), waited });
+            }
+            anyhow::Ok(answers)
+        });
+    }
+    let mut answers = Vec::new();
+    while let Some(done) = callers.join_next().await {
+        answers.append(&mut done??);
+    }
+    let last = answers.iter().map(|answer| answer.at).max().unwrap_or_default();
+    Ok(Asked { answers, from, to: end.min(last.max(from)) })
+}

@@ -1,0 +1,196 @@
+//! The load harness: Tidegate and its peers on the same work, and the parts of Tidegate that touch
+//! the disk. It reads the command line; what is measured, and how, is in the other files.
+
+mod check;
+mod contender;
+mod load;
+mod orders;
+mod peers;
+mod plot;
+mod report;
+mod row;
+mod server;
+mod store;
+mod table;
+mod work;
+mod wrk;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    contender::Entry,
+    load::Until,
+    orders::Plan,
+    row::{Results, Row},
+    work::Skew,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(about = "Benchmarks of Tidegate, and of its peers on the same work")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure, print tables, and exit with 1 if any result is wrong.
+    Run(Run),
+    /// Put the tables of a JSON file into a Markdown file, between its marks, and draw the plot.
+    Report {
+        /// What `run --json` has written.
+        json: PathBuf,
+        #[arg(long, value_name = "FILE")]
+        markdown: Option<PathBuf>,
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Whole orders, by all who take part.
+    Orders,
+    /// Orders over HTTP beside a route that only parses, by wrk.
+    Http,
+    Journal,
+    Reads,
+    Recovery,
+    Snapshots,
+}
+
+#[derive(Args)]
+struct Run {
+    /// What to measure [default: everything].
+    what: Vec<What>,
+    /// Who takes part [default: all; who is not installed is left out].
+    #[arg(long, value_delimiter = ',')]
+    contender: Vec<Entry>,
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1_024])]
+    in_flight: Vec<u64>,
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Skew::Hot, Skew::Spread])]
+    skew: Vec<Skew>,
+    /// Seconds of a round that are timed.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Seconds before that.
+    #[arg(long, default_value_t = 2.0)]
+    warm_up: f64,
+    /// Exactly so many orders in a round instead: then all contenders have the same result.
+    #[arg(long, conflicts_with_all = ["seconds", "warm_up"])]
+    orders: Option<u64>,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Share of orders that repeat an earlier one with its key.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=90))]
+    repeat_percent: u32,
+    /// Share of orders for what is sold out.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=100))]
+    refused_percent: u32,
+    /// Orders that reads and recovery work on.
+    #[arg(long, default_value_t = 200_000)]
+    stored_orders: u64,
+    /// Where data is kept; it should be the disk that matters [default: the temporary folder].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Write the results here as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Take criterion's estimates of the parts from here.
+    #[arg(long, value_name = "DIR")]
+    criterion: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Run(run) => run.run().await,
+        Command::Report { json, markdown, svg } => {
+            report::write(&Results::read(&json)?, markdown.as_deref(), svg.as_deref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+impl Run {
+    async fn run(self) -> Result<ExitCode> {
+        let dir = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = dir.canonicalize().with_context(|| format!("{} is no folder", dir.display()))?;
+        let mut results = Results::begin(&dir)?;
+        if results.machine.get("file system").is_some_and(|name| name == "tmpfs") {
+            println!("{} is in memory: a sync costs nothing there", dir.display());
+        }
+        let plan = self.plan();
+        if self.wants(What::Orders) {
+            orders::run(&plan, &dir, &mut results).await?;
+        }
+        let by_itself = [What::Http, What::Journal, What::Reads, What::Recovery, What::Snapshots];
+        for what in by_itself.into_iter().filter(|what| self.wants(*what)) {
+            let mut rounds = Vec::new();
+            for number in 1..=self.rounds {
+                println!("{what:?}: round {number}");
+                rounds.push(self.round(what, &dir).await?);
+            }
+            results.rows.extend(Row::medians(&rounds));
+        }
+        results.note_sync("bare sync after, p50", &dir)?;
+        if let Some(criterion) = &self.criterion {
+            results.parts = report::parts(criterion)?;
+        }
+        println!("\n{}", table::markdown(&results));
+        if let Some(json) = &self.json {
+            results.write(json)?;
+        }
+        if results.right() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("SOMETHING IS WRONG: see above");
+        Ok(ExitCode::FAILURE)
+    }
+
+    /// One round of what is not a contest; the same rows each time.
+    async fn round(&self, what: What, dir: &Path) -> Result<Vec<Row>> {
+        let Self { seconds, seed, stored_orders, .. } = *self;
+        match what {
+            What::Orders => Ok(Vec::new()),
+            What::Http => wrk::run(dir, &self.in_flight, seconds).await,
+            What::Journal => store::journal::run(dir, seconds).await,
+            What::Reads => store::reads::run(dir, seconds, stored_orders).await,
+            What::Recovery => store::recovery::run(dir, stored_orders, seed).await,
+            What::Snapshots => store::snapshots::run(dir, seconds, seed).await,
+        }
+    }
+
+    fn wants(&self, what: What) -> bool {
+        self.what.is_empty() || self.what.contains(&what)
+    }
+
+    fn plan(&self) -> Plan {
+        let mut entries = self.contender.clone();
+        if entries.is_empty() {
+            entries = Entry::value_variants().to_vec();
+        }
+        Plan {
+            entries,
+            in_flight: self.in_flight.clone(),
+            skews: self.skew.clone(),
+            until: self.orders.map_or(Until::seconds(self.warm_up, self.seconds), Until::numbers),
+            rounds: self.rounds.max(1),
+            seed: self.seed,
+            repeat_percent: self.repeat_percent,
+            refused_percent: self.refused_percent,
+        }
+    }
+}

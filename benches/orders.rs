@@ -1,0 +1,124 @@
+//! Whole orders, the same for all who take part: proofs first, then timed rounds, one contender
+//! after the other in each round, so that a slow minute of the machine is everybody's.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    check::{self, Race},
+    contender::{Contender, Entry},
+    load::{Until, drive},
+    row::{Results, Row},
+    work::{Outcome, Skew, Work},
+};
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) in_flight: Vec<u64>,
+    pub(crate) skews: Vec<Skew>,
+    pub(crate) until: Until,
+    pub(crate) rounds: usize,
+    pub(crate) seed: u64,
+    pub(crate) repeat_percent: u32,
+    pub(crate) refused_percent: u32,
+}
+
+/// Runs `plan` with data in `dir`, and adds a row for each cell.
+pub(crate) async fn run(plan: &Plan, dir: &Path, results: &mut Results) -> Result<()> {
+    let entries = present(&plan.entries, results);
+    println!("orders: seed {}", plan.seed);
+    for entry in &entries {
+        let found = check::prove(*entry, dir, plan.seed).await;
+        let found = found.with_context(|| format!("proving {}", entry.name()))?;
+        let verdict = if found.faults.is_empty() { "right" } else { "WRONG" };
+        println!("  {:<17} proof {} {verdict}", entry.name(), found.hash);
+        let mut row = Row::of("proof", entry.name(), "order");
+        row.durability = entry.durability().to_owned();
+        (row.hash, row.faults) = (found.hash, found.faults);
+        results.rows.push(row);
+    }
+    for skew in &plan.skews {
+        for in_flight in &plan.in_flight {
+            cell(plan, &entries, *skew, *in_flight, dir, results).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Those of `entries` that can take part here; says why others can't.
+fn present(entries: &[Entry], results: &mut Results) -> Vec<Entry> {
+    let mut present = Vec::new();
+    for entry in entries {
+        match entry.version() {
+            Ok(version) => {
+                let settings = format!("{version}; {}", entry.settings());
+                results.settings.insert(entry.name().to_owned(), settings);
+                present.push(*entry);
+            }
+            Err(why) => println!("{} is left out: {why:#}", entry.name()),
+        }
+    }
+    present
+}
+
+/// All rounds of all entries with one skew and one number of callers.
+async fn cell(
+    plan: &Plan,
+    entries: &[Entry],
+    skew: Skew,
+    in_flight: u64,
+    dir: &Path,
+    results: &mut Results,
+) -> Result<()> {
+    let mut rounds: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
+    for number in 0..plan.rounds {
+        // Who is first changes, so that it helps or hurts nobody.
+        let (late, early) = entries.split_at(number % entries.len().max(1));
+        for entry in early.iter().chain(late) {
+            let row = round(plan, *entry, skew, in_flight, dir).await;
+            let row = row.with_context(|| format!("{}, {in_flight} in flight", entry.name()))?;
+            println!(
+                "  {} {in_flight} in flight, round {}: {} {:.0} orders/s",
+                skew.name(),
+                number + 1,
+                entry.name(),
+                row.good_per_second
+            );
+            rounds.entry(entry.name()).or_default().push(row);
+        }
+    }
+    let rows = entries.iter().filter_map(|entry| Row::median(rounds.get(entry.name())?));
+    results.rows.extend(rows);
+    Ok(())
+}
+
+/// One contender, started afresh.
+async fn round(plan: &Plan, entry: Entry, skew: Skew, in_flight: u64, dir: &Path) -> Result<Row> {
+    let work = Work::ample(plan.seed, skew, plan.repeat_percent, plan.refused_percent);
+    let (work, folder) = (Arc::new(work), tempfile::tempdir_in(dir)?);
+    let contender: Arc<dyn Contender> = entry.start(folder.path(), work.stock(), in_flight).await?;
+    let before = contender.logged();
+    let asked = drive(&contender, &work, in_flight, plan.until).await?;
+    let after = contender.logged();
+    let found = check::check(&contender, &work, &asked, Race::Nothing).await?;
+    contender.end().await?;
+    let good = |outcome: &Outcome| matches!(outcome, Outcome::Accepted(_));
+    let mut row = Row::of("orders", entry.name(), "order").with_load(&asked, good)?;
+    // A sync carries new orders; a repeat is only looked up.
+    let fresh = |n| work.order(n).key == n;
+    let fresh = asked.answers.iter().filter(|answer| good(&answer.outcome) && fresh(answer.n));
+    let fresh = fresh.count() as f64;
+    if let (Some(before), Some(after)) = (before, after) {
+        row.batch = Some(fresh / (after.syncs - before.syncs).max(1) as f64);
+        let bytes = after.bytes.zip(before.bytes).map(|(after, before)| after - before);
+        row.bytes = bytes.map(|bytes| bytes as f64 / fresh.max(1.0));
+    }
+    row.durability = entry.durability().to_owned();
+    row.skew = skew.name().to_owned();
+    row.in_flight = in_flight;
+    (row.hash, row.faults) = (found.hash, found.faults);
+    Ok(row)
+}

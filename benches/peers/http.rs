@@ -1,0 +1,207 @@
+//! Tidegate as a server: `tidegate serve` with its defaults, spoken to by hyper over HTTP/1.1 on
+//! loopback, a connection for each order in flight. It tunes nothing.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+use futures_util::future::try_join_all;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    client::conn::http1::{SendRequest, handshake},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tidegate::OrderId;
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, Semaphore},
+};
+
+use crate::{
+    contender::{Contender, Waiting},
+    server::{self, Server},
+    work::{Order, Outcome, sku_name},
+};
+
+/// Stock is brought in over so many connections at least.
+const CONNECTIONS_MIN: u64 = 16;
+
+/// The program: built beside this one, or on PATH.
+fn program() -> Result<PathBuf> {
+    let beside: Vec<PathBuf> =
+        env::current_exe()?.parent().map(Path::to_owned).into_iter().collect();
+    let here = beside.iter().map(|folder| folder.join("tidegate")).find(|file| file.is_file());
+    here.map_or_else(|| server::find("tidegate", &[]), Ok)
+}
+
+pub(crate) fn version() -> Result<String> {
+    server::version(&program()?)
+}
+
+/// Starts a server with its store in `data`; gives it and its address.
+async fn serve(data: &Path, options: &[&str]) -> Result<(Server, String)> {
+    let mut command = Command::new(program()?);
+    command.arg("serve").arg("--data").arg(data.join("store")).args(options);
+    command.args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "warn,actix_http=off");
+    let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
+    let log = server.log().to_owned();
+    let address = async || {
+        let said = fs::read_to_string(&log)?;
+        let line = said.lines().find_map(|line| line.strip_prefix("listening on http://"));
+        // A line that is being written has no end yet.
+        let line = line.filter(|_| said.contains("documentation")).context("not yet")?;
+        Ok(line.trim().to_owned())
+    };
+    let address = server.wait_until(address).await?;
+    Ok((server, address))
+}
+
+pub(crate) struct Served {
+    connections: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    free: Semaphore,
+    address: String,
+    _server: Server,
+}
+
+#[derive(Serialize)]
+struct NewOrder<'a> {
+    user: &'a str,
+    lines: [NewLine<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct NewLine<'a> {
+    sku: &'a str,
+    quantity: u64,
+}
+
+#[derive(Deserialize)]
+struct Accepted<'a> {
+    id: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Problem<'a> {
+    r#type: &'a str,
+}
+
+impl Served {
+    pub(crate) async fn start(data: &Path, stock: &[u64], in_flight: u64) -> Result<Self> {
+        Self::start_with(data, stock, in_flight, &[]).await
+    }
+
+    /// The same with `options` for the server.
+    pub(crate) async fn start_with(
+        data: &Path,
+        stock: &[u64],
+        in_flight: u64,
+        options: &[&str],
+    ) -> Result<Self> {
+        let (server, address) = serve(data, options).await?;
+        let count = in_flight.max(CONNECTIONS_MIN) as usize;
+        let connections = try_join_all((0..count).map(|_| connect(&address))).await?;
+        let (connections, free) = (Mutex::new(connections), Semaphore::new(count));
+        let this = Self { connections, free, address, _server: server };
+        try_join_all((0..).zip(stock).map(|(sku, units)| this.fill(sku, *units))).await?;
+        Ok(this)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn fill(&self, sku: usize, units: u64) -> Result<()> {
+        let path = format!("/v1/skus/{}", sku_name(sku));
+        self.good(Method::PUT, &path, &json!({"price_minor": 1_990})).await?;
+        if units > 0 {
+            let delivery = json!({"delta": units, "reason": "delivery"});
+            self.good(Method::POST, &format!("{path}/stock"), &delivery).await?;
+        }
+        Ok(())
+    }
+
+    async fn good(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
+        let (status, text) = self.ask(method, path, path, body).await?;
+        if !status.is_success() {
+            bail!("{path}: {status}: {}", String::from_utf8_lossy(&text));
+        }
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes)> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &self.address)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key)
+            .body(Full::new(Bytes::from(body)))?;
+        let _place = self.free.acquire().await?;
+        let mut connection = self.connections.lock().await.pop().context("no connection")?;
+        connection.ready().await?;
+        let response = connection.send_request(request).await?;
+        let status = response.status();
+        let text = response.into_body().collect().await?.to_bytes();
+        self.connections.lock().await.push(connection);
+        Ok((status, text))
+    }
+}
+
+async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // Its errors are those of what is asked over it.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+impl Contender for Served {
+    fn place<'a>(&'a self, order: &'a Order) -> Waiting<'a, Outcome> {
+        Box::pin(async {
+            let line = NewLine { sku: &order.sku_name(), quantity: order.quantity };
+            let new = NewOrder { user: &order.user_name(), lines: [line] };
+            let body = serde_json::to_vec(&new)?;
+            let key = order.key_name();
+            let (status, text) = self.ask(Method::POST, "/v1/orders", &key, body).await?;
+            if status == StatusCode::CREATED {
+                let Accepted { id } = serde_json::from_slice(&text)?;
+                return Ok(Outcome::Accepted(id.parse::<OrderId>()?.0));
+            }
+            let problem: Result<Problem<'_>, _> = serde_json::from_slice(&text);
+            match problem.map(|problem| problem.r#type.rsplit('/').next().unwrap_or_default()) {
+                Ok("sold-out") => Ok(Outcome::SoldOut),
+                Ok("idempotency-conflict") => Ok(Outcome::Conflict),
+                _ => bail!("{status}: {}", String::from_utf8_lossy(&text)),
+            }
+        })
+    }
+
+    fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>> {
+        Box::pin(async move {
+            let mut left = Vec::new();
+            for sku in 0..skus {
+                let path = format!("/v1/skus/{}", sku_name(sku));
+                let item = self.good(Method::GET, &path, &Value::Null).await?;
+                left.push(item["available"].as_u64().context("no figure of what is available")?);
+            }
+            Ok(left)
+        })
+    }
+}

@@ -1,0 +1,73 @@
+-- Room in each page for new versions of a hot row: then its index need not be touched.
+CREATE TABLE stock (
+    sku text PRIMARY KEY,
+    available bigint NOT NULL CHECK (available >= 0)
+) WITH (fillfactor = 50);
+
+CREATE TABLE orders (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key text NOT NULL UNIQUE,
+    buyer text NOT NULL,
+    sku text NOT NULL,
+    quantity bigint NOT NULL
+);
+
+-- One order, one transaction: its number, 0 for sold out, -1 for a key of another request.
+-- The stock comes last, so that its row is locked for the commit and nothing else. What can't be had
+-- is refused without a write.
+CREATE FUNCTION place(asked text, by text, of text, units bigint) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    known orders;
+    made bigint;
+BEGIN
+    LOOP
+        SELECT * INTO known FROM orders WHERE key = asked;
+        IF FOUND THEN
+            IF known.buyer = by AND known.sku = of AND known.quantity = units THEN
+                RETURN known.id;
+            END IF;
+            RETURN -1;
+        END IF;
+        PERFORM 1 FROM stock WHERE sku = of AND available >= units;
+        IF NOT FOUND THEN
+            RETURN 0;
+        END IF;
+        INSERT INTO orders (key, buyer, sku, quantity) VALUES (asked, by, of, units)
+            ON CONFLICT (key) DO NOTHING RETURNING id INTO made;
+        EXIT WHEN made IS NOT NULL;
+        -- Somebody else has just asked with this key: look again.
+    END LOOP;
+    UPDATE stock SET available = available - units WHERE sku = of AND available >= units;
+    IF NOT FOUND THEN
+        DELETE FROM orders WHERE id = made;
+        RETURN 0;
+    END IF;
+    RETURN made;
+END $$;
+
+-- Many orders, one statement: those with new keys, of SKUs that have enough for all of these.
+-- Answers the place of each in the arrays, and its number. Only one may run at a time.
+CREATE FUNCTION place_fitting(keys text[], buyers text[], skus text[], quantities bigint[])
+RETURNS TABLE (place bigint, number bigint)
+LANGUAGE sql AS $$
+    WITH ask AS (
+        SELECT * FROM unnest(keys, buyers, skus, quantities)
+            WITH ORDINALITY AS a (key, buyer, sku, quantity, n)
+    ), fresh AS (
+        SELECT DISTINCT ON (key) ask.* FROM ask
+        WHERE NOT EXISTS (SELECT FROM orders WHERE orders.key = ask.key)
+        ORDER BY key, n
+    ), want AS (
+        SELECT sku, sum(quantity)::bigint AS units FROM fresh GROUP BY sku
+    ), taken AS (
+        UPDATE stock SET available = available - want.units FROM want
+        WHERE stock.sku = want.sku AND available >= want.units
+        RETURNING stock.sku
+    ), made AS (
+        INSERT INTO orders (key, buyer, sku, quantity)
+        SELECT key, buyer, sku, quantity FROM fresh JOIN taken USING (sku) ORDER BY n
+        RETURNING key, id
+    )
+    SELECT fresh.n, made.id FROM made JOIN fresh USING (key)
+$$;

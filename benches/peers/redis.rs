@@ -1,0 +1,125 @@
+//! Redis with an append-only file: stock, idempotency key and queue push in one script, as shops
+//! do. A private server on a Unix socket. The script is atomic; it knows no second server.
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use anyhow::{Context, Result, bail};
+use redis::{AsyncCommands, Client, Script, aio::MultiplexedConnection};
+use rustix::process::Signal;
+
+use crate::{
+    contender::{Contender, Waiting},
+    server::{self, Server},
+    work::{Order, Outcome, sku_name},
+};
+
+/// KEYS: the idempotency key, the stock, the queue. ARGV: the request, its quantity, its line in
+/// the queue. Answers the order's number, 0 for sold out, −1 for a key of another request.
+const PLACE: &str = "
+local known = redis.call('GET', KEYS[1])
+if known then
+    local number, request = string.match(known, '^(%d+) (.*)$')
+    if request == ARGV[1] then return tonumber(number) end
+    return -1
+end
+local quantity = tonumber(ARGV[2])
+if tonumber(redis.call('GET', KEYS[2])) < quantity then return 0 end
+redis.call('DECRBY', KEYS[2], quantity)
+local number = redis.call('RPUSH', KEYS[3], ARGV[3])
+redis.call('SET', KEYS[1], number .. ' ' .. ARGV[1], 'EX', 86400)
+return number";
+
+/// Each pipelines what is in flight on it. Redis syncs once for all that it reads in one turn, from
+/// as many connections as have something to say.
+const CONNECTIONS_MAX: u64 = 8;
+
+pub(crate) fn settings(fsync: &str) -> String {
+    format!(
+        "appendfsync {fsync}, no RDB, no rewrites, one script, up to {CONNECTIONS_MAX} pipelined \
+         connections on a Unix socket"
+    )
+}
+
+pub(crate) fn version() -> Result<String> {
+    server::version(&server::find("redis-server", &[])?)
+}
+
+pub(crate) struct Redis {
+    script: Script,
+    connections: Vec<MultiplexedConnection>,
+    next: AtomicUsize,
+    _server: Server,
+}
+
+impl Redis {
+    pub(crate) async fn start(
+        data: &Path,
+        stock: &[u64],
+        in_flight: u64,
+        fsync: &str,
+    ) -> Result<Self> {
+        let socket = data.join("socket");
+        let mut command = Command::new(server::find("redis-server", &[])?);
+        command.args(["--port", "0", "--save", "", "--appendonly", "yes"]);
+        command.args(["--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"]);
+        command.arg("--unixsocket").arg(&socket).arg("--dir").arg(data);
+        let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
+        let client = Client::open(format!("redis+unix://{}", socket.display()))?;
+        let connect = async || Ok(client.get_multiplexed_async_connection().await?);
+        let mut first = server.wait_until(connect).await?;
+        let mut connections = vec![first.clone()];
+        while (connections.len() as u64) < in_flight.min(CONNECTIONS_MAX) {
+            connections.push(client.get_multiplexed_async_connection().await?);
+        }
+        let pairs: Vec<(String, u64)> =
+            (0..).zip(stock).map(|(sku, units)| (stock_key(sku), *units)).collect();
+        let () = first.mset(&pairs).await?;
+        let script = Script::new(PLACE);
+        script.load_async(&mut first).await?;
+        Ok(Self { script, connections, next: AtomicUsize::new(0), _server: server })
+    }
+
+    fn connection(&self) -> MultiplexedConnection {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.connections[next % self.connections.len()].clone()
+    }
+}
+
+fn stock_key(sku: usize) -> String {
+    format!("stock:{}", sku_name(sku))
+}
+
+impl Contender for Redis {
+    fn place<'a>(&'a self, order: &'a Order) -> Waiting<'a, Outcome> {
+        Box::pin(async {
+            let Order { quantity, sku, .. } = order;
+            let (key, user) = (order.key_name(), order.user_name());
+            let request = format!("{user} {} {quantity}", order.sku_name());
+            let line = format!("{key} {request}");
+            let mut call = self.script.key(key);
+            call.key(stock_key(*sku)).key("orders").arg(request).arg(*quantity).arg(line);
+            let number: i64 = call.invoke_async(&mut self.connection()).await?;
+            match number {
+                -1 => Ok(Outcome::Conflict),
+                0 => Ok(Outcome::SoldOut),
+                number => Ok(Outcome::Accepted(u64::try_from(number)?)),
+            }
+        })
+    }
+
+    fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>> {
+        Box::pin(async move {
+            let mut connection = self.connection();
+            let keys: Vec<String> = (0..skus).map(stock_key).collect();
+            let left: Vec<u64> = connection.mget(&keys).await.context("units below nothing")?;
+            if left.len() != skus {
+                bail!("{} of {skus} SKUs are there", left.len());
+            }
+            Ok(left)
+        })
+    }
+}

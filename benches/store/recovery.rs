@@ -1,0 +1,45 @@
+//! Opening a store again: after a crash, where all is applied again from the journal, and after an
+//! orderly end, where snapshots are loaded. The crash is a store that is dropped with all in
+//! flight answered: what is on disk is what a kill would leave.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use anyhow::Result;
+
+use crate::{
+    check::{self, Race},
+    contender::Contender,
+    load::{Until, drive},
+    peers::tidegate::InProcess,
+    row::{Row, Waited},
+    work::{Skew, Work},
+};
+
+const IN_FLIGHT: u64 = 256;
+
+/// Two rows: openings of a store with `orders` live orders.
+pub(crate) async fn run(dir: &Path, orders: u64, seed: u64) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let folder = tempfile::tempdir_in(dir)?;
+    let work = Arc::new(Work::ample(seed, Skew::Zipf, 0, 0));
+    let store: Arc<dyn Contender> =
+        Arc::new(InProcess::start(folder.path(), work.stock(), None).await?);
+    let asked = drive(&store, &work, IN_FLIGHT, Until::numbers(orders)).await?;
+    drop(store);
+    for who in ["opening after a crash", "opening after an orderly end"] {
+        let start = Instant::now();
+        let store = InProcess::open(folder.path(), None).await?;
+        let took = start.elapsed();
+        let store: Arc<dyn Contender> = Arc::new(store);
+        let found = check::check(&store, &work, &asked, Race::Nothing).await?;
+        store.end().await?;
+        let mut row = Row::of("recovery", who, "order");
+        row.durability = "synced".to_owned();
+        row.skew = Skew::Zipf.name().to_owned();
+        row.good_per_second = orders as f64 / took.as_secs_f64();
+        row.waited = Waited::of([took.as_nanos() as u64])?;
+        (row.hash, row.faults) = (found.hash, found.faults);
+        rows.push(row);
+    }
+    Ok(rows)
+}
