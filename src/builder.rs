@@ -12,6 +12,7 @@ use tidegate_storage::StoreOptions;
 use crate::{
     Tidegate,
     error::OpenError,
+    intake::Intake,
     layout::IdempotencyBounds,
     runtime::{self, Parts},
 };
@@ -29,6 +30,7 @@ pub struct Builder {
     pub(crate) stock_shards: Option<u16>,
     pub(crate) idempotency: IdempotencyBounds,
     pub(crate) at_rest_max: u64,
+    pub(crate) intake: Option<Intake>,
     pub(crate) snapshot_every_bytes: u64,
     pub(crate) events_retained_bytes: u64,
     pub(crate) time: Box<dyn TimeSource>,
@@ -50,6 +52,7 @@ impl Builder {
             stock_shards: None,
             idempotency: IdempotencyBounds::default(),
             at_rest_max: 1_000_000,
+            intake: None,
             snapshot_every_bytes: 256 << 20,
             events_retained_bytes: 256 << 20,
             time: Box::new(SystemTimeSource),
@@ -91,6 +94,16 @@ impl Builder {
     #[must_use]
     pub fn at_rest_max(mut self, orders: u64) -> Self {
         self.at_rest_max = orders.max(1);
+        self
+    }
+
+    /// Orders placed with [`respond_async`](crate::NewOrder::respond_async) are queued and released
+    /// at a rate, instead of asking for their stock at once. Values out of bounds are brought
+    /// within them. May be another at each opening; without one, what still waits is released as
+    /// fast as it goes. Default: none.
+    #[must_use]
+    pub fn intake(mut self, intake: Intake) -> Self {
+        self.intake = Some(intake);
         self
     }
 

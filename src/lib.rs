@@ -11,6 +11,7 @@ mod audit;
 mod builder;
 mod error;
 mod inspect;
+mod intake;
 mod layout;
 mod marks;
 mod orders;
@@ -26,6 +27,7 @@ pub use inspect::{
     InspectReport, JournalReport, MachineReport, OrdersReport, SegmentReport, SnapshotReport,
     inspect,
 };
+pub use intake::Intake;
 pub use marks::{MarkError, Marks};
 pub use orders::{
     HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,
@@ -45,8 +47,8 @@ pub use tidegate_machines::{
     Currency, EventId, Fulfilment, FulfilmentStatus, Hold, HoldId, HoldOutcome, IdempotencyError,
     ItemView, KeyHash, Leg, LegState, Level, Location, OpId, Order, OrderId, OrderLine,
     OrderRejection, OrderState, OutOfBounds, Payment, PaymentKind, PaymentStatus, Provider,
-    Receipt, Refusal, Rereserve, Return, Sku, SkuOptions, SkuPatch, StockLine, StockReceipt,
-    StockRejection, Timestamp, UserId, bounds,
+    QueueCounts, QueuePlace, Receipt, Refusal, Rereserve, Return, Sku, SkuOptions, SkuPatch,
+    StockLine, StockReceipt, StockRejection, Timestamp, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
 

@@ -15,6 +15,7 @@ use tidegate_actors::{
     ProjectorReport, ShardOptions, ShardReport, Shards, Snapshotter, Threads, calibrate, codec,
     feed::Events, snapshot_all,
 };
+use tidegate_machines::Orders;
 use tidegate_storage::{
     ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Position, State,
     StorageError, Store, StoreLock, StoreOptions,
@@ -77,8 +78,10 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let memory = builder.idempotency;
     let stock = parts.group(builder.stock_shards, move |shard| fresh_stock(shard, memory))?;
     let stock_shards = stock.len();
-    let fresh = move |shard| fresh_orders(shard, stock_shards, memory);
-    let orders = parts.group(builder.order_shards, fresh)?;
+    let order_shards = parts.claim::<Orders>(builder.order_shards)?;
+    let intake = builder.intake.map(|intake| intake.share(order_shards));
+    let fresh = move |shard| fresh_orders(shard, stock_shards, memory, intake);
+    let orders = parts.group_of(order_shards, fresh);
 
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
@@ -188,7 +191,20 @@ impl Parts {
         asked: Option<u16>,
         fresh: impl Fn(u16) -> M + Send + Sync + 'static,
     ) -> Result<Group<M>, OpenError> {
-        let shards = self.layout.claim::<M>(asked, self.shards_default)?;
+        let shards = self.claim::<M>(asked)?;
+        Ok(self.group_of(shards, fresh))
+    }
+
+    /// How many shards of `M` there are, or are to be.
+    fn claim<M: Durable>(&mut self, asked: Option<u16>) -> Result<u16, OpenError> {
+        self.layout.claim::<M>(asked, self.shards_default)
+    }
+
+    fn group_of<M: Durable>(
+        &self,
+        shards: u16,
+        fresh: impl Fn(u16) -> M + Send + Sync + 'static,
+    ) -> Group<M> {
         let kit = Kit {
             journal: Arc::clone(&self.journal),
             state: Arc::clone(&self.state),
@@ -196,7 +212,7 @@ impl Parts {
             fresh: Box::new(fresh),
             options: self.shard_options.clone(),
         };
-        Ok(Group::new(shards, kit))
+        Group::new(shards, kit)
     }
 }
 

@@ -42,11 +42,15 @@ pub enum Invariant {
     LegsFitState,
     /// Stock and orders agree.
     Conservation,
+    /// Who waits in the queue has nothing, and is there once.
+    QueueHoldsNothing,
+    /// Who has left the queue has left it once.
+    QueueLeftOnce,
 }
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NoOversell,
         Self::HeldIsHolds,
         Self::LimitKept,
@@ -60,6 +64,8 @@ impl Invariant {
         Self::OpsHaveOrders,
         Self::LegsFitState,
         Self::Conservation,
+        Self::QueueHoldsNothing,
+        Self::QueueLeftOnce,
     ];
 
     /// Its name, for reports and programs.
@@ -79,6 +85,8 @@ impl Invariant {
             Self::OpsHaveOrders => "ops-have-orders",
             Self::LegsFitState => "legs-fit-state",
             Self::Conservation => "conservation",
+            Self::QueueHoldsNothing => "queue-holds-nothing",
+            Self::QueueLeftOnce => "queue-left-once",
         }
     }
 
@@ -101,6 +109,12 @@ impl Invariant {
             Self::OpsHaveOrders => "each open operation is listed by its order, and no other",
             Self::LegsFitState => "an order has at the stock shards what its state says",
             Self::Conservation => "orders and holds have exactly what stock says is set aside",
+            Self::QueueHoldsNothing => {
+                "an order waits in the queue, once, if and only if it is queued and asks for nothing"
+            }
+            Self::QueueLeftOnce => {
+                "each queued order was released, rejected or cancelled, or waits"
+            }
         }
     }
 }
