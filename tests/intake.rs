@@ -63,6 +63,8 @@ async fn states(shop: &Shop, ids: &[OrderId]) -> BTreeMap<OrderState, usize> {
 /// The store's shards take turns, so each has some of these orders, and the longest queue at most
 /// all of them.
 async fn drain(shop: &Shop, orders: u64) {
+    let known = async || (counts(&shop.gate).queued == orders).then_some(());
+    eventually("all are counted", known).await;
     let mut released = counts(&shop.gate).released;
     while released < orders {
         shop.time.advance_ms(2_000);
@@ -124,7 +126,7 @@ async fn a_place_counts_down_to_its_turn() {
     assert!(order.waits_in_queue() && order.open_ops.is_empty());
     let found = found.expect("its place");
     assert!(found.position <= place.position, "{found:?} after {place:?}");
-    shop.time.advance_ms(found.expected_wait_ms);
+    drain(&shop, 9).await;
     shop.until_state(last.id, OrderState::AwaitingPayment).await;
     assert_eq!(shop.gate.orders().get_with_place(last.id).await.unwrap().1, None);
     // Whoever waits for the answer does not wait in the queue.

@@ -33,9 +33,13 @@ impl World {
         self.hear_all(0)?;
         self.learn_all()?;
         if let Some(intake) = self.profile.intake {
-            // Nobody waits in the queue at the end of a day.
+            // Nobody waits in the queue at the end of a day. The store's clock stands still until
+            // jumps back are caught up.
             self.catch_up()?;
-            self.pass(intake.deadline_ms);
+            let until = self.store.clock.now().plus_ms(intake.deadline_ms);
+            while self.store.clock.now() < until {
+                self.pass(intake.deadline_ms);
+            }
         }
         if self.random.per_mille(600) {
             let ms = self.random.between(4_000, 1_000_000);
