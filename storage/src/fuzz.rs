@@ -9,10 +9,8 @@ use crate::{
     journal::fuzz as journal, manifest, state::fuzz as state,
 };
 
-pub use journal::{frame, sealed_frame};
-pub use state::{
-    bounds, bounds_of, change, change_of, pieces_of, row, row_of, snapshot_head, snapshot_head_of,
-};
+pub use journal::{bounds, bounds_of, frame, sealed_frame};
+pub use state::{change, change_of, pieces_of, row, row_of, snapshot_head, snapshot_head_of};
 
 /// The payload of a manifest.
 pub fn manifest(bytes: &[u8]) {

@@ -82,7 +82,7 @@ impl Store {
             Some(manifest) => {
                 let journal =
                     FileJournal::open_existing(&folder.join(JOURNAL_NAME), &options.journal)?;
-                let state = LoggedState::open(folder.join(STATE_NAME), &options.state)?;
+                let state = LoggedState::open_existing(&folder.join(STATE_NAME), &options.state)?;
                 let (journal, state) = (Arc::new(journal), Arc::new(state));
                 Ok(Opened { journal, state, manifest, fresh: false, lock })
             }
@@ -121,7 +121,7 @@ impl Store {
         let (journal, look) = FileJournal::look(&folder.join(JOURNAL_NAME))?;
         let copy = scratch.join(STATE_NAME);
         let state_bytes = disk::copy_folder(&folder.join(STATE_NAME), &copy)?;
-        let state = LoggedState::open(&copy, &StateOptions::default())?;
+        let state = LoggedState::open_existing(&copy, &StateOptions::default())?;
         let (journal, state) = (Arc::new(journal), Arc::new(state));
         Ok(Looked { journal, look, state, state_bytes, lock })
     }

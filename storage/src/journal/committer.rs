@@ -41,6 +41,8 @@ pub(crate) struct Committer {
     drained: VecDeque<Pending>,
     dones: Vec<(Position, Done)>,
     asked_for_spare: bool,
+    /// Whether this segment has begun since its place was last noted.
+    unnoted: bool,
     /// Whether the last frame has no proof yet.
     unproven: bool,
 }
@@ -63,6 +65,7 @@ impl Committer {
             drained: VecDeque::new(),
             dones: Vec::new(),
             asked_for_spare: false,
+            unnoted: false,
             unproven: true,
         }
     }
@@ -127,6 +130,9 @@ impl Committer {
         }
         for (last, done) in self.dones.drain(..) {
             call(done, Ok(last));
+        }
+        if std::mem::take(&mut self.unnoted) {
+            self.shared.note_segment();
         }
         Ok(())
     }
@@ -215,6 +221,7 @@ impl Committer {
         self.active = activate(&self.folder, &spare, header)?;
         self.shared.push_segment(self.active.segment.clone());
         self.asked_for_spare = false;
+        self.unnoted = true;
         Ok(())
     }
 

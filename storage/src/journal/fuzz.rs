@@ -1,6 +1,10 @@
 //! The journal's part of [`crate::fuzz`]: frames without a file.
 
-use super::frame::{self, FRAME_HEADER, FrameHeader, Walk};
+use super::{
+    bounds::Noted,
+    frame::{self, FRAME_HEADER, FrameHeader, Walk},
+};
+use crate::Position;
 
 /// The salt of every frame that is tried.
 const SALT: u64 = 0x5A17;
@@ -35,4 +39,17 @@ pub fn sealed_frame(payload: &[u8]) -> Vec<u8> {
     buffer.extend_from_slice(payload);
     frame::finish(&mut buffer, 1, 1, 0, SALT);
     buffer
+}
+
+/// The note of what a journal must hold.
+pub fn bounds(bytes: &[u8]) {
+    if let Some(noted) = Noted::decode(bytes) {
+        assert_eq!(noted.encode(), bytes);
+    }
+}
+
+/// A note, as a seed.
+#[must_use]
+pub fn bounds_of(oldest: u64, newest: u64) -> Vec<u8> {
+    Noted { oldest: Position(oldest), newest: Position(newest) }.encode()
 }

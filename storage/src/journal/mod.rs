@@ -2,6 +2,7 @@
 //! `queue → committer → frame → segment`, and back out through `reader`. Domain events are unknown
 //! here: a record is bytes.
 
+mod bounds;
 mod committer;
 mod cursor;
 mod faults;
@@ -29,7 +30,10 @@ use std::{
     time::Duration,
 };
 
+use tracing::warn;
+
 use self::{
+    bounds::Bounds,
     committer::Committer,
     faults::Faults,
     frame::BATCH_HEADER,
@@ -122,6 +126,7 @@ struct Shared {
     /// All segments, oldest first; the last one is the active one.
     segments: Mutex<VecDeque<Arc<Segment>>>,
     spares: Spares,
+    bounds: Bounds,
     trimming: Mutex<()>,
     /// `None` once nothing becomes durable any more.
     watches: Mutex<Option<Vec<Watch>>>,
@@ -173,6 +178,24 @@ impl Shared {
         segments.front().map_or(Position(1), |segment| Position(segment.header.first))
     }
 
+    /// Notes that a segment has begun. Nobody relies on the note, so a disk that doesn't take it
+    /// stops nothing.
+    fn note_segment(&self) {
+        if let Err(error) = self.bounds.follow(self.oldest(), self.durable()) {
+            warn!(%error, "the journal's newest file was not noted");
+        }
+    }
+
+    /// Notes how far the journal goes, when it is closed.
+    fn note_end(&self) {
+        let _nothing_is_trimmed = disk::lock(&self.trimming);
+        if self.queue.failure().is_none()
+            && let Err(error) = self.bounds.close(self.oldest(), self.durable())
+        {
+            warn!(%error, "the journal's end was not noted");
+        }
+    }
+
     fn read(self: &Arc<Self>, after: Position, hold: Hold) -> Result<Box<dyn Reader>> {
         let segment = {
             let segments = disk::lock(&self.segments);
@@ -210,7 +233,8 @@ impl FileJournal {
     /// # Errors
     /// As [`FileJournal::open`]; a folder without segments is damage.
     pub fn look(folder: &Path) -> Result<(Self, JournalLook)> {
-        let Looked { segments, last, torn } = open::look(folder)?;
+        let bounds = Bounds::read(folder);
+        let Looked { segments, last, torn } = open::look(folder, &bounds)?;
         let ends = segments.iter().skip(1).map(|next| next.header.first - 1).chain([last.0]);
         let look = |(segment, last): (&Arc<Segment>, u64)| SegmentLook {
             path: segment.path.clone(),
@@ -229,6 +253,7 @@ impl FileJournal {
             durable: AtomicU64::new(last.0),
             segments: Mutex::new(segments),
             spares: Spares::new(folder, size, 0, VecDeque::new(), 0),
+            bounds,
             trimming: Mutex::new(()),
             watches: Mutex::new(None),
             frame_bytes_max: size / 2,
@@ -247,12 +272,6 @@ impl FileJournal {
         Ok((journal, look))
     }
 
-    /// The first position of the segment that is written to.
-    pub(crate) fn newest_begins(&self) -> Position {
-        let segments = disk::lock(&self.shared.segments);
-        segments.back().map_or(Position(1), |segment| Position(segment.header.first))
-    }
-
     /// Like [`FileJournal::open`], but a folder without segments is damage.
     pub(crate) fn open_existing(folder: &Path, options: &JournalOptions) -> Result<Self> {
         Self::open_with(folder, options, false)
@@ -261,14 +280,16 @@ impl FileJournal {
     fn open_with(folder: &Path, options: &JournalOptions, may_begin: bool) -> Result<Self> {
         let size = options.segment_size();
         let spares_max = options.spare_segments_max.max(1);
+        let bounds = Bounds::read(folder);
         let Recovered { segments, active, chain, last, spares, spare_id } =
-            open::recover(folder, size, spares_max, may_begin)?;
+            open::recover(folder, size, spares_max, may_begin, &bounds)?;
         let soon = Duration::from_millis(options.soon_ms_max);
         let shared = Arc::new(Shared {
             queue: Queue::new(last, soon),
             durable: AtomicU64::new(last.0),
             segments: Mutex::new(segments),
             spares: Spares::new(folder, size, spares_max, spares, spare_id),
+            bounds,
             trimming: Mutex::new(()),
             watches: Mutex::new(Some(Vec::new())),
             frame_bytes_max: size / 2,
@@ -387,6 +408,7 @@ impl Journal for FileJournal {
                 // A panic was caught and reported inside; there is nothing more to learn.
                 let _ = committer.join();
                 let _ = spares.join();
+                self.shared.note_end();
             }
         }
         self.shared.queue.failure().map_or(Ok(()), Err)

@@ -12,6 +12,7 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
+    bounds::{self, Bounds},
     committer::new_salt,
     cursor::{Cursor, Step},
     frame::{FRAME_HEADER, FrameHeader, TERMINATOR},
@@ -68,7 +69,7 @@ pub(crate) struct Looked {
 }
 
 /// Checks the journal in `folder` and changes nothing: a torn tail stays where it is.
-pub(crate) fn look(folder: &Path) -> Result<Looked> {
+pub(crate) fn look(folder: &Path, bounds: &Bounds) -> Result<Looked> {
     let files = disk::list(folder)?.into_iter().filter_map(|(name, length)| {
         Some((number_in(&name, SEGMENT_SUFFIX)?, folder.join(&name), length))
     });
@@ -79,6 +80,7 @@ pub(crate) fn look(folder: &Path) -> Result<Looked> {
     let segments = read_headers(&files)?;
     let Found { end, torn, .. } = find_end(&segments)?;
     let (last, torn) = (Position(end.position - 1), torn.is_some());
+    bounds.check(oldest_of(&segments), last)?;
     Ok(Looked { segments, last, torn })
 }
 
@@ -88,6 +90,7 @@ pub(crate) fn recover(
     segment_bytes: u64,
     spares_max: usize,
     may_begin: bool,
+    bounds: &Bounds,
 ) -> Result<Recovered> {
     disk::create_folder(folder)?;
     let Listing { segments, spares, spare_id } = sort_files(folder, segment_bytes, spares_max)?;
@@ -101,6 +104,7 @@ pub(crate) fn recover(
     }
     let segments = read_headers(&segments)?;
     let Found { last, end, torn } = find_end(&segments)?;
+    bounds.check(oldest_of(&segments), Position(end.position - 1))?;
     if let Some(what) = torn {
         warn!(
             path = %last.path.display(),
@@ -140,9 +144,9 @@ fn sort_files(folder: &Path, segment_bytes: u64, spares_max: usize) -> Result<Li
             } else {
                 disk::remove(&path)?;
             }
-        } else if number_in(&name, UNFINISHED_SUFFIX).is_some() {
+        } else if number_in(&name, UNFINISHED_SUFFIX).is_some() || name == bounds::UNFINISHED_NAME {
             disk::remove(&path)?;
-        } else {
+        } else if name != bounds::NAME {
             warn!(path = %path.display(), "a file that is not the journal's lies in its folder");
         }
     }
@@ -200,6 +204,10 @@ fn read_headers(found: &[(u64, PathBuf, u64)]) -> Result<VecDeque<Arc<Segment>>>
         segments.push_back(Arc::new(Segment::new(header, path.clone(), BLOCK)));
     }
     Ok(segments)
+}
+
+fn oldest_of(segments: &VecDeque<Arc<Segment>>) -> Position {
+    segments.front().map_or(Position(1), |segment| Position(segment.header.first))
 }
 
 /// Checks every frame from the oldest on.

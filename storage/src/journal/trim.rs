@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::Shared;
+use super::{Shared, segment::Segment};
 use crate::{Position, StorageError, disk};
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -11,6 +11,10 @@ type Result<T> = std::result::Result<T, StorageError>;
 /// Drops the segments whose records all are at or before `through`.
 pub(crate) fn trim(shared: &Shared, folder: &Path, through: Position) -> Result<()> {
     let _one_at_a_time = disk::lock(&shared.trimming);
+    if !disk::lock(&shared.segments).get(1).is_some_and(|second| is_given_back(second, through)) {
+        return Ok(());
+    }
+    shared.bounds.allow_trim(through)?;
     loop {
         let spare = shared.spares.new_path();
         let size = {
@@ -19,7 +23,7 @@ pub(crate) fn trim(shared: &Shared, folder: &Path, through: Position) -> Result<
                 return Ok(());
             };
             // Readers take their `Arc` under this lock, so a count of one stays one.
-            if second.header.first > through.0.saturating_add(1) || Arc::strong_count(oldest) > 1 {
+            if !is_given_back(second, through) || Arc::strong_count(oldest) > 1 {
                 return Ok(());
             }
             disk::rename(&oldest.path, &spare)?;
@@ -32,4 +36,9 @@ pub(crate) fn trim(shared: &Shared, folder: &Path, through: Position) -> Result<
         disk::sync_folder(folder)?;
         shared.spares.give(spare, size)?;
     }
+}
+
+/// Whether all that is before segment `second` is at or before `through`.
+fn is_given_back(second: &Segment, through: Position) -> bool {
+    second.header.first <= through.0.saturating_add(1)
 }

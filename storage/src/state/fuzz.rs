@@ -1,14 +1,12 @@
-//! The state's part of [`crate::fuzz`]: rows, heads of snapshots, the log and the note beside
-//! it.
+//! The state's part of [`crate::fuzz`]: rows, heads of snapshots and the log.
 
 use std::sync::Arc;
 
 use super::{
-    bounds::Noted,
     changes::{Change, Decoder, encode},
     rows, snapshots,
 };
-use crate::{Position, Table};
+use crate::Table;
 
 /// A row as stored, under one key.
 pub fn row(bytes: &[u8]) {
@@ -33,19 +31,6 @@ pub fn row_of(value: &[u8]) -> Vec<u8> {
 /// The head of a snapshot.
 pub fn snapshot_head(bytes: &[u8]) {
     snapshots::check_head(bytes);
-}
-
-/// The note of what the log must hold.
-pub fn bounds(bytes: &[u8]) {
-    if let Some(noted) = Noted::decode(bytes) {
-        assert_eq!(noted.encode(), bytes);
-    }
-}
-
-/// A note, as a seed.
-#[must_use]
-pub fn bounds_of(oldest: u64, newest: u64) -> Vec<u8> {
-    Noted { oldest: Position(oldest), newest: Position(newest) }.encode()
 }
 
 /// The head of a row in pieces, as a seed.

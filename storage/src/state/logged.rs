@@ -20,7 +20,6 @@ use tracing::{info, warn};
 
 use super::{
     SledState, StateOptions,
-    bounds::Bounds,
     changes::{Change, Decoder, Pending, encode},
     trust,
 };
@@ -51,7 +50,6 @@ const CLEANED_AT_ONCE_BYTES: usize = 4 << 20;
 pub struct LoggedState {
     folder: PathBuf,
     pub(super) log: FileJournal,
-    bounds: Bounds,
     /// `None` only while it is dropped.
     pub(super) index: Option<SledState>,
     pending: RwLock<Pending>,
@@ -71,19 +69,24 @@ impl LoggedState {
     /// [`StorageError::ReadOnly`], [`StorageError::StateUnusable`] if sled refuses even an empty
     /// folder, or an IO error.
     pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
-        let folder = folder.as_ref();
+        Self::open_with(folder.as_ref(), options, true)
+    }
+
+    /// Like [`LoggedState::open`], but a folder without a log is damage.
+    pub(crate) fn open_existing(folder: &Path, options: &StateOptions) -> Result<Self> {
+        Self::open_with(folder, options, false)
+    }
+
+    fn open_with(folder: &Path, options: &StateOptions, may_begin: bool) -> Result<Self> {
         disk::create_folder(folder)?;
         let segment_bytes = options.log_segment_bytes.max(SEGMENT_BYTES_MIN);
         let log = JournalOptions { segment_bytes, spare_segments_max: 1, soon_ms_max: 2 };
         let (path, index) = (folder.join(LOG_NAME), folder.join(INDEX_NAME));
-        let bounds = Bounds::read(folder);
-        // The log comes first, so one that is gone is damage, and not the state of a new store.
-        let log = if bounds.is_begun() || index.exists() {
-            FileJournal::open_existing(&path, &log)?
-        } else {
+        let log = if may_begin && !index.exists() {
             FileJournal::open(&path, &log)?
+        } else {
+            FileJournal::open_existing(&path, &log)?
         };
-        bounds.check(&log, &path)?;
         let trusted =
             if trust::is_given(folder, &index) { reuse(folder, options, &log)? } else { None };
         let index = match trusted {
@@ -93,7 +96,6 @@ impl LoggedState {
         Ok(Self {
             folder: folder.to_path_buf(),
             log,
-            bounds,
             index: Some(index),
             pending: RwLock::default(),
             committing: Mutex::new(None),
@@ -154,7 +156,6 @@ impl LoggedState {
             return Ok(());
         }
         let last = self.log_all(&changes)?;
-        self.bounds.follow(&self.log)?;
         let index = self.index()?;
         changes.iter().try_for_each(|change| apply(index, change))?;
         note_reached(index, last)?;
@@ -214,7 +215,6 @@ impl LoggedState {
         }
         drop(reader);
         self.commit_queued()?;
-        self.bounds.allow_trim(&self.log, through)?;
         self.log.trim(through)
     }
 }
@@ -285,7 +285,6 @@ impl Drop for LoggedState {
         let failed = disk::lock(&self.committing).is_some();
         let distrusted = failed || self.damaged.load(Ordering::Relaxed);
         let closed = index.close().and_then(|()| {
-            self.bounds.close(&self.log)?;
             if distrusted {
                 return Ok(());
             }

@@ -2,7 +2,6 @@
 //! value is `logged → changes → log`, then `engine → rows → sled`. Nothing here knows what a row
 //! means.
 
-mod bounds;
 mod changes;
 mod closable;
 mod engine;

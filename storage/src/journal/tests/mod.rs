@@ -16,7 +16,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    FileJournal, JournalOptions, frame,
+    FileJournal, JournalOptions, bounds, frame,
     segment::{BLOCK, segment_name},
 };
 use crate::{
@@ -106,6 +106,11 @@ fn copy(from: &Path) -> TempDir {
 fn patch(path: &Path, offset: u64, bytes: &[u8]) {
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(bytes, offset).unwrap();
+}
+
+/// Takes back what only a close or a trim notes.
+fn unnoted(folder: &TempDir) {
+    fs::remove_file(folder.path().join(bounds::NAME)).unwrap();
 }
 
 /// The bytes of a segment as a kill leaves them, before its last frame has a proof.

@@ -67,6 +67,7 @@ fn crashes_between_the_steps_of_recycling() {
     ];
     for (name, damage) in images {
         let image = copy(folder.path());
+        unnoted(&image);
         damage(&image);
         let journal = open(image.path());
         assert_eq!(journal.durable(), Position(60), "{name}");
@@ -89,6 +90,7 @@ fn an_empty_new_segment_after_a_crash() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[BLOCK as usize..].fill(0xAB);
     fs::write(&path, &bytes).unwrap();
+    unnoted(&folder);
     let header = SegmentHeader::read(&path, &fs::File::open(&path).unwrap()).unwrap();
     let journal = open(folder.path());
     assert_eq!(journal.durable().0, header.first - 1);

@@ -12,9 +12,9 @@ pub const MANIFEST: Target = Target {
     seeds: |seeds| vec![fuzz::manifest_of(&seeds.manifest), fuzz::manifest_of(b"")],
 };
 
-/// The note of what the state's log must hold.
+/// The note of what a journal must hold.
 pub const BOUNDS: Target = Target {
-    name: "log-bounds",
+    name: "bounds",
     run: fuzz::bounds,
     seeds: |_| vec![fuzz::bounds_of(1, 0), fuzz::bounds_of(7, 1 << 40)],
 };

@@ -3,7 +3,7 @@
 
 use std::{fmt, fs, os::unix::fs::MetadataExt, path::Path};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::Verdict;
 
@@ -12,14 +12,14 @@ use crate::Verdict;
 const MEMORY_PER_CART: u64 = 2_000;
 
 /// What the state may grow by for each cart: finished orders are kept for ever, in two rows, and
-/// sled gives room back only in whole segments.
-const STATE_PER_CART: u64 = 3_000;
+/// all rows both in the log and in sled, which gives room back only in whole segments.
+const STATE_PER_CART: u64 = 4_000;
 
 /// How much halves may differ in memory for no reason: allocators and caches.
 const MEMORY_SLACK: u64 = 24 << 20;
 
-/// How much they may differ in the state: snapshots on their way, and sled's garbage.
-const STATE_SLACK: u64 = 24 << 20;
+/// How much they may differ in the state: what its log may have to be cleaned, and sled's garbage.
+const STATE_SLACK: u64 = 96 << 20;
 
 /// How much they may differ in the journal, which keeps nothing: four segments.
 const JOURNAL_SLACK: u64 = 4 << 20;
@@ -49,14 +49,20 @@ impl Sample {
         let resident = resident.and_then(|text| text.trim().strip_suffix(" kB"));
         let kilobytes: u64 = resident.context("its memory is not told")?.trim().parse()?;
         let (journal, state) = (used(&store.join("journal")), used(&store.join("state")));
+        ensure!(journal > 0 && state > 0, "the files of {} are not found", store.display());
         Ok(Self { carts, memory: kilobytes << 10, journal, state })
     }
 }
 
-/// What the files of a folder take on the disk. Some may vanish meanwhile.
+/// What the files in `folder`, and in the folders in it, take on the disk. Some may vanish meanwhile.
 fn used(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.blocks() * 512).sum()
+    let used_by = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => used(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(used_by).sum()
 }
 
 /// Says how the halves of `samples` differ, and whether they may.

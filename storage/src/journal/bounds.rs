@@ -1,6 +1,6 @@
-//! What the state's log must hold at least: a note beside it, of eight bytes twice. The log's own
-//! checksums tell of everything but a whole file that is gone from one of its ends. It reads no
-//! log.
+//! What a journal must hold at least: a note beside its segments, of eight bytes twice. Frames and
+//! headers tell of everything but a whole file that is gone from one of its ends. It reads no
+//! segment.
 
 use std::{
     fs,
@@ -11,12 +11,15 @@ use std::{
 use crc32c::crc32c;
 use tracing::warn;
 
-use crate::{FileJournal, Journal, Position, StorageError, disk};
+use crate::{Position, StorageError, disk};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
-const NAME: &str = "log.bounds";
-const UNFINISHED_NAME: &str = "log.bounds.tmp";
+pub(crate) const NAME: &str = "bounds";
+pub(crate) const UNFINISHED_NAME: &str = "bounds.tmp";
+
+/// Of a journal of which nothing was noted, nothing is known.
+const UNKNOWN: Noted = Noted { oldest: Position(u64::MAX), newest: Position::ZERO };
 
 /// What is noted: nothing from `oldest` on was given back, and `newest` was durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,68 +47,59 @@ impl Noted {
     }
 }
 
-/// The note of one log.
+/// The note of one journal.
+#[derive(Debug)]
 pub(crate) struct Bounds {
     folder: PathBuf,
     noted: Mutex<Noted>,
 }
 
 impl Bounds {
-    /// The note in the state's `folder`. A bad one is none: the log can be whole without it.
+    /// The note in the journal's `folder`. A bad one is none: the journal can be whole without it.
     pub(crate) fn read(folder: &Path) -> Self {
         let found = fs::read(folder.join(NAME)).ok();
         let noted = found.as_deref().and_then(Noted::decode);
         if found.is_some() && noted.is_none() {
             warn!(path = %folder.join(NAME).display(), "this note is damaged; it is made again");
         }
-        // Of which nothing was noted, nothing is known.
-        let unknown = Noted { oldest: Position(u64::MAX), newest: Position::ZERO };
-        Self { folder: folder.to_path_buf(), noted: Mutex::new(noted.unwrap_or(unknown)) }
+        Self { folder: folder.to_path_buf(), noted: Mutex::new(noted.unwrap_or(UNKNOWN)) }
     }
 
-    /// Whether the log has held anything.
-    pub(crate) fn is_begun(&self) -> bool {
-        disk::lock(&self.noted).newest > Position::ZERO
-    }
-
-    /// An error if `log`, in `path`, lacks what it must hold.
-    pub(crate) fn check(&self, log: &FileJournal, path: &Path) -> Result<()> {
-        let Noted { oldest, newest } = *disk::lock(&self.noted);
-        let what = if log.oldest() > oldest {
-            format!(
-                "it begins at {} and has to at {}: its first file is gone",
-                log.oldest(),
-                oldest
-            )
-        } else if log.durable() < newest {
-            format!("it ends at {} and has held {newest}: its last file is gone", log.durable())
+    /// An error if a journal that begins at `oldest` and ends with `last` lacks what it must hold.
+    pub(crate) fn check(&self, oldest: Position, last: Position) -> Result<()> {
+        let noted = *disk::lock(&self.noted);
+        let what = if oldest > noted.oldest {
+            format!("it begins at {oldest} and has to at {}: its first file is gone", noted.oldest)
+        } else if last < noted.newest {
+            format!("it ends at {last} and has held {}: its last file is gone", noted.newest)
         } else {
             return Ok(());
         };
-        Err(StorageError::damaged(path, 0, what))
+        Err(StorageError::damaged(&self.folder, 0, what))
     }
 
-    /// After a commit: a new file of `log` must not be missed later.
-    pub(crate) fn follow(&self, log: &FileJournal) -> Result<()> {
-        let noted = *disk::lock(&self.noted);
-        if log.newest_begins() <= noted.newest {
-            return Ok(());
-        }
-        self.note(Noted { oldest: noted.oldest.min(log.oldest()), newest: log.durable() })
+    /// A first frame of a segment is durable: that file must not be missed later. `oldest` counts
+    /// only if nothing was noted yet; a trim may be under way.
+    pub(crate) fn follow(&self, oldest: Position, durable: Position) -> Result<()> {
+        self.change(|noted| Noted {
+            oldest: if *noted == UNKNOWN { oldest } else { noted.oldest },
+            newest: durable,
+        })
     }
 
-    /// Before `log` is trimmed through `position`.
-    pub(crate) fn allow_trim(&self, log: &FileJournal, position: Position) -> Result<()> {
-        self.note(Noted { oldest: position.next(), newest: log.durable() })
+    /// Before all through `position` may be given back.
+    pub(crate) fn allow_trim(&self, position: Position) -> Result<()> {
+        self.change(|noted| Noted { oldest: position.next(), ..*noted })
     }
 
-    /// At a close: from then on every record counts.
-    pub(crate) fn close(&self, log: &FileJournal) -> Result<()> {
-        self.note(Noted { oldest: log.oldest(), newest: log.durable() })
+    /// At a close, when nothing is written or trimmed any more: from then on every record counts.
+    pub(crate) fn close(&self, oldest: Position, durable: Position) -> Result<()> {
+        self.change(|_| Noted { oldest, newest: durable })
     }
 
-    fn note(&self, next: Noted) -> Result<()> {
+    fn change(&self, next: impl FnOnce(&Noted) -> Noted) -> Result<()> {
         let mut noted = disk::lock(&self.noted);
+        let next = next(&noted);
         if *noted != next {
             let (path, unfinished) = (self.folder.join(NAME), self.folder.join(UNFINISHED_NAME));
             disk::write_whole(&path, &unfinished, &next.encode())?;
