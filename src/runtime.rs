@@ -24,7 +24,8 @@ use tidegate_storage::{
 use crate::{
     builder::Builder,
     error::OpenError,
-    layout::{Layout, fresh_orders, fresh_stock},
+    intake::Intake,
+    layout::{IdempotencyBounds, Layout, fresh_orders, fresh_stock},
     marks::Marks,
     orders::OrdersClient,
     stock::StockClient,
@@ -77,11 +78,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     // A new kind of durable actor is a line or two here.
     let memory = builder.idempotency;
     let stock = parts.group(builder.stock_shards, move |shard| fresh_stock(shard, memory))?;
-    let stock_shards = stock.len();
-    let order_shards = parts.claim::<Orders>(builder.order_shards)?;
-    let intake = builder.intake.map(|intake| intake.share(order_shards));
-    let fresh = move |shard| fresh_orders(shard, stock_shards, memory, intake);
-    let orders = parts.group_of(order_shards, fresh);
+    let orders = parts.orders(builder.order_shards, stock.len(), memory, builder.intake)?;
 
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
@@ -192,6 +189,20 @@ impl Parts {
         fresh: impl Fn(u16) -> M + Send + Sync + 'static,
     ) -> Result<Group<M>, OpenError> {
         let shards = self.claim::<M>(asked)?;
+        Ok(self.group_of(shards, fresh))
+    }
+
+    /// The order shards, each with its share of the intake.
+    fn orders(
+        &mut self,
+        asked: Option<u16>,
+        stock_shards: u16,
+        memory: IdempotencyBounds,
+        intake: Option<Intake>,
+    ) -> Result<Group<Orders>, OpenError> {
+        let shards = self.claim::<Orders>(asked)?;
+        let share = intake.map(|intake| intake.share(shards));
+        let fresh = move |shard| fresh_orders(shard, stock_shards, memory, share);
         Ok(self.group_of(shards, fresh))
     }
 
