@@ -89,8 +89,8 @@ impl NewOrder {
     }
 
     /// Be answered as soon as the order is durably queued, instead of when it is accepted or
-    /// refused. With an [intake](crate::Builder::intake) it then waits for its turn, and the receipt
-    /// says where.
+    /// refused. With an [intake](crate::Builder::intake) it then waits for its turn, and the
+    /// receipt says where.
     #[must_use]
     pub fn respond_async(mut self) -> Self {
         self.respond_async = true;
@@ -311,7 +311,8 @@ impl OrdersClient {
         self.about(order, OrderCommand::Get { order }).await
     }
 
-    /// The same, and where it waits if it waits in the queue of an [intake](crate::Builder::intake).
+    /// The same, and where it waits, if it waits in the queue of an
+    /// [intake](crate::Builder::intake).
     ///
     /// # Errors
     /// [`OrderError`]: unknown.

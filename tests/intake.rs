@@ -132,7 +132,7 @@ async fn a_place_counts_down_to_its_turn() {
     for number in 100..120 {
         queue(&shop, number).await;
     }
-    let receipt = shop.place(mug("bob"), "at once").await;
+    let receipt = shop.place(mug("bob"), "at-once").await;
     assert_eq!((receipt.state, receipt.queue), (OrderState::AwaitingPayment, None));
     shop.audited().await;
 }

@@ -133,7 +133,7 @@ problem_types! {
     QueueTimeout "queue-timeout" CONFLICT "Its turn did not come in time"
         "The order waited in the queue until its deadline. Nothing was held."
     QueueFull "queue-full" TOO_MANY_REQUESTS "Too many orders wait in the queue"
-        "Nothing has changed; the idempotency key is free. `expected_wait_ms` is how long the queue is."
+        "Nothing has changed; the key is free. `expected_wait_ms` is how long the queue is."
     Overloaded "overloaded" TOO_MANY_REQUESTS "Too much is in flight"
         "Nothing has changed. Try again after `Retry-After` seconds."
     RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests"

@@ -110,7 +110,7 @@ impl Invariant {
             Self::LegsFitState => "an order has at the stock shards what its state says",
             Self::Conservation => "orders and holds have exactly what stock says is set aside",
             Self::QueueHoldsNothing => {
-                "an order waits in the queue, once, if and only if it is queued and asks for nothing"
+                "who waits in the queue is there once, and has nothing and asks for nothing"
             }
             Self::QueueLeftOnce => {
                 "each queued order was released, rejected or cancelled, or waits"

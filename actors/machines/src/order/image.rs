@@ -86,9 +86,8 @@ impl<'de> Visitor<'de> for Image {
             Err(_) if begin == SECOND => (next(&mut values)?, true),
             Err(_) => {
                 let format = begin & 0xffff;
-                let newer = format_args!(
-                    "format {format} of an order shard is not known; use the newer program that has written it"
-                );
+                let newer =
+                    format_args!("format {format} of an order shard is newer than this program");
                 return Err(A::Error::custom(newer));
             }
         };
