@@ -7,8 +7,8 @@ use thiserror::Error;
 use crate::{Location, Sku, bounds::AMOUNT_MINOR_MAX};
 
 /// Why a stock shard refuses to reserve or to ship, or why it was not even asked. When several
-/// reasons hold, the one that comes
-/// first here is given: unknown SKU, limit, sold out; and of several lines, the first that fails.
+/// reasons hold, the one that comes first here is given: unknown SKU, limit, sold out; and of
+/// several lines, the first that fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
 pub enum Refusal {
     /// The SKU was never defined.
