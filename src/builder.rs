@@ -13,6 +13,7 @@ use tidegate_storage::StoreOptions;
 use crate::{
     Tidegate,
     error::OpenError,
+    intake::Intake,
     own::OwnOptions,
     runtime::{self, Parts},
 };
@@ -103,6 +104,16 @@ impl Builder {
     #[must_use]
     pub fn at_rest_max(mut self, orders: u64) -> Self {
         self.at_rest_max = orders.max(1);
+        self
+    }
+
+    /// Orders placed with [`respond_async`](crate::NewOrder::respond_async) are queued and released
+    /// at a rate, instead of asking for their stock at once. Values out of bounds are brought
+    /// within them. May be another at each opening; without one, what still waits is released as
+    /// fast as it goes. Default: none.
+    #[must_use]
+    pub fn intake(mut self, intake: Intake) -> Self {
+        self.own.intake = Some(intake);
         self
     }
 

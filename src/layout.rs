@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_actors::{Durable, codec};
 use tidegate_machines::{
-    Consumers, ConsumersConfig, Orders, OrdersConfig, Stock, StockConfig, Topics, TopicsConfig,
-    bounds::IDEMPOTENCY_RETENTION_MS_MIN,
+    Consumers, ConsumersConfig, IntakeConfig, Orders, OrdersConfig, Stock, StockConfig, Topics,
+    TopicsConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN,
 };
 use tidegate_storage::{State, Table};
 
@@ -113,7 +113,7 @@ impl Layout {
     /// Order shards, likewise.
     pub(crate) fn orders(&self) -> Vec<Orders> {
         let (shards, stock) = (self.shards::<Orders>(), self.shards::<Stock>());
-        let fresh = |shard| fresh_orders(shard, stock.unwrap_or(1), IdempotencyBounds::NONE);
+        let fresh = |shard| fresh_orders(shard, stock.unwrap_or(1), IdempotencyBounds::NONE, None);
         (0..shards.unwrap_or(0)).map(fresh).collect()
     }
 
@@ -155,12 +155,18 @@ pub(crate) fn fresh_stock(shard: u16, memory: IdempotencyBounds) -> Stock {
     })
 }
 
-pub(crate) fn fresh_orders(shard: u16, stock_shards: u16, memory: IdempotencyBounds) -> Orders {
+pub(crate) fn fresh_orders(
+    shard: u16,
+    stock_shards: u16,
+    memory: IdempotencyBounds,
+    intake: Option<IntakeConfig>,
+) -> Orders {
     Orders::new(OrdersConfig {
         shard,
         stock_shards,
         idempotency_retention_ms: memory.retention_ms,
         idempotency_keys_max: memory.keys_max,
+        intake,
     })
 }
 

@@ -13,6 +13,7 @@ mod consumers;
 mod error;
 mod handler;
 mod inspect;
+mod intake;
 mod layout;
 mod marks;
 mod orders;
@@ -34,6 +35,7 @@ pub use inspect::{
     InspectReport, JournalReport, MachineReport, OrdersReport, SegmentReport, SnapshotReport,
     inspect,
 };
+pub use intake::Intake;
 pub use marks::{MarkError, Marks};
 pub use orders::{
     HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,
@@ -55,9 +57,9 @@ pub use tidegate_machines::{
     GroupName, GroupSummary, GroupView, Hold, HoldId, HoldOutcome, IdempotencyError, ItemView,
     KeyHash, Leg, LegState, Letter, Level, Location, MessageId, MessageKey, OpId, Order, OrderId,
     OrderLine, OrderRejection, OrderState, OutOfBounds, Payload, Payment, PaymentKind,
-    PaymentStatus, Pending, Provider, PublishReceipt, Receipt, Refusal, Rereserve, Retry, Return,
-    Schedule, ScheduleName, Sku, SkuOptions, SkuPatch, StockLine, StockReceipt, StockRejection,
-    Timestamp, TopicName, TopicsRejection, UserId, bounds,
+    PaymentStatus, Pending, Provider, PublishReceipt, QueueCounts, QueuePlace, Receipt, Refusal,
+    Rereserve, Retry, Return, Schedule, ScheduleName, Sku, SkuOptions, SkuPatch, StockLine,
+    StockReceipt, StockRejection, Timestamp, TopicName, TopicsRejection, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
 pub use topics::{NewSchedule, Publish, Topic, TopicError};

@@ -10,7 +10,8 @@ use tidegate_actors::{
 };
 use tidegate_machines::{
     EventId, KeyHash, NewLine, Order, OrderCommand, OrderId, OrderRejection, OrderReply, Orders,
-    OutOfBounds, PaymentKind, PlaceOrder, Provider, Receipt, Refusal, Sku, StockLine, UserId,
+    OutOfBounds, PaymentKind, PlaceOrder, Provider, QueuePlace, Receipt, Refusal, Sku, StockLine,
+    UserId,
 };
 use tidegate_storage::State;
 
@@ -88,7 +89,8 @@ impl NewOrder {
     }
 
     /// Be answered as soon as the order is durably queued, instead of when it is accepted or
-    /// refused.
+    /// refused. With an [intake](crate::Builder::intake) it then waits for its turn, and the
+    /// receipt says where.
     #[must_use]
     pub fn respond_async(mut self) -> Self {
         self.respond_async = true;
@@ -219,7 +221,7 @@ impl OrdersClient {
     ///
     /// # Errors
     /// [`OrderError`]: sold out, over a limit, an unknown SKU, a value out of bounds, a key used
-    /// for another order.
+    /// for another order, a full queue.
     pub async fn place(&self, order: NewOrder, key: &str) -> Result<Receipt, OrderError> {
         let key = self.keys.key(&self.caller, "place", key).map_err(invalid)?;
         let NewOrder { user, lines, hold_ms, respond_async } = order;
@@ -309,6 +311,18 @@ impl OrdersClient {
         self.about(order, OrderCommand::Get { order }).await
     }
 
+    /// The same, and where it waits, if it waits in the queue of an
+    /// [intake](crate::Builder::intake).
+    ///
+    /// # Errors
+    /// [`OrderError`]: unknown.
+    pub async fn get_with_place(
+        &self,
+        order: OrderId,
+    ) -> Result<(Order, Option<QueuePlace>), OrderError> {
+        self.about_with_place(order, OrderCommand::Get { order }).await
+    }
+
     /// Up to `limit` orders (at least 1) of `user`, newest first, after `after` if given. Asks
     /// every order shard; waits until what it shows is on disk.
     ///
@@ -351,12 +365,21 @@ impl OrdersClient {
     }
 
     async fn about(&self, order: OrderId, command: OrderCommand) -> Result<Order, OrderError> {
+        self.about_with_place(order, command).await.map(|(order, _)| order)
+    }
+
+    async fn about_with_place(
+        &self,
+        order: OrderId,
+        command: OrderCommand,
+    ) -> Result<(Order, Option<QueuePlace>), OrderError> {
         if order.shard() >= self.shards.len() {
             return Err(AskError::Rejected(OrderRejection::UnknownOrder { order }));
         }
         match self.shards.ask(order.shard(), command).await? {
-            OrderReply::Order(order) => Ok(*order),
-            OrderReply::AtRest { order } => self.archived_order(order).await,
+            OrderReply::Order(order) => Ok((*order, None)),
+            OrderReply::Waiting(order, place) => Ok((*order, Some(*place))),
+            OrderReply::AtRest { order } => Ok((self.archived_order(order).await?, None)),
             other => Err(unexpected(&other)),
         }
     }

@@ -11,6 +11,7 @@ use tidegate_machines::{Consumers, Orders, Stock, Topics};
 
 use crate::{
     error::OpenError,
+    intake::Intake,
     layout::{IdempotencyBounds, fresh_consumers, fresh_orders, fresh_stock, fresh_topics},
     runtime::Parts,
 };
@@ -23,6 +24,7 @@ pub(crate) struct OwnOptions {
     pub(crate) topic_shards: Option<u16>,
     pub(crate) consumer_shards: Option<u16>,
     pub(crate) idempotency: IdempotencyBounds,
+    pub(crate) intake: Option<Intake>,
     pub(crate) consumer_idle_ms_max: u64,
 }
 
@@ -34,6 +36,7 @@ impl Default for OwnOptions {
             topic_shards: None,
             consumer_shards: None,
             idempotency: IdempotencyBounds::default(),
+            intake: None,
             consumer_idle_ms_max: 7 * 24 * 60 * 60 * 1_000,
         }
     }
@@ -53,8 +56,11 @@ impl Own {
         let memory = options.idempotency;
         let stock = parts.group(options.stock_shards, move |shard| fresh_stock(shard, memory))?;
         let stock_shards = stock.len();
-        let fresh = move |shard| fresh_orders(shard, stock_shards, memory);
-        let orders = parts.group(options.order_shards, fresh)?;
+        // Each has its share of the intake.
+        let order_shards = parts.claim::<Orders>(options.order_shards)?;
+        let share = options.intake.map(|intake| intake.share(order_shards));
+        let fresh = move |shard| fresh_orders(shard, stock_shards, memory, share);
+        let orders = parts.group_of(order_shards, fresh);
         let topics = parts.group(options.topic_shards, move |shard| fresh_topics(shard, memory))?;
         let idle_ms_max = options.consumer_idle_ms_max;
         let fresh = move |shard| fresh_consumers(shard, idle_ms_max);

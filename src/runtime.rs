@@ -191,7 +191,21 @@ impl Parts {
         asked: Option<u16>,
         fresh: impl Fn(u16) -> M + Send + Sync + 'static,
     ) -> Result<Group<M>, OpenError> {
-        let shards = self.layout.claim::<M>(asked, self.shards_default)?;
+        let shards = self.claim::<M>(asked)?;
+        Ok(self.group_of(shards, fresh))
+    }
+
+    /// How many shards of `M` there are, or are to be.
+    pub(crate) fn claim<M: Durable>(&mut self, asked: Option<u16>) -> Result<u16, OpenError> {
+        self.layout.claim::<M>(asked, self.shards_default)
+    }
+
+    /// A group of so many shards, which were claimed.
+    pub(crate) fn group_of<M: Durable>(
+        &self,
+        shards: u16,
+        fresh: impl Fn(u16) -> M + Send + Sync + 'static,
+    ) -> Group<M> {
         let kit = Kit {
             journal: Arc::clone(&self.journal),
             state: Arc::clone(&self.state),
@@ -199,7 +213,7 @@ impl Parts {
             fresh: Box::new(fresh),
             options: self.shard_options.clone(),
         };
-        Ok(Group::new(shards, kit))
+        Group::new(shards, kit)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 use tidegate::{
-    Adjustment, Builder, ItemView, ManualTime, NewOrder, Order, OrderId, OrderRejection,
+    Adjustment, Builder, Intake, ItemView, ManualTime, NewOrder, Order, OrderId, OrderRejection,
     OrderState, PaymentEvent, Receipt, SkuPatch, Tidegate, UserOrders,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Shop {
     temporary: Option<TempDir>,
     pub(crate) time: Arc<ManualTime>,
     pub(crate) gate: Tidegate,
+    /// What the next opening sets.
+    pub(crate) intake: Option<Intake>,
 }
 
 /// A store with small files and more than one shard of each kind.
@@ -48,10 +50,26 @@ impl Shop {
 
     /// In a folder that the test keeps.
     pub(crate) async fn at(folder: &Path) -> Self {
-        let time = ManualTime::at_ms(BEGIN_MS);
-        let gate = small(folder).time(Arc::clone(&time)).open().await;
-        let gate = gate.expect("the store opens");
-        Self { gate, folder: folder.to_owned(), temporary: None, time }
+        Self::opened(folder.to_owned(), None, ManualTime::at_ms(BEGIN_MS), None).await
+    }
+
+    /// Where orders are taken in through a queue.
+    pub(crate) async fn taking_in(intake: Intake) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (path, time) = (folder.path().to_owned(), ManualTime::at_ms(BEGIN_MS));
+        Self::opened(path, Some(folder), time, Some(intake)).await
+    }
+
+    async fn opened(
+        folder: PathBuf,
+        temporary: Option<TempDir>,
+        time: Arc<ManualTime>,
+        intake: Option<Intake>,
+    ) -> Self {
+        let builder = small(&folder).time(Arc::clone(&time));
+        let builder = intake.into_iter().fold(builder, Builder::intake);
+        let gate = builder.open().await.expect("the store opens");
+        Self { folder, temporary, time, gate, intake }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -70,10 +88,9 @@ impl Shop {
     }
 
     async fn open_again(self) -> Self {
-        let Self { folder, temporary, time, gate } = self;
+        let Self { folder, temporary, time, gate, intake } = self;
         drop(gate);
-        let gate = small(&folder).time(Arc::clone(&time)).open().await;
-        Self { gate: gate.expect("the store opens again"), folder, temporary, time }
+        Self::opened(folder, temporary, time, intake).await
     }
 
     /// Closes, and audits what is on disk.

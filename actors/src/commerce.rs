@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use tidegate_machines::{
-    OpAction, OpOutcome, OrderCommand, OrderEffect, OrderOp, Orders, Refusal, Stock, StockCommand,
-    StockEffect, StockEvent,
+    OpAction, OpOutcome, OrderCommand, OrderEffect, OrderOp, Orders, QueueCounts, Refusal, Stock,
+    StockCommand, StockEffect, StockEvent,
 };
 use tidegate_storage::{Position, State};
 
@@ -63,6 +63,10 @@ impl Durable for Orders {
         let Some(order) = self.missing(command) else { return Ok(None) };
         let order = archive::read(state, order)?;
         Ok(order.map(|order| OrderCommand::Revive { order: Box::new(order) }))
+    }
+
+    fn queue_counts(&self) -> QueueCounts {
+        self.queue_counts()
     }
 
     fn leaves_store(effect: &OrderEffect) -> bool {

@@ -54,9 +54,10 @@ impl<M: Durable> Door<M> {
         Ok((Envelope { command, reply }, receiver))
     }
 
-    /// Lets no more commands in.
+    /// Lets no more commands in, and time begins nothing more either.
     pub(crate) fn close(&self) {
         self.admission.close();
+        self.gauges.set_closing();
     }
 
     /// Commands from callers that have no answer yet.
@@ -84,6 +85,7 @@ impl<M: Durable> Door<M> {
             held: gauges.held.get(),
             waiting: gauges.waiting.get(),
             restarts: gauges.restarts.get(),
+            queue: gauges.queue.get(),
             answer_us: admission.answer_us(),
             batch_records: gauges.batch_records.read(),
         }

@@ -2,7 +2,7 @@
 //! for the few moments when the shell must ask. It decides nothing itself.
 
 use serde::{Serialize, de::DeserializeOwned};
-use tidegate_machines::{Machine, Timestamp};
+use tidegate_machines::{Machine, QueueCounts, Timestamp};
 use tidegate_storage::{Position, State, StreamId};
 
 /// Why [`Durable::recall`] failed, in words.
@@ -81,6 +81,12 @@ pub trait Durable:
     /// number there. After a panic on one, those behind it wait for it to be sent again.
     fn place_in_line(_command: &Self::Command) -> Option<(u64, u64)> {
         None
+    }
+
+    /// How many commands or entities wait in the machine for their turn, and how many have: for
+    /// figures only. Asked for at each look at the time.
+    fn queue_counts(&self) -> QueueCounts {
+        QueueCounts::default()
     }
 
     /// What to tell the shard that sent `command`, when deciding it panicked or this shard is dead.

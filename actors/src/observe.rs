@@ -3,8 +3,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
+
+use tidegate_machines::QueueCounts;
 
 use crate::distribution::{Distribution, Tally};
 
@@ -40,6 +42,36 @@ pub(crate) struct ShardGauges {
     pub(crate) held: Counter,
     pub(crate) waiting: Counter,
     pub(crate) batch_records: Tally,
+    pub(crate) queue: QueueGauges,
+    closing: AtomicBool,
+}
+
+/// What waits in the machine for its turn, see [`QueueCounts`].
+#[derive(Default)]
+pub(crate) struct QueueGauges {
+    queued: Counter,
+    released: Counter,
+    timed_out: Counter,
+    cancelled: Counter,
+}
+
+impl QueueGauges {
+    pub(crate) fn set(&self, counts: QueueCounts) {
+        self.queued.set(counts.queued);
+        self.released.set(counts.released);
+        self.timed_out.set(counts.timed_out);
+        self.cancelled.set(counts.cancelled);
+    }
+
+    pub(crate) fn get(&self) -> QueueCounts {
+        QueueCounts {
+            // Read last, so that no more seem to have left than came.
+            released: self.released.get(),
+            timed_out: self.timed_out.get(),
+            cancelled: self.cancelled.get(),
+            queued: self.queued.get(),
+        }
+    }
 }
 
 /// A figure with one writer.
@@ -64,6 +96,15 @@ impl Counter {
 impl ShardGauges {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// From now on nothing is begun that nobody asked for.
+    pub(crate) fn set_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
@@ -105,6 +146,8 @@ pub struct ShardReport {
     pub waiting: u64,
     /// How often it was rebuilt after a panic.
     pub restarts: u64,
+    /// What waits in the machine for its turn, as of the last look at the time.
+    pub queue: QueueCounts,
     /// Time from when a caller asked until its answer was safe and sent, in microseconds: replies
     /// and refusals, but no errors.
     pub answer_us: Distribution,

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 
 use super::page::{Page, micros};
-use crate::{Distribution, Phase, Report, ShardReport, postgres};
+use crate::{Distribution, Phase, QueueCounts, Report, ShardReport, postgres};
 
 /// Batch sizes are told for the doublings from 1 to 2^14 − 1 records.
 const BATCH_EXPONENTS: std::ops::RangeInclusive<u32> = 1..=14;
@@ -22,6 +22,7 @@ pub fn render(report: &Report) -> String {
 pub fn write(page: &mut Page, report: &Report) {
     machines(page, report);
     shards(page, report);
+    intake(page, report);
     journal(page, report);
     projector(page, report);
 }
@@ -90,6 +91,32 @@ fn shards(page: &mut Page, report: &Report) {
         shard.held
     });
     gauge("tidegate_waiting_callers", "Callers who wait for other shards.", |shard| shard.waiting);
+}
+
+fn intake(page: &mut Page, report: &Report) {
+    let sum = |figure: fn(&QueueCounts) -> u64| {
+        report.shards.iter().map(|shard| figure(&shard.queue)).sum::<u64>()
+    };
+    page.gauge(
+        "tidegate_intake_waiting_orders",
+        "Orders that wait in the queue for their turn: its depth.",
+        sum(QueueCounts::waiting),
+    );
+    // Counted with the orders themselves, so a restart does not begin again.
+    for (name, help, figure) in [
+        (
+            "tidegate_intake_queued_total",
+            "Orders ever queued.",
+            (|counts| counts.queued) as fn(&QueueCounts) -> u64,
+        ),
+        ("tidegate_intake_released_total", "Queued orders whose turn came.", |it| it.released),
+        ("tidegate_intake_timed_out_total", "Queued orders rejected at their deadline.", |it| {
+            it.timed_out
+        }),
+        ("tidegate_intake_cancelled_total", "Orders cancelled in the queue.", |it| it.cancelled),
+    ] {
+        page.counter(name, help, sum(figure));
+    }
 }
 
 fn journal(page: &mut Page, report: &Report) {

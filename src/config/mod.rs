@@ -15,7 +15,7 @@ use std::{
 
 pub(crate) use access::{AccessRules, ApiKey, Role, check_name, sha256};
 use anyhow::{Context, bail};
-use tidegate::{Builder, Tidegate, bounds, postgres::Options};
+use tidegate::{Builder, Intake, Tidegate, bounds, postgres::Options};
 pub(crate) use typed::DEFAULTS;
 use typed::Typed;
 
@@ -39,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     pub(crate) workers: usize,
     pub(crate) limits: Limits,
+    intake: Option<Intake>,
     pub(crate) events: Events,
     pub(crate) timeouts: Timeouts,
     pub(crate) rates: Rates,
@@ -167,6 +168,7 @@ impl Config {
             store: store(&typed.store)?,
             workers: number("http.workers", typed.http.workers, 0, 1_024)?,
             limits: limits(&typed.limits)?,
+            intake: intake(&typed.intake)?,
             events: events(&typed.events)?,
             timeouts: timeouts(&typed.timeouts)?,
             rates,
@@ -193,6 +195,9 @@ impl Config {
         }
         if let Some(shards) = stock_shards {
             builder = builder.stock_shards(shards);
+        }
+        if let Some(intake) = self.intake {
+            builder = builder.intake(intake);
         }
         builder
     }
@@ -254,6 +259,18 @@ fn limits(typed: &typed::Limits) -> anyhow::Result<Limits> {
         batch_orders_max: limit("batch_orders_max", typed.batch_orders_max, 1, 1_000)?,
         connections_max: limit("connections_max", typed.connections_max, 1, 10_000_000)?,
     })
+}
+
+fn intake(typed: &typed::Intake) -> anyhow::Result<Option<Intake>> {
+    let limit = |name: &str, given, min, max| number(&format!("intake.{name}"), given, min, max);
+    let fastest = bounds::INTAKE_ORDERS_PER_SECOND_MAX.into();
+    let per_second = limit("orders_per_second", typed.orders_per_second, 0, fastest)?;
+    let intake = Intake {
+        orders_per_second: u32::try_from(per_second)?,
+        queued_max: limit("queued_max", typed.queued_max, 1, 10_000_000)?,
+        deadline_ms: limit("deadline_ms", typed.deadline_ms, 1, bounds::INTAKE_DEADLINE_MS_MAX)?,
+    };
+    Ok((per_second > 0).then_some(intake))
 }
 
 fn events(typed: &typed::Events) -> anyhow::Result<Events> {
@@ -369,6 +386,9 @@ mod tests {
             ),
             ("[events]\nheartbeat_seconds = 0", vec!["events.heartbeat_seconds", "must be 1"]),
             ("[events]\nstreams_max = 0", vec!["events.streams_max", "must be 1"]),
+            ("[intake]\norders_per_second = 1000001", vec!["intake.orders_per_second", "0 to"]),
+            ("[intake]\nqueued_max = 0", vec!["intake.queued_max", "must be 1"]),
+            ("[intake]\ndeadline_ms = 0", vec!["intake.deadline_ms", "must be 1"]),
             ("[store]\nidempotency_retention_hours = 1", vec!["retention_hours", "24"]),
             ("[store]\nstock_shards = -1", vec!["store.stock_shards: must be 0 to 1024", "-1"]),
             ("[http]\nworkers = 100000", vec!["http.workers", "1024"]),

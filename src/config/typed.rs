@@ -39,6 +39,7 @@ pub(super) struct Typed {
     pub(super) store: Store,
     pub(super) http: Http,
     pub(super) limits: Limits,
+    pub(super) intake: Intake,
     pub(super) events: Events,
     pub(super) timeouts: Timeouts,
     pub(super) rates: Rates,
@@ -74,6 +75,13 @@ pub(super) struct Limits {
     pub(super) order_lines_max: i64,
     pub(super) batch_orders_max: i64,
     pub(super) connections_max: i64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Intake {
+    pub(super) orders_per_second: i64,
+    pub(super) queued_max: i64,
+    pub(super) deadline_ms: i64,
 }
 
 #[derive(Deserialize)]

@@ -130,6 +130,10 @@ problem_types! {
         "Amounts go up to 9,007,199,254,740,991 minor units. Nothing has changed."
     UnknownLine "unknown-line" CONFLICT "The order has no such line"
         "Nothing has changed."
+    QueueTimeout "queue-timeout" CONFLICT "Its turn did not come in time"
+        "The order waited in the queue until its deadline. Nothing was held."
+    QueueFull "queue-full" TOO_MANY_REQUESTS "Too many orders wait in the queue"
+        "Nothing has changed; the key is free. `expected_wait_ms` is how long the queue is."
     Overloaded "overloaded" TOO_MANY_REQUESTS "Too much is in flight"
         "Nothing has changed. Try again after `Retry-After` seconds."
     RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests"
@@ -163,6 +167,7 @@ pub(crate) struct Problem {
     retry_after_s: Option<u64>,
     allow: Option<String>,
     oldest_position: Option<u64>,
+    expected_wait_ms: Option<u64>,
 }
 
 /// A problem as it is written (RFC 9457).
@@ -186,13 +191,18 @@ pub(crate) struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     oldest_position: Option<u64>,
+    /// Of a full queue: how long one more order would have waited, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    expected_wait_ms: Option<u64>,
 }
 
 impl Problem {
     pub(crate) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        let (field, retry_after_s, allow, oldest_position) = (None, None, None, None);
-        Self { kind, detail, field, retry_after_s, allow, oldest_position }
+        let (field, retry_after_s, allow) = (None, None, None);
+        let (oldest_position, expected_wait_ms) = (None, None);
+        Self { kind, detail, field, retry_after_s, allow, oldest_position, expected_wait_ms }
     }
 
     /// Names the field that is wrong.
@@ -219,6 +229,12 @@ impl Problem {
         self
     }
 
+    /// Says how long the queue is, and to try again when all who wait now have gone.
+    pub(crate) fn expected_wait_ms(mut self, ms: u64) -> Self {
+        self.expected_wait_ms = Some(ms);
+        self.retry_after_s(ms.div_ceil(1_000).max(1))
+    }
+
     /// The same, of one part of the request.
     pub(crate) fn within(mut self, part: &str) -> Self {
         self.detail = format!("{part}: {}", self.detail);
@@ -239,6 +255,7 @@ impl Problem {
             detail: self.detail,
             field: self.field,
             oldest_position: self.oldest_position,
+            expected_wait_ms: self.expected_wait_ms,
         }
     }
 

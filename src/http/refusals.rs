@@ -20,7 +20,12 @@ impl From<OrderError> for Problem {
             OrderRejection::Invalid(error) => Some(error.field),
             _ => None,
         };
-        asked(error, order, field)
+        let wait_ms = match error.rejection() {
+            Some(OrderRejection::QueueFull { expected_wait_ms, .. }) => Some(*expected_wait_ms),
+            _ => None,
+        };
+        let problem = asked(error, order, field);
+        wait_ms.into_iter().fold(problem, Problem::expected_wait_ms)
     }
 }
 
@@ -98,6 +103,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> ProblemType {
         Refusal::AmountOverflow { .. } => ProblemType::AmountTooLarge,
         Refusal::NotInStock { .. } => ProblemType::NotInStock,
         Refusal::ShardDown => ProblemType::ShardDown,
+        Refusal::QueueTimeout => ProblemType::QueueTimeout,
     }
 }
 
@@ -127,6 +133,7 @@ fn order(rejection: &OrderRejection) -> ProblemType {
         OrderRejection::AlreadyShipped { .. } => ProblemType::AlreadyShipped,
         OrderRejection::UnknownLine { .. } => ProblemType::UnknownLine,
         OrderRejection::TooMany { .. } => ProblemType::TooManyUnits,
+        OrderRejection::QueueFull { .. } => ProblemType::QueueFull,
         OrderRejection::ChangeUnderWay { .. } => ProblemType::ChangeUnderWay,
     }
 }

@@ -327,6 +327,7 @@ fn stock_line(sku: &Sku, location: &Location) -> StockLine {
 pub(super) fn order_of(data: &EventData) -> Option<OrderId> {
     match data {
         EventData::OrderPlaced { order, .. }
+        | EventData::OrderReleased { order }
         | EventData::OrderAccepted { order, .. }
         | EventData::OrderRejected { order, .. }
         | EventData::OrderConfirmed { order }

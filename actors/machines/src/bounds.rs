@@ -37,6 +37,12 @@ pub const ORDER_ENTRIES_MAX: usize = 100;
 pub const ORDER_ENTRY_LINES_MAX: usize = 1_024;
 /// Most holds or orders that one passing of time expires; the rest follow at once.
 pub const EXPIRIES_PER_EVENT_MAX: usize = 1_000;
+/// Most queued orders that one passing of time releases; the rest follow at once.
+pub const RELEASES_PER_EVENT_MAX: usize = 1_000;
+/// Most orders per second that an intake can be set to release.
+pub const INTAKE_ORDERS_PER_SECOND_MAX: u32 = 1_000_000;
+/// Longest time that an order may wait in the queue, in milliseconds: 30 days.
+pub const INTAKE_DEADLINE_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// How long forgettable keys are gathered before an event forgets them, in milliseconds.
 pub const FORGET_EVERY_MS: u64 = 1_000;
 /// Most bytes of a message's payload.

@@ -6,8 +6,9 @@ use thiserror::Error;
 
 use crate::{Location, Sku, bounds::AMOUNT_MINOR_MAX};
 
-/// Why a stock shard refuses to reserve or to ship. When several reasons hold, the one that comes
-/// first here is given: unknown SKU, limit, sold out; and of several lines, the first that fails.
+/// Why a stock shard refuses to reserve or to ship, or why it was not even asked. When several
+/// reasons hold, the one that comes first here is given: unknown SKU, limit, sold out; and of
+/// several lines, the first that fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
 pub enum Refusal {
     /// The SKU was never defined.
@@ -59,4 +60,7 @@ pub enum Refusal {
     /// The stock shard fails on this order, or is down. Nothing is held there.
     #[error("the stock shard is down or failed on this order; see the log")]
     ShardDown,
+    /// The order has waited in the queue until its deadline. Stock was never asked.
+    #[error("its turn in the queue did not come before its deadline")]
+    QueueTimeout,
 }

@@ -31,8 +31,10 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// An order was placed; its stock is being reserved.
+    /// An order was placed; its stock is being reserved, or it waits in the queue.
     OrderPlaced = "order.placed",
+    /// The turn of a queued order has come: now its stock is being reserved.
+    OrderReleased = "order.released",
     /// All stock of an order is held for its payment.
     OrderAccepted = "order.accepted",
     /// An order was refused: nothing is held in the end.
@@ -121,6 +123,10 @@ pub enum EventData {
         user: UserId,
         lines: Vec<PlacedLine>,
         hold_ms: u64,
+    },
+    OrderReleased {
+        #[serde(serialize_with = "text")]
+        order: OrderId,
     },
     OrderAccepted {
         #[serde(serialize_with = "text")]
@@ -331,6 +337,7 @@ impl From<&Refusal> for Reason {
             Refusal::AmountOverflow { sku } => ("amount_overflow", Some(sku)),
             Refusal::NotInStock { sku, .. } => ("not_in_stock", Some(sku)),
             Refusal::ShardDown => ("shard_down", None),
+            Refusal::QueueTimeout => ("queue_timeout", None),
         };
         Self { code, sku: sku.cloned(), message: refusal.to_string() }
     }
@@ -342,6 +349,7 @@ impl EventData {
     pub fn kind(&self) -> EventKind {
         match self {
             Self::OrderPlaced { .. } => EventKind::OrderPlaced,
+            Self::OrderReleased { .. } => EventKind::OrderReleased,
             Self::OrderAccepted { .. } => EventKind::OrderAccepted,
             Self::OrderRejected { .. } => EventKind::OrderRejected,
             Self::OrderConfirmed { .. } => EventKind::OrderConfirmed,

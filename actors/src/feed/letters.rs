@@ -76,6 +76,7 @@ fn told(event: &Event) -> Result<Letter, CodecError> {
 fn subject(data: &EventData) -> String {
     match data {
         EventData::OrderPlaced { order, .. }
+        | EventData::OrderReleased { order }
         | EventData::OrderAccepted { order, .. }
         | EventData::OrderRejected { order, .. }
         | EventData::OrderConfirmed { order }

@@ -2,8 +2,8 @@
 //! machines become public events. Pure; it doesn't read the journal.
 
 use tidegate_machines::{
-    OpAction, OpOutcome, OrderEvent, OrderOp, OrderState, Orders, Placed, Stock, StockEvent,
-    Timestamp, Upshot,
+    OpAction, OpOutcome, OrderEvent, OrderOp, OrderState, Orders, Placed, Refusal, Stock,
+    StockEvent, Timestamp, Upshot,
 };
 use tidegate_storage::StreamId;
 
@@ -40,7 +40,16 @@ fn orders(event: &OrderEvent, stamp: Timestamp, out: &mut Vec<Published>) {
     };
     let at = happened_at(event).unwrap_or(stamp);
     match event {
-        OrderEvent::Placed(placed) => out.push((at, placed_data(placed))),
+        OrderEvent::Placed(placed) | OrderEvent::Enqueued { placed, .. } => {
+            out.push((at, placed_data(placed)));
+        }
+        OrderEvent::Released { orders, .. } => {
+            out.extend(orders.iter().map(|&order| (at, EventData::OrderReleased { order })));
+        }
+        OrderEvent::TimedOut { orders, .. } => out.extend(orders.iter().map(|&order| {
+            let reason = Reason::from(&Refusal::QueueTimeout);
+            (at, EventData::OrderRejected { order, reason })
+        })),
         OrderEvent::Paid { order, payment } => {
             let data = EventData::PaymentRecorded {
                 order: *order,
@@ -122,6 +131,9 @@ fn came_to(event: &OrderEvent, upshot: &Upshot, at: Timestamp, out: &mut Vec<Pub
 fn happened_at(event: &OrderEvent) -> Option<Timestamp> {
     match event {
         OrderEvent::Placed(Placed { at, .. })
+        | OrderEvent::Enqueued { placed: Placed { at, .. }, .. }
+        | OrderEvent::Released { at, .. }
+        | OrderEvent::TimedOut { at, .. }
         | OrderEvent::Answered { at, .. }
         | OrderEvent::Cancelled { at, .. }
         | OrderEvent::Fulfilled { at, .. }

@@ -339,7 +339,10 @@ impl<M: Durable> Shard<M> {
     /// Looks at the time: decides what is due and lets go of those who have waited too long.
     pub fn look_at_time(&mut self, host: &mut impl Host) {
         let now = self.kit.clock.now();
-        for _ in 0..DUE_PER_LOOK_MAX {
+        // At closing what is due waits for the next open: else a queue that is released on and on
+        // would never let the store come to rest.
+        let looks = if self.gauges.is_closing() { 0 } else { DUE_PER_LOOK_MAX };
+        for _ in 0..looks {
             let Life::Running(machine) = &self.life else { break };
             let due = turn::guarded(M::NAME, "asking what is due", || machine.due(now));
             let Some(due) = due else {
@@ -355,8 +358,12 @@ impl<M: Durable> Shard<M> {
         self.waiting.let_go_after(patience, || AskError::Unavailable {
             why: "another shard has not answered in time".to_owned(),
         });
+        if let Life::Running(machine) = &self.life {
+            self.gauges.queue.set(machine.queue_counts());
+        }
         self.commit(host);
     }
+
     /// Runs `look` with the machine, unless the shard is down, and a position: the machine holds
     /// everything that its stream has in the journal up to there.
     pub fn inspect(&mut self, look: Look<M>, host: &mut impl Host) {

@@ -112,6 +112,7 @@ impl<M: Durable> Shard<M> {
         match result {
             Ok(Rebuilt { machine, stamp, position }) => {
                 self.kit.clock.observe(stamp);
+                self.gauges.queue.set(machine.queue_counts());
                 self.last = self.last.max(position);
                 let (shards, index) = (M::NAME, self.index);
                 let open = turn::guarded(shards, "finding open effects", || machine.outstanding());

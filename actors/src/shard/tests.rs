@@ -55,6 +55,7 @@ impl Ground {
                 stock_shards,
                 idempotency_retention_ms,
                 idempotency_keys_max,
+                intake: None,
             })
         });
         let board = Arc::new(Board::default());

@@ -27,6 +27,7 @@ fn shard(name: &'static str, index: u16, phase: Phase) -> ShardReport {
         held: 2,
         waiting: 1,
         restarts: 4,
+        queue: QueueCounts { queued: 9, released: 4, timed_out: 2, cancelled: 1 },
         answer_us,
         batch_records,
     }

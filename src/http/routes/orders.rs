@@ -24,7 +24,8 @@ use crate::http::{
 /// Places an order: all of its lines are held, or none.
 ///
 /// Answered when that is on disk. With `Prefer: respond-async` it is answered with 202 as soon as
-/// the order is durably queued; read it at `Location`.
+/// the order is durably queued; read it at `Location`. If the server has an intake, the order waits
+/// for its turn, and `queue` says where; a full queue is answered with 429 `queue-full`.
 #[utoipa::path(
     post, path = "/v1/orders", tag = "orders", operation_id = "place_order",
     params(
@@ -85,7 +86,7 @@ async fn find_amounts(orders: &OrdersClient, receipt: &Receipt, asked: &mut Aske
     }
 }
 
-/// An order as it is now, live or finished.
+/// An order as it is now, live or finished. While it waits in the queue, `queue` says where.
 #[utoipa::path(
     get, path = "/v1/orders/{id}", tag = "orders", operation_id = "get_order",
     params(("id" = String, Path), parameters::Known),
@@ -100,9 +101,12 @@ pub(crate) async fn get(
     id: Segment,
     request: HttpRequest,
 ) -> Answer {
-    let order = gate.orders(&caller).get(id.order()?).await?;
-    let tag = format!("v{}", order.version);
-    Ok(tagged(&request, tag, &OrderBody::from(order)))
+    let (order, place) = gate.orders(&caller).get_with_place(id.order()?).await?;
+    let version = format!("v{}", order.version);
+    let body = OrderBody::from(order).at(place);
+    // Places change without the order.
+    let tag = if place.is_some() { tag_of(&body) } else { version };
+    Ok(tagged(&request, tag, &body))
 }
 
 /// Which part of a user's orders.

@@ -31,6 +31,7 @@ pub(crate) async fn parse_only(
 ) -> Answer {
     let (_order, asked) = order.check(service.limits.order_lines_max)?;
     let body = asked.answer(&Receipt {
+        queue: None,
         id: OrderId(u64::MAX),
         state: OrderState::AwaitingPayment,
         total_minor: 1_990,

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use tidegate::{
     EventId, FulfilmentStatus, Location, Order, OrderLine, OrderState, Payment, PaymentEvent,
-    PaymentKind, PaymentStatus, Provider, Refusal, Return as ReturnOf, Sku, StockLine, Units,
-    UserId,
+    PaymentKind, PaymentStatus, Provider, QueuePlace, Refusal, Return as ReturnOf, Sku, StockLine,
+    Units, UserId,
 };
 use utoipa::ToSchema;
 
@@ -66,6 +66,29 @@ pub(crate) struct OrderBody {
     pub(super) returns: Vec<Return>,
     /// Why it was rejected, or why its late payment came to nothing.
     pub(super) rejection: Option<Rejection>,
+    /// Where it waits, if it waits in the queue and was asked for by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) queue: Option<Place>,
+}
+
+/// Where an order waits in the queue, as things are.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueuePlace)]
+pub(crate) struct Place {
+    /// Its place among all orders that wait, from 1; an estimate if there are several order shards.
+    position: u64,
+    /// How long it will wait at the present rate, in milliseconds.
+    expected_wait_ms: u64,
+    /// When it is rejected unless its turn has come.
+    deadline: Time,
+}
+
+impl From<QueuePlace> for Place {
+    fn from(place: QueuePlace) -> Self {
+        let QueuePlace { position, expected_wait_ms, deadline } = place;
+        Self { position, expected_wait_ms, deadline: Time(deadline) }
+    }
 }
 
 /// All of one SKU from one location.
@@ -148,6 +171,11 @@ impl OrderBody {
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
+
+    /// The same, with where it waits.
+    pub(crate) fn at(self, place: Option<QueuePlace>) -> Self {
+        Self { queue: place.map(Place::from), ..self }
+    }
 }
 
 impl From<Order> for OrderBody {
@@ -174,6 +202,7 @@ impl From<Order> for OrderBody {
             fulfilments: order.fulfilments.into_iter().map(shipment).collect(),
             returns: order.returns.into_iter().map(Return::from).collect(),
             rejection: order.rejection.as_deref().map(Rejection::from),
+            queue: None,
         }
     }
 }

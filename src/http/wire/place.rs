@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{
     held_ms,
     object::Object,
-    orders::{FulfilmentState, Line, OrderBody, PaymentState},
+    orders::{FulfilmentState, Line, OrderBody, PaymentState, Place},
     time::Time,
     whole::{maybe, whole},
 };
@@ -227,6 +227,7 @@ impl Asked {
             fulfilments: Vec::new(),
             returns: Vec::new(),
             rejection: None,
+            queue: receipt.queue.as_deref().copied().map(Place::from),
         }
     }
 }

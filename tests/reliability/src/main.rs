@@ -16,6 +16,7 @@ mod sample;
 mod sim;
 mod soak;
 mod stored_format;
+mod surge;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ enum Tool {
     /// Sell, for the tools that mistreat whoever does.
     #[command(hide = true)]
     Sell(sale::sell::Arguments),
+    /// Let ten times as many orders arrive as an intake releases, and draw the queue over time.
+    Surge(surge::Arguments),
     BadBytes(bad_bytes::Arguments),
     StoredFormat(stored_format::Arguments),
 }
@@ -80,6 +83,7 @@ fn run(tool: Tool) -> anyhow::Result<Verdict> {
         Tool::Kills(arguments) => kills::run(&arguments),
         Tool::Soak(arguments) => soak::run(&arguments),
         Tool::Sell(arguments) => sale::sell::run(&arguments),
+        Tool::Surge(arguments) => surge::run(&arguments),
         Tool::BadBytes(arguments) => bad_bytes::run(&arguments),
         Tool::StoredFormat(arguments) => stored_format::run(&arguments),
     }

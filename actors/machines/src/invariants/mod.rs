@@ -48,11 +48,15 @@ pub enum Invariant {
     DelayedCounted,
     /// A group's cursor leaves nothing behind.
     CursorHonest,
+    /// Who waits in the queue has nothing, and is there once.
+    QueueHoldsNothing,
+    /// Who has left the queue has left it once.
+    QueueLeftOnce,
 }
 
 impl Invariant {
     /// Every invariant.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::NoOversell,
         Self::HeldIsHolds,
         Self::LimitKept,
@@ -68,6 +72,8 @@ impl Invariant {
         Self::Conservation,
         Self::DelayedCounted,
         Self::CursorHonest,
+        Self::QueueHoldsNothing,
+        Self::QueueLeftOnce,
     ];
 
     /// Its name, for reports and programs.
@@ -89,6 +95,8 @@ impl Invariant {
             Self::Conservation => "conservation",
             Self::DelayedCounted => "delayed-counted",
             Self::CursorHonest => "cursor-honest",
+            Self::QueueHoldsNothing => "queue-holds-nothing",
+            Self::QueueLeftOnce => "queue-left-once",
         }
     }
 
@@ -115,6 +123,12 @@ impl Invariant {
             Self::CursorHonest => {
                 "a group's window lies between its cursor and what it has read, and begins with a \
                  message that is not resolved"
+            }
+            Self::QueueHoldsNothing => {
+                "who waits in the queue is there once, and has nothing and asks for nothing"
+            }
+            Self::QueueLeftOnce => {
+                "each queued order was released, rejected or cancelled, or waits"
             }
         }
     }

@@ -23,8 +23,32 @@ pub fn check_orders(orders: &Orders) -> Result<(), Violation> {
     require(Invariant::OpsHaveOrders, listed.len() == orders.outbox.len(), || {
         format!("{} operations of orders, {} open", listed.len(), orders.outbox.len())
     })?;
+    check_queue(orders)?;
     let bounded = orders.memory.len() <= orders.config.idempotency_keys_max;
     require(Invariant::MemoryBounded, bounded, || format!("{} keys", orders.memory.len()))
+}
+
+fn check_queue(orders: &Orders) -> Result<(), Violation> {
+    let queue = &orders.queue;
+    let mut before = None;
+    for (id, deadline) in queue.iter() {
+        let waits = orders.order(id).is_some_and(Order::waits_in_queue);
+        let after_all_before_it = before < Some(id);
+        require(Invariant::QueueHoldsNothing, waits && after_all_before_it, || {
+            format!("order {id}, until {}", deadline.0)
+        })?;
+        before = Some(id);
+    }
+    let waiting = orders.iter().filter(|order| order.waits_in_queue()).count();
+    let listed = waiting == queue.len() && waiting == queue.deadlines();
+    require(Invariant::QueueHoldsNothing, listed, || {
+        format!("{waiting} orders wait, {} places, {} deadlines", queue.len(), queue.deadlines())
+    })?;
+    let counts = queue.counts();
+    let left = counts.released + counts.timed_out + counts.cancelled;
+    require(Invariant::QueueLeftOnce, left + queue.len() as u64 == counts.queued, || {
+        format!("{counts:?}, and {} wait", queue.len())
+    })
 }
 
 /// Checks an order by itself, in memory or archived.
@@ -81,6 +105,7 @@ fn check_legs(order: &Order) -> Result<(), Violation> {
     use LegState::{Allocated, Allocating, Asked, Deallocating, Free, Held, Releasing};
     let trying = order.rereserve == Rereserve::Trying;
     let allowed: &[LegState] = match order.state {
+        OrderState::Queued if order.waits_in_queue() => &[Free],
         OrderState::Queued => &[Asked, Held],
         OrderState::AwaitingPayment => &[Held],
         OrderState::Confirmed | OrderState::Completed => &[Allocating, Allocated],

@@ -79,6 +79,15 @@ impl Order {
         }
     }
 
+    /// The order that was placed, as it is while it waits in the queue: it has nothing, and wants
+    /// nothing yet. Nobody waits for its stock either.
+    pub(super) fn queued(placed: &Placed) -> Self {
+        let mut order = Self::place(placed, &placed.reserves());
+        order.legs.iter_mut().for_each(|leg| leg.state = LegState::Free);
+        order.placing = false;
+        order
+    }
+
     /// Changes the order by an event that is about it, and gives what it then asks for. `closed` is
     /// the ask that an answer closes.
     pub(super) fn advance(&mut self, event: &OrderEvent, closed: Option<(OpId, &Ask)>) -> Vec<Ask> {
@@ -109,7 +118,16 @@ impl Order {
                 self.state = OrderState::Expired;
                 self.release()
             }
+            OrderEvent::Released { at, .. } => {
+                self.changed_at = *at;
+                self.reserve()
+            }
+            OrderEvent::TimedOut { at, .. } => {
+                self.changed_at = *at;
+                self.give_up(Refusal::QueueTimeout)
+            }
             OrderEvent::Placed(_)
+            | OrderEvent::Enqueued { .. }
             | OrderEvent::Forgotten { .. }
             | OrderEvent::Revived { .. }
             | OrderEvent::Told { .. } => Vec::new(),

@@ -3,15 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Ask, Order, OrderEvent, OrderState, Orders};
+use super::{Ask, Order, OrderEvent, OrderState, Orders, Placed};
 use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
         match event.bare() {
             OrderEvent::Placed(placed) => {
-                self.next_order = self.next_order.max(placed.order.sequence() + 1);
-                self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
+                self.give_out(placed);
                 let asks = placed.reserves();
                 let mut order = Order::place(placed, &asks);
                 open(&mut self.outbox, &mut order, asks);
@@ -35,8 +34,12 @@ impl Orders {
                 }
             }
             OrderEvent::Paid { order, .. } => self.advance(*order, event, None),
-            OrderEvent::Cancelled { at, order, key, fingerprint }
-            | OrderEvent::Fulfilled { at, order, key, fingerprint, .. }
+            OrderEvent::Cancelled { at, order, key, fingerprint } => {
+                self.memory.bind(*key, *fingerprint, *at, *order);
+                self.queue.cancel(*order);
+                self.advance(*order, event, None);
+            }
+            OrderEvent::Fulfilled { at, order, key, fingerprint, .. }
             | OrderEvent::Returned { at, order, key, fingerprint, .. } => {
                 self.memory.bind(*key, *fingerprint, *at, *order);
                 self.advance(*order, event, None);
@@ -55,11 +58,25 @@ impl Orders {
                 }
             }
             OrderEvent::Revived { order } => self.insert(order.clone()),
+            OrderEvent::Enqueued { .. }
+            | OrderEvent::Released { .. }
+            | OrderEvent::TimedOut { .. } => self.apply_queue(event),
             OrderEvent::Told { .. } => {}
         }
     }
 
-    fn advance(&mut self, id: OrderId, event: &OrderEvent, closed: Option<(OpId, &Ask)>) {
+    // The number and the key of a new order are taken.
+    pub(super) fn give_out(&mut self, placed: &Placed) {
+        self.next_order = self.next_order.max(placed.order.sequence() + 1);
+        self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        id: OrderId,
+        event: &OrderEvent,
+        closed: Option<(OpId, &Ask)>,
+    ) {
         let Some(order) = self.orders.get_mut(&id) else {
             return;
         };

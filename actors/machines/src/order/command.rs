@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Order, OrderState, PaymentKind};
+use super::{Order, OrderState, PaymentKind, QueuePlace};
 use crate::{
     EventId, Fingerprint, IdempotencyError, KeyHash, Location, OpId, OpOutcome, OrderId, OrderOp,
     OutOfBounds, Provider, Refusal, Sku, StockLine, Timestamp, UserId,
@@ -79,7 +79,9 @@ pub enum OrderCommand {
         /// Its outcome.
         outcome: OpOutcome,
     },
-    /// Time has passed: expires orders and forgets keys older than the retention.
+    /// Time has passed: releases queued orders or rejects them at their deadline, expires orders,
+    /// and forgets keys older than the retention.
+    /// One of these at a time.
     Tick,
     /// The projector has these versions of these orders durably: forget those that have not changed
     /// and are at rest.
@@ -107,7 +109,8 @@ pub struct PlaceOrder {
     pub lines: Vec<NewLine>,
     /// How long the stock is held for payment, in milliseconds.
     pub hold_ms: u64,
-    /// Answer as soon as the order is queued, instead of when it is accepted.
+    /// Answer as soon as the order is queued, instead of when it is accepted. With an intake it
+    /// then waits for its turn.
     pub respond_async: bool,
     /// What the front knows, durably, to be impossible: refused without a write.
     pub hint: Option<Refusal>,
@@ -140,6 +143,9 @@ pub struct Receipt {
     pub placed_at: Timestamp,
     /// When it expires unless paid; `None` while queued.
     pub expires_at: Option<Timestamp>,
+    /// Where it waits in the queue, if it does. Only told, never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Box<QueuePlace>>,
 }
 
 /// The good answer of an order shard.
@@ -149,6 +155,8 @@ pub enum OrderReply {
     Placed(Receipt),
     /// The order as it is now.
     Order(Box<Order>),
+    /// To `Get`: the order, which waits in the queue, and where.
+    Waiting(Box<Order>, Box<QueuePlace>),
     /// The orders of a user that are in memory, newest first.
     Orders(Vec<Order>),
     /// The order's number was given out, but it is not in memory: look in the archive. Not there
@@ -252,6 +260,17 @@ pub enum OrderRejection {
         at_most: u64,
         /// What was asked: `fulfilled`, `returned`.
         what: &'static str,
+    },
+    /// Too many orders wait in the queue of the order's shard.
+    #[error(
+        "{queued_max} orders wait in the queue of this shard, its bound, for up to \
+         {expected_wait_ms} ms; try again later"
+    )]
+    QueueFull {
+        /// Most orders in the queue of a shard.
+        queued_max: u64,
+        /// How long one more would have waited, in milliseconds.
+        expected_wait_ms: u64,
     },
     /// Another change of the order is not finished yet.
     #[error("order {order} is being changed; try again")]

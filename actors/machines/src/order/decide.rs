@@ -24,9 +24,13 @@ impl Orders {
         (next..).map(OpId).zip(asks)
     }
 
-    pub(super) fn decide_get(&self, id: OrderId) -> Decided {
+    pub(super) fn decide_get(&self, id: OrderId, now: Timestamp) -> Decided {
         if let Some(order) = self.order(id) {
-            return Ok(Decision::reply(OrderReply::Order(Box::new(order.clone()))));
+            let copy = Box::new(order.clone());
+            return Ok(Decision::reply(match self.queue_place(order, now) {
+                Some(place) => OrderReply::Waiting(copy, Box::new(place)),
+                None => OrderReply::Order(copy),
+            }));
         }
         self.away(id)
     }
@@ -233,24 +237,36 @@ impl Orders {
     }
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
+        // First, because the rate bounds it: very many expiries must not hold up the queue.
+        if let Some(decision) = self.decide_queue(now) {
+            return decision;
+        }
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
         let expired: Vec<_> = due.take(EXPIRIES_PER_EVENT_MAX).map(|(_, id)| *id).collect();
         let forget_before = self.forget_before(now);
         if expired.is_empty() && forget_before.is_none() {
             return Decision::nothing();
         }
-        let event = OrderEvent::Ticked { at: now, expired, forget_before };
-        let OrderEvent::Ticked { expired, .. } = &event else {
-            return Decision::nothing();
-        };
-        let (mut asks, mut upshot) = (Vec::new(), Upshot::default());
-        for order in expired.iter().filter_map(|id| self.order(*id)) {
+        let orders = expired.clone();
+        self.change_each(OrderEvent::Ticked { at: now, expired, forget_before }, &orders)
+    }
+
+    /// The decision for an event that time brings to each of `orders`.
+    pub(super) fn change_each(&self, event: OrderEvent, orders: &[OrderId]) -> Decision<Self> {
+        let (mut asks, mut archive) = (Vec::new(), Vec::new());
+        let mut upshot = Upshot::default();
+        for order in orders.iter().filter_map(|id| self.order(*id)) {
             let mut after = order.clone();
-            asks.extend(after.advance(&event, None));
+            let more = after.advance(&event, None);
+            if more.is_empty() && after.at_rest() {
+                let (order, version) = (after.id, after.version);
+                archive.push(OrderEffect::Archive { order, version });
+            }
+            asks.extend(more);
             upshot.note_refund(order, &after);
         }
         let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
-        Decision::event(event.telling(upshot)).with_effects(effects)
+        Decision::event(event.telling(upshot)).with_effects(effects).with_effects(archive)
     }
 
     pub(super) fn decide_forget(&self, orders: &[(OrderId, u32)]) -> Decision<Self> {

@@ -97,6 +97,30 @@ pub enum OrderEvent {
         /// What it came to.
         upshot: Upshot,
     },
+    /// An order was placed and waits in the queue; nothing of its stock is asked for yet.
+    Enqueued {
+        /// The order.
+        placed: Placed,
+        /// When it is rejected unless its turn has come.
+        deadline: Timestamp,
+    },
+    /// The turn of queued orders has come: their stock is being reserved.
+    Released {
+        /// When.
+        at: Timestamp,
+        /// The orders, first to last.
+        orders: Vec<OrderId>,
+        /// What is left of the credit by which orders are released. Recorded, so that a changed
+        /// rate does not change what a replay gives.
+        credit: u64,
+    },
+    /// Queued orders were rejected: their deadline has come before their turn.
+    TimedOut {
+        /// When.
+        at: Timestamp,
+        /// The orders.
+        orders: Vec<OrderId>,
+    },
 }
 
 /// What an event came to, where that does not follow from the event alone. A replay ignores it; it

@@ -7,13 +7,13 @@ mod command;
 mod decide;
 mod event;
 mod image;
+mod intake;
 mod payment;
 mod place;
+mod queue;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-use serde::{Deserialize, Serialize};
 
 pub(crate) use advance::Ask;
 pub use command::{
@@ -21,6 +21,8 @@ pub use command::{
 };
 pub use event::{Accepted, OrderEvent, Placed, Upshot};
 pub use payment::{Payment, PaymentKind, PaymentStatus};
+pub(crate) use queue::Queue;
+pub use queue::{IntakeConfig, QueueCounts, QueuePlace};
 pub(crate) use record::Shipment;
 pub use record::{
     Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
@@ -40,7 +42,7 @@ pub const SHIP: u8 = 3;
 
 /// What an order shard is told about itself. Used to decide only, so all but the shards may change
 /// between runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrdersConfig {
     /// Which order shard it is.
     pub shard: u16,
@@ -50,6 +52,8 @@ pub struct OrdersConfig {
     pub idempotency_retention_ms: u64,
     /// Most idempotency keys remembered.
     pub idempotency_keys_max: usize,
+    /// How orders that do not wait for their answer are taken in; `None`: at once, like others.
+    pub intake: Option<IntakeConfig>,
 }
 
 /// One shard of orders.
@@ -60,6 +64,7 @@ pub struct Orders {
     orders: BTreeMap<OrderId, Box<Order>>,
     pub(crate) outbox: Outbox<Ask>,
     pub(crate) memory: Idempotency<OrderId>,
+    pub(crate) queue: Queue,
     // Both follow from the orders and are not written.
     by_user: HashMap<UserId, apply::UserOrders>,
     deadlines: BTreeSet<(Timestamp, OrderId)>,
@@ -75,6 +80,7 @@ impl Orders {
             orders: BTreeMap::new(),
             outbox: Outbox::default(),
             memory: Idempotency::default(),
+            queue: Queue::default(),
             by_user: HashMap::new(),
             deadlines: BTreeSet::new(),
         }
@@ -200,7 +206,7 @@ impl Machine for Orders {
                 self.decide_fulfil(*order, *key, *fingerprint, lines.as_deref(), now)
             }
             OrderCommand::Return { .. } => self.decide_return(command, now),
-            OrderCommand::Get { order } => self.decide_get(*order),
+            OrderCommand::Get { order } => self.decide_get(*order, now),
             OrderCommand::ListByUser { user } => {
                 let ids = self.by_user.get(user).into_iter().flat_map(|orders| orders.iter());
                 let orders = ids.filter_map(|id| self.order(id)).cloned().collect();
@@ -228,6 +234,7 @@ impl Machine for Orders {
 
     fn due(&self, now: Timestamp) -> Option<OrderCommand> {
         let expiry = self.deadlines.first().is_some_and(|(at, _)| *at <= now);
-        (expiry || self.forget_before(now).is_some()).then_some(OrderCommand::Tick)
+        let due = expiry || self.queue_is_due(now) || self.forget_before(now).is_some();
+        due.then_some(OrderCommand::Tick)
     }
 }

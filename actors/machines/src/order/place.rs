@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     NewLine, Order, OrderEvent, OrderRejection, OrderReply, Orders, PLACE, PlaceOrder, Placed,
+    intake::receipt,
 };
 use crate::bounds::{self, LINES_MAX};
 use crate::{Answer, Decision, OrderId, OutOfBounds, Ticket, Timestamp, shard_of};
@@ -16,7 +17,7 @@ impl Orders {
         now: Timestamp,
     ) -> Result<Decision<Self>, OrderRejection> {
         if let Some(order) = self.memory.look_up(place.key, place.fingerprint)? {
-            return self.placed_before(*order, place.respond_async);
+            return self.placed_before(*order, place.respond_async, now);
         }
         let lines = check_lines(&place.lines)?;
         bounds::check_hold_ms("hold_ms", place.hold_ms)?;
@@ -24,6 +25,8 @@ impl Orders {
             return Err(hint.clone().into());
         }
         self.memory.check_room(self.config.idempotency_keys_max)?;
+        let intake = self.config.intake.as_ref().filter(|_| place.respond_async);
+        intake.map_or(Ok(()), |intake| self.check_queue(intake, now))?;
         let with_shard = |line: NewLine| {
             let shard = shard_of(line.sku.as_str().as_bytes(), self.config.stock_shards);
             (line, shard)
@@ -38,6 +41,9 @@ impl Orders {
             hold_ms: place.hold_ms,
             respond_async: place.respond_async,
         };
+        if let Some(intake) = intake {
+            return Ok(self.enqueue(placed, intake, now));
+        }
         let asks = placed.reserves();
         let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
         let answer = if place.respond_async {
@@ -53,12 +59,14 @@ impl Orders {
         &self,
         id: OrderId,
         respond_async: bool,
+        now: Timestamp,
     ) -> Result<Decision<Self>, OrderRejection> {
         let Some(order) = self.order(id) else {
             return Ok(Decision::reply(OrderReply::AtRest { order: id }));
         };
         if respond_async {
-            return Ok(Decision::reply(OrderReply::Placed(order.receipt())));
+            let receipt = receipt(order, self.queue_place(order, now));
+            return Ok(Decision::reply(OrderReply::Placed(receipt)));
         }
         if order.placing {
             return Ok(Decision::later(ticket(id)));

@@ -60,7 +60,7 @@ pub struct Order {
 /// Where an order is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum OrderState {
-    /// Placed; its stock is being reserved.
+    /// Placed; its stock is being reserved, or it still waits in the queue for its turn.
     Queued,
     /// Its stock is held until it expires.
     AwaitingPayment,
@@ -231,6 +231,13 @@ impl Order {
         !waits && self.open_ops.is_empty()
     }
 
+    /// Whether it waits in the queue: it has nothing at any stock shard and asks for nothing yet.
+    #[must_use]
+    pub fn waits_in_queue(&self) -> bool {
+        // While stock is being reserved, some operation is always open.
+        self.state == OrderState::Queued && self.open_ops.is_empty()
+    }
+
     /// The answer to whoever placed it: to everyone who asks with the same key the same one. Only
     /// an order that was answered when it was queued shows its state as it is now.
     #[must_use]
@@ -243,6 +250,7 @@ impl Order {
             total_minor: self.total_minor,
             placed_at: self.placed_at,
             expires_at: self.expires_at,
+            queue: None,
         }
     }
 

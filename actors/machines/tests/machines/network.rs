@@ -45,12 +45,17 @@ pub(crate) fn stock_config(shard: u16) -> StockConfig {
     StockConfig { shard, idempotency_retention_ms: RETENTION_MS, idempotency_keys_max: 10_000 }
 }
 
+/// As slow and as short as fits a scenario: each shard releases an order every 100 ms.
+pub(crate) const INTAKE: IntakeConfig =
+    IntakeConfig { orders_per_second: 20, shards: ORDER_SHARDS, queued_max: 20, deadline_ms: 700 };
+
 pub(crate) fn orders_config(shard: u16) -> OrdersConfig {
     OrdersConfig {
         shard,
         stock_shards: STOCK_SHARDS,
         idempotency_retention_ms: RETENTION_MS,
         idempotency_keys_max: 10_000,
+        intake: None,
     }
 }
 
@@ -195,10 +200,18 @@ impl Network {
         self.send_outcomes(shard as u16, effects);
     }
 
+    /// Takes orders that do not wait for their answer in through a queue from now on, or no longer.
+    pub(crate) fn set_intake(&mut self, intake: Option<IntakeConfig>) {
+        for node in &mut self.orders {
+            node.machine.configure(OrdersConfig { intake, ..node.machine.config().clone() });
+        }
+    }
+
     /// Rebuilds a shard from its journal, and once more from its written state.
     pub(crate) fn restart(&mut self, pick: usize) {
         let shard = pick % self.orders.len();
-        self.orders[shard].rebuild(Orders::new(orders_config(shard as u16)));
+        let config = self.orders[shard].machine.config().clone();
+        self.orders[shard].rebuild(Orders::new(config));
         let shard = pick % self.stocks.len();
         self.stocks[shard].rebuild(Stock::new(stock_config(shard as u16)));
     }

@@ -3,7 +3,7 @@
 
 use tidegate_machines::*;
 
-use crate::network::{Network, Placed};
+use crate::network::{INTAKE, Network, Placed};
 
 /// Runs a scenario and checks every expectation and every invariant after every step.
 pub(crate) fn check(scenario: &str) {
@@ -62,6 +62,19 @@ impl Stage {
             }
             "place" => self.place(words[1], &words[2..], false),
             "queue" => self.place(words[1], &words[2..], true),
+            "intake" => {
+                // `off`, or how many a second over both shards.
+                let orders_per_second = words[1].parse();
+                let intake =
+                    orders_per_second.map(|it| IntakeConfig { orders_per_second: it, ..INTAKE });
+                self.network.set_intake(intake.ok());
+                "ok".into()
+            }
+            "queues" => {
+                let counts = self.network.orders[0].machine.queue_counts();
+                let QueueCounts { queued, released, timed_out, cancelled } = counts;
+                format!("{queued} {released} {timed_out} {cancelled}")
+            }
             "sleep" => {
                 self.network.now = self.network.now.plus_ms(number(1));
                 self.network.tick();
@@ -199,6 +212,8 @@ impl Stage {
             "refund_due" => fact(|order| order.refund_due_minor().to_string()),
             "payment" => fact(|order| order.payment_status().to_string()),
             "fulfilment" => fact(|order| order.fulfilment_status().to_string()),
+            "waits" => fact(|order| order.waits_in_queue().to_string()),
+            "why" => fact(|order| order.rejection.as_ref().map_or("-".into(), |it| word(&**it))),
             "total" => fact(|order| order.total_minor.to_string()),
             _ => None,
         }
@@ -254,6 +269,9 @@ impl Stage {
 fn said(result: &Placed) -> String {
     match result {
         Ok(OrderReply::AtRest { .. }) => "at_rest".into(),
+        Ok(OrderReply::Waiting(_, place)) => {
+            format!("{} {}", place.position, place.expected_wait_ms)
+        }
         Ok(_) => "ok".into(),
         Err(OrderRejection::Refused(refusal)) => word(refusal),
         Err(rejection) => word(rejection),

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use tidegate_machines::*;
 
-use crate::network::Network;
+use crate::network::{INTAKE, Network};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -23,6 +23,7 @@ enum Step {
     Restart { shard: usize },
     Sleep { ms: u16 },
     Forget,
+    Intake { per_second: Option<u8> },
 }
 
 const SKUS: u8 = 5;
@@ -55,6 +56,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => index().prop_map(|shard| Step::Restart { shard }),
         1 => (0..900u16).prop_map(|ms| Step::Sleep { ms }),
         1 => Just(Step::Forget),
+        1 => prop::option::weighted(0.8, 1..60u8)
+            .prop_map(|per_second| Step::Intake { per_second }),
     ]
 }
 
@@ -260,12 +263,23 @@ impl World {
             Step::Restart { shard } => self.network.restart(*shard),
             Step::Sleep { ms } => self.network.now = self.network.now.plus_ms((*ms).into()),
             Step::Forget => self.network.forget(),
+            Step::Intake { per_second } => {
+                let intake = per_second.map(|per_second| IntakeConfig {
+                    orders_per_second: per_second.into(),
+                    ..INTAKE
+                });
+                self.network.set_intake(intake);
+            }
             _ => {}
         }
     }
 
     // Lets everything come to an end, and checks that it has.
     fn finish(&mut self) {
+        self.network.deliver_all();
+        // What waits in the queue has been released by then, or is rejected.
+        self.network.now = self.network.now.plus_ms(INTAKE.deadline_ms);
+        self.network.tick();
         self.network.deliver_all();
         self.network.now = self.network.now.plus_ms(2_000);
         self.network.tick();

@@ -78,6 +78,24 @@ fn paid() -> OrderEvent {
 }
 
 #[test]
+fn orders_in_the_queue() {
+    let orders = || vec![order()];
+    check::<Orders>(
+        OrderEvent::Released { at: AT, orders: orders(), credit: 3 },
+        &["order.released 7 {ORDER}"],
+    );
+    let timed_out = OrderEvent::TimedOut { at: AT, orders: orders() };
+    let rejected = concat!(
+        r#"order.rejected 7 {ORDER,"reason":{"code":"queue_timeout","sku":null,"#,
+        r#""message":"its turn in the queue did not come before its deadline"}}"#,
+    );
+    check::<Orders>(timed_out.clone(), &[rejected]);
+    let upshot = Upshot { refunds_due: vec![(order(), 5)], ..Upshot::default() };
+    let due = r#"order.refund_due 7 {ORDER,"refund_due_minor":5}"#;
+    check::<Orders>(told_with(timed_out, upshot), &[rejected, due]);
+}
+
+#[test]
 fn orders_on_their_way() {
     let line =
         NewLine { sku: sku(), location: Location::default(), quantity: 2, amount_minor: None };
@@ -91,13 +109,12 @@ fn orders_on_their_way() {
         hold_ms: 60,
         respond_async: false,
     };
-    check::<Orders>(
-        OrderEvent::Placed(placed),
-        &[concat!(
-            r#"order.placed 7 {ORDER,"user":"u","lines":[{"sku":"A","#,
-            r#""location":"main","quantity":2,"amount_minor":null,"stock_shard":0}],"hold_ms":60}"#,
-        )],
+    let was_placed = concat!(
+        r#"order.placed 7 {ORDER,"user":"u","lines":[{"sku":"A","#,
+        r#""location":"main","quantity":2,"amount_minor":null,"stock_shard":0}],"hold_ms":60}"#,
     );
+    check::<Orders>(OrderEvent::Placed(placed.clone()), &[was_placed]);
+    check::<Orders>(OrderEvent::Enqueued { placed, deadline: Timestamp(70) }, &[was_placed]);
     let held = answered(OpOutcome::Held { unit_prices: Vec::new() });
     check::<Orders>(held.clone(), &[]);
     let accepted = Accepted { total_minor: 5, expires_at: Timestamp(67) };

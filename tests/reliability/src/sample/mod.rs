@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use tidegate::{
-    Adjustment, ManualTime, NewHold, NewOrder, OrderId, OrderState, PaymentEvent, SkuPatch,
+    Adjustment, Intake, ManualTime, NewHold, NewOrder, OrderId, OrderState, PaymentEvent, SkuPatch,
     Tidegate, Units,
 };
 
@@ -34,7 +34,10 @@ pub(crate) async fn open(dir: &Path) -> Result<Tidegate, tidegate::OpenError> {
 
 fn builder(dir: &Path) -> tidegate::Builder {
     let small = Tidegate::builder(dir).segment_bytes(1 << 20).snapshot_every_bytes(300 << 10);
-    small.events_retained_bytes(512 << 10).stock_shards(2).order_shards(2).arbiters(1)
+    // Slow enough for orders that still wait in the end, since the clock stands still then.
+    let intake = Intake { deadline_ms: LATER_MS - BEGIN_MS, ..Intake::per_second(1) };
+    let small = small.events_retained_bytes(512 << 10).intake(intake);
+    small.stock_shards(2).order_shards(2).arbiters(1)
 }
 
 impl Sample {
@@ -55,6 +58,8 @@ impl Sample {
         sample.holds().await?;
         sample.gate.marks().set("how far", "to the end").await?;
         sample.time.advance_ms(LATER_MS - BEGIN_MS);
+        sample.settle().await?;
+        sample.queue().await?;
         sample.settle().await?;
         Ok(sample)
     }
@@ -189,6 +194,20 @@ impl Sample {
                 _ => {}
             }
             self.questions.add(&format!("hold {}", hold.id));
+        }
+        Ok(())
+    }
+
+    /// Orders in the queue: one of each shard goes at once, the others wait.
+    async fn queue(&mut self) -> anyhow::Result<()> {
+        for number in 0..8 {
+            let new = NewOrder::new("u2").line("mug", 1).respond_async();
+            let receipt = self.gate.orders().place(new, &format!("queued-{number}")).await?;
+            if number == 6 {
+                self.gate.orders().cancel(receipt.id, "cancel").await?;
+            }
+            self.questions.add(&format!("order {}", receipt.id));
+            self.questions.add(&format!("place-in-queue {}", receipt.id));
         }
         Ok(())
     }

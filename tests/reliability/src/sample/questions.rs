@@ -72,6 +72,7 @@ async fn ask(gate: &Tidegate, question: &str) -> anyhow::Result<String> {
     let words: Vec<&str> = question.split(' ').collect();
     Ok(match words[..] {
         ["order", id] => json(&gate.orders().get(id.parse()?).await?)?,
+        ["place-in-queue", id] => json(&gate.orders().get_with_place(id.parse()?).await?.1)?,
         ["sku", sku] => json(&gate.stock().get(sku).await?)?,
         ["hold", id] => json(&gate.stock().get_hold(id.parse()?).await?)?,
         ["mark", ..] => {

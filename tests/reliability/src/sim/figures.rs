@@ -9,7 +9,7 @@ pub(super) struct Figures(BTreeMap<&'static str, u64>);
 
 /// What some hundred seeds must have met; else the simulation has become empty somewhere.
 #[cfg(test)]
-pub(super) const NEEDED: [&str; 71] = [
+pub(super) const NEEDED: [&str; 75] = [
     "answer: hold",
     "answer: item",
     "answer: movement",
@@ -58,8 +58,11 @@ pub(super) const NEEDED: [&str; 71] = [
     "order: refund due",
     "order: rejected after it was queued",
     "order: returned",
+    "order: timed out in the queue",
     "probe: all that was left",
     "probe: more than was left",
+    "queue: cancelled",
+    "queue: released",
     "refused: already shipped",
     "refused: amount overflow",
     "refused: below committed",
@@ -72,6 +75,7 @@ pub(super) const NEEDED: [&str; 71] = [
     "refused: memory full",
     "refused: out of bounds",
     "refused: payment conflict",
+    "refused: queue full",
     "refused: sold out",
     "refused: too many",
     "refused: unknown line",

@@ -155,7 +155,9 @@ impl Ear {
                 Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Closed) => Answer::Unknown("unknown: gone"),
                 Ok(Ok(OrderReply::Placed(receipt))) => Answer::Receipt(receipt),
-                Ok(Ok(OrderReply::Order(order))) => Answer::Order(order),
+                Ok(Ok(OrderReply::Order(order) | OrderReply::Waiting(order, _))) => {
+                    Answer::Order(order)
+                }
                 Ok(Ok(OrderReply::Orders(orders))) => Answer::Orders(orders),
                 Ok(Ok(OrderReply::AtRest { order })) => at_rest(state, order),
                 Ok(Err(AskError::Rejected(rejection))) => Answer::OrderRefused(rejection),
@@ -226,6 +228,7 @@ fn refusal(refusal: &Refusal) -> &'static str {
         Refusal::AmountOverflow { .. } => "refused: amount overflow",
         Refusal::NotInStock { .. } => "refused: not in stock",
         Refusal::ShardDown => "refused: shard down",
+        Refusal::QueueTimeout => "refused: queue timeout",
     }
 }
 
@@ -248,6 +251,7 @@ fn order_refusal(rejection: &OrderRejection) -> &'static str {
         OrderRejection::AlreadyShipped { .. } => "refused: already shipped",
         OrderRejection::UnknownLine { .. } => "refused: unknown line",
         OrderRejection::TooMany { .. } => "refused: too many",
+        OrderRejection::QueueFull { .. } => "refused: queue full",
         OrderRejection::ChangeUnderWay { .. } => "refused: change under way",
     }
 }

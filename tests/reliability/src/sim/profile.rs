@@ -2,7 +2,7 @@
 //! and how much goes wrong. Nothing here happens.
 
 use crate::random::Random;
-use tidegate_machines::bounds::IDEMPOTENCY_RETENTION_MS_MIN;
+use tidegate_machines::{IntakeConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Profile {
     pub(super) weights: Weights,
     /// Answers that are lost on their way, in a thousand.
     pub(super) lost_per_mille: u64,
+    /// How orders that do not wait for their answer are taken in.
+    pub(super) intake: Option<IntakeConfig>,
 }
 
 /// How likely each kind of step is, among each other.
@@ -72,6 +74,20 @@ impl Profile {
                 fault: if calm { 0 } else { random.between(1, 8) },
             },
             lost_per_mille: if calm { 0 } else { random.between(0, 120) },
+            intake: None,
         }
+    }
+
+    /// The same, with an intake for every fourth seed. It has luck of its own, so that the others
+    /// mean what they meant before there was one.
+    pub(super) fn with_intake(mut self, seed: u64) -> Self {
+        let mut random = Random::new(!seed);
+        self.intake = seed.is_multiple_of(4).then(|| IntakeConfig {
+            orders_per_second: random.between(1, 40) as u32,
+            shards: self.order_shards,
+            queued_max: random.between(2, 30),
+            deadline_ms: random.between(100, 60_000),
+        });
+        self
     }
 }

@@ -32,6 +32,15 @@ impl World {
         self.settle()?;
         self.hear_all(0)?;
         self.learn_all()?;
+        if let Some(intake) = self.profile.intake {
+            // Nobody waits in the queue at the end of a day. The store's clock stands still until
+            // jumps back are caught up.
+            self.catch_up()?;
+            let until = self.store.clock.now().plus_ms(intake.deadline_ms);
+            while self.store.clock.now() < until {
+                self.pass(intake.deadline_ms);
+            }
+        }
         if self.random.per_mille(600) {
             let ms = self.random.between(4_000, 1_000_000);
             self.pass(ms);
@@ -182,6 +191,7 @@ impl World {
 
     fn count_order(&mut self, order: &Order) {
         let late = order.rereserve == Rereserve::Done;
+        let timed_out = order.rejection.as_deref() == Some(&Refusal::QueueTimeout);
         let seen = [
             (order.expires_at.is_some(), "order: accepted"),
             (order.state == OrderState::Cancelled, "order: cancelled"),
@@ -191,6 +201,7 @@ impl World {
             (order.state == OrderState::Rejected, "order: rejected after it was queued"),
             (late && order.state == OrderState::Expired, "order: paid late and in vain"),
             (late && order.state != OrderState::Expired, "order: paid late and reserved again"),
+            (timed_out, "order: timed out in the queue"),
             (order.refund_due_minor() > 0, "order: refund due"),
             (!order.returns.is_empty(), "order: returned"),
             (
@@ -223,6 +234,15 @@ impl World {
 
     /// The machines' own invariants hold, and a rebuild gives the same bytes.
     fn check_machines(&mut self) -> Verdict {
+        for shard in 0..self.profile.order_shards {
+            let counts = self.store.orders.look(shard, |orders, _| orders.queue_counts());
+            let counts = counts.unwrap_or_default();
+            self.figures.add("queue: released", counts.released);
+            self.figures.add("queue: cancelled", counts.cancelled);
+            if counts.waiting() > 0 {
+                return Err(format!("order shard {shard} is at rest with {counts:?}"));
+            }
+        }
         let (retention, keys_max) = (self.profile.retention_ms, self.profile.keys_max);
         let stock_shards = self.profile.stock_shards;
         let stocks = (0..stock_shards).map(|shard| {
@@ -247,6 +267,7 @@ impl World {
                 stock_shards,
                 idempotency_retention_ms: retention,
                 idempotency_keys_max: keys_max,
+                intake: self.profile.intake,
             };
             self.check_same(shard, Orders::new(config), &live)?;
             check_orders(&live).map_err(|found| found.to_string())?;

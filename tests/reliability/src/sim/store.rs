@@ -61,7 +61,7 @@ impl Store {
             ..ShardOptions::default()
         };
         let (retention_ms, keys_max) = (profile.retention_ms, profile.keys_max);
-        let stock_shards = profile.stock_shards;
+        let (stock_shards, intake) = (profile.stock_shards, profile.intake);
         let fresh_stock = move |shard| {
             let (idempotency_retention_ms, idempotency_keys_max) = (retention_ms, keys_max);
             Stock::new(StockConfig { shard, idempotency_retention_ms, idempotency_keys_max })
@@ -73,6 +73,7 @@ impl Store {
                 stock_shards,
                 idempotency_retention_ms,
                 idempotency_keys_max,
+                intake,
             })
         };
         let kit = Parts { journal: &journal, state: &state, clock: &clock, options };

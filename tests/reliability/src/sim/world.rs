@@ -88,7 +88,7 @@ pub(super) fn run(seed: u64, trace: bool) -> Ended {
 impl World {
     fn new(seed: u64, since_start: Arc<Mock>, trace: bool) -> Self {
         let mut random = Random::new(seed);
-        let profile = Profile::draw(&mut random);
+        let profile = Profile::draw(&mut random).with_intake(seed);
         let wall = Wall::default();
         wall.0.store(BEGIN_MS, Ordering::Relaxed);
         let (journal, state) = (MemoryJournal::manual(), MemoryState::new());

@@ -54,8 +54,7 @@ impl Sample {
     }
 }
 
-/// What the files in `folder`, and in the folders in it, take on the disk. Some may vanish
-/// meanwhile.
+/// What the files in `folder`, and in its folders, take on the disk. Some may vanish meanwhile.
 fn used(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let used_by = |entry: fs::DirEntry| match entry.metadata() {
