@@ -5,15 +5,17 @@
 
 mod event;
 mod follow;
+mod kind;
 mod letters;
 mod publish;
 
 use tidegate_machines::Timestamp;
 use tidegate_storage::{Entry, Position, StorageError};
 
-pub use event::{Cursor, Event, EventData, EventKind, HeldLine, PlacedLine, Reason, SetOptions};
+pub use event::{Cursor, Event, EventData, HeldLine, PlacedLine, Reason, SetOptions};
 use follow::Start;
 pub use follow::{Feed, Pick, Tap};
+pub use kind::EventKind;
 pub use letters::Letters;
 
 use crate::codec::CodecError;
