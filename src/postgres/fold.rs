@@ -211,7 +211,7 @@ impl Rows {
             self.holds.insert(*hold, row);
             return self.shift(event, line, Change::held(signed(line.quantity)), Of::Hold(*hold));
         }
-        let Some(id) = hold_of(&event.data) else { return Ok(()) };
+        let Some(id) = event.data.hold() else { return Ok(()) };
         let Some(row) = self.holds.get_mut(&id) else {
             return self.missing("hold", id, event.position);
         };
@@ -326,37 +326,11 @@ fn stock_line(sku: &Sku, location: &Location) -> StockLine {
 /// The order whose row an event needs.
 pub(super) fn order_of(data: &EventData) -> Option<OrderId> {
     match data {
-        EventData::OrderPlaced { order, .. }
-        | EventData::OrderReleased { order }
-        | EventData::OrderAccepted { order, .. }
-        | EventData::OrderRejected { order, .. }
-        | EventData::OrderConfirmed { order }
-        | EventData::OrderCancelled { order }
-        | EventData::OrderExpired { order }
-        | EventData::OrderFulfilled { order, .. }
-        | EventData::OrderFulfilmentRefused { order, .. }
-        | EventData::OrderCompleted { order }
-        | EventData::OrderReturned { order, .. }
-        | EventData::OrderRefundDue { order, .. }
-        | EventData::PaymentRecorded { order, .. }
-        | EventData::StockHeld { order, .. }
-        | EventData::StockReleased { order, .. }
-        | EventData::StockAllocated { order, .. } => Some(*order),
-        // Those of stock that name their lines need no row of the order.
-        _ => None,
-    }
-}
-
-/// The hold whose row an event needs.
-pub(super) fn hold_of(data: &EventData) -> Option<HoldId> {
-    match data {
-        EventData::HoldPlaced { hold, .. }
-        | EventData::HoldExtended { hold, .. }
-        | EventData::HoldConfirmed { hold }
-        | EventData::HoldReleased { hold }
-        | EventData::HoldExpired { hold }
-        | EventData::HoldShipped { hold } => Some(*hold),
-        _ => None,
+        // They name their lines.
+        EventData::StockDeallocated { .. }
+        | EventData::StockShipped { .. }
+        | EventData::StockReturned { .. } => None,
+        _ => data.order(),
     }
 }
 

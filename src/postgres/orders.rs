@@ -210,17 +210,7 @@ impl OrderRow {
     pub(super) fn fulfilment_status(&self) -> FulfilmentStatus {
         let sum = |units: fn(&LineRow) -> u64| self.lines.iter().map(units).sum::<u64>();
         let (shipped, returned) = (sum(|line| line.shipped), sum(|line| line.returned));
-        if shipped == 0 {
-            FulfilmentStatus::Unfulfilled
-        } else if returned == shipped {
-            FulfilmentStatus::Returned
-        } else if returned > 0 {
-            FulfilmentStatus::PartiallyReturned
-        } else if shipped < sum(|line| line.quantity) {
-            FulfilmentStatus::Partial
-        } else {
-            FulfilmentStatus::Fulfilled
-        }
+        FulfilmentStatus::of(sum(|line| line.quantity), shipped, returned)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, GenericClient};
 
 use super::{
     Error, Figures, Options, Phase,
-    fold::{Rows, hold_of, order_of, places_of},
+    fold::{Rows, order_of, places_of},
     load,
     rows::{Statements, time},
     schema,
@@ -254,7 +254,7 @@ pub(super) async fn rows_of(
 ) -> Result<Rows, Error> {
     let mut rows = Rows { loaded, ..Rows::default() };
     let mut orders: Vec<_> = events.iter().filter_map(|event| order_of(&event.data)).collect();
-    let mut holds: Vec<_> = events.iter().filter_map(|event| hold_of(&event.data)).collect();
+    let mut holds: Vec<_> = events.iter().filter_map(|event| event.data.hold()).collect();
     let skus = events.iter().filter_map(|event| match &event.data {
         EventData::StockDefined { sku, .. } => Some(sku.clone()),
         _ => None,

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::{Fingerprint, KeyHash, Timestamp};
+use crate::{Fingerprint, KeyHash, Timestamp, bounds::FORGET_EVERY_MS};
 
 /// Entries of freed keys that are not worth a clean-up.
 const FREED_ENTRIES_MIN: usize = 64;
@@ -90,6 +90,21 @@ impl<R> Idempotency<R> {
             return Ok(());
         }
         Err(IdempotencyError::MemoryFull { keys_max })
+    }
+
+    /// The time before which keys may be forgotten, if the `oldest` of what goes with them is old
+    /// enough to be worth an event: `retention_ms` and a little, or no more if no key has room.
+    #[must_use]
+    pub fn cutoff(
+        &self,
+        oldest: Timestamp,
+        now: Timestamp,
+        retention_ms: u64,
+        keys_max: usize,
+    ) -> Option<Timestamp> {
+        let slack_ms = if self.check_room(keys_max).is_ok() { FORGET_EVERY_MS } else { 0 };
+        let cutoff = Timestamp(now.0.saturating_sub(retention_ms));
+        (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
     }
 
     /// Binds `key`.

@@ -246,6 +246,47 @@ impl From<&Refusal> for Reason {
 }
 
 impl EventData {
+    /// The order that it is about, or whose stock.
+    #[must_use]
+    pub fn order(&self) -> Option<OrderId> {
+        match self {
+            Self::OrderPlaced { order, .. }
+            | Self::OrderReleased { order }
+            | Self::OrderAccepted { order, .. }
+            | Self::OrderRejected { order, .. }
+            | Self::OrderConfirmed { order }
+            | Self::OrderCancelled { order }
+            | Self::OrderExpired { order }
+            | Self::OrderFulfilled { order, .. }
+            | Self::OrderFulfilmentRefused { order, .. }
+            | Self::OrderCompleted { order }
+            | Self::OrderReturned { order, .. }
+            | Self::OrderRefundDue { order, .. }
+            | Self::PaymentRecorded { order, .. }
+            | Self::StockHeld { order, .. }
+            | Self::StockReleased { order, .. }
+            | Self::StockAllocated { order, .. }
+            | Self::StockDeallocated { order, .. }
+            | Self::StockShipped { order, .. }
+            | Self::StockReturned { order, .. } => Some(*order),
+            _ => None,
+        }
+    }
+
+    /// The standalone hold that it is about.
+    #[must_use]
+    pub fn hold(&self) -> Option<HoldId> {
+        match self {
+            Self::HoldPlaced { hold, .. }
+            | Self::HoldExtended { hold, .. }
+            | Self::HoldConfirmed { hold }
+            | Self::HoldReleased { hold }
+            | Self::HoldExpired { hold }
+            | Self::HoldShipped { hold } => Some(*hold),
+            _ => None,
+        }
+    }
+
     /// Its kind.
     #[must_use]
     pub fn kind(&self) -> EventKind {

@@ -74,34 +74,12 @@ fn told(event: &Event) -> Result<Letter, CodecError> {
 
 /// What an event is about: an order, else a hold, else a SKU. Events of one subject are in order.
 fn subject(data: &EventData) -> String {
-    match data {
-        EventData::OrderPlaced { order, .. }
-        | EventData::OrderReleased { order }
-        | EventData::OrderAccepted { order, .. }
-        | EventData::OrderRejected { order, .. }
-        | EventData::OrderConfirmed { order }
-        | EventData::OrderCancelled { order }
-        | EventData::OrderExpired { order }
-        | EventData::OrderFulfilled { order, .. }
-        | EventData::OrderFulfilmentRefused { order, .. }
-        | EventData::OrderCompleted { order }
-        | EventData::OrderReturned { order, .. }
-        | EventData::OrderRefundDue { order, .. }
-        | EventData::PaymentRecorded { order, .. }
-        | EventData::StockHeld { order, .. }
-        | EventData::StockReleased { order, .. }
-        | EventData::StockAllocated { order, .. }
-        | EventData::StockDeallocated { order, .. }
-        | EventData::StockShipped { order, .. }
-        | EventData::StockReturned { order, .. } => order.to_string(),
-        EventData::HoldPlaced { hold, .. }
-        | EventData::HoldExtended { hold, .. }
-        | EventData::HoldConfirmed { hold }
-        | EventData::HoldReleased { hold }
-        | EventData::HoldExpired { hold }
-        | EventData::HoldShipped { hold } => hold.to_string(),
+    let order = data.order().map(|order| order.to_string());
+    let hold = || data.hold().map(|hold| hold.to_string());
+    order.or_else(hold).unwrap_or_else(|| match data {
         EventData::StockDefined { sku, .. } | EventData::StockAdjusted { sku, .. } => {
             sku.to_string()
         }
-    }
+        _ => String::new(),
+    })
 }

@@ -28,7 +28,6 @@ pub use record::{
     Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
 };
 
-use crate::bounds::FORGET_EVERY_MS;
 use crate::{Decision, Idempotency, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp, UserId};
 
 /// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until an order is placed.
@@ -164,11 +163,13 @@ impl Orders {
 
     // The time before which keys may be forgotten, if that is worth an event.
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
-        let oldest = self.memory.oldest()?;
-        let full = self.memory.check_room(self.config.idempotency_keys_max).is_err();
-        let slack_ms = if full { 0 } else { FORGET_EVERY_MS };
-        let cutoff = Timestamp(now.0.saturating_sub(self.config.idempotency_retention_ms));
-        (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
+        let OrdersConfig { idempotency_retention_ms, idempotency_keys_max, .. } = self.config;
+        self.memory.cutoff(
+            self.memory.oldest()?,
+            now,
+            idempotency_retention_ms,
+            idempotency_keys_max,
+        )
     }
 }
 

@@ -211,6 +211,25 @@ pub enum FulfilmentStatus {
     Returned,
 }
 
+impl FulfilmentStatus {
+    /// Of an order of `quantity` units of all lines, of which so many were shipped, and so many of
+    /// those came back.
+    #[must_use]
+    pub fn of(quantity: u64, shipped: u64, returned: u64) -> Self {
+        if shipped == 0 {
+            Self::Unfulfilled
+        } else if returned == shipped {
+            Self::Returned
+        } else if returned > 0 {
+            Self::PartiallyReturned
+        } else if shipped < quantity {
+            Self::Partial
+        } else {
+            Self::Fulfilled
+        }
+    }
+}
+
 impl fmt::Display for FulfilmentStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -272,17 +291,7 @@ impl Order {
     pub fn fulfilment_status(&self) -> FulfilmentStatus {
         let sum = |units: fn(&OrderLine) -> u64| self.lines.iter().map(units).sum::<u64>();
         let (shipped, returned) = (sum(|line| line.shipped), sum(|line| line.returned));
-        if shipped == 0 {
-            FulfilmentStatus::Unfulfilled
-        } else if returned == shipped {
-            FulfilmentStatus::Returned
-        } else if returned > 0 {
-            FulfilmentStatus::PartiallyReturned
-        } else if shipped < sum(|line| line.quantity) {
-            FulfilmentStatus::Partial
-        } else {
-            FulfilmentStatus::Fulfilled
-        }
+        FulfilmentStatus::of(sum(|line| line.quantity), shipped, returned)
     }
 
     /// The line of `sku` at `location`.

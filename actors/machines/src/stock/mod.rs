@@ -21,7 +21,6 @@ pub use hold::{Hold, HoldOutcome, OrderHold};
 pub use item::{ItemView, Level, SkuOptions, SkuPatch};
 pub use touch::{Touch, Touched};
 
-use crate::bounds::FORGET_EVERY_MS;
 use crate::invariants::Invariant;
 use crate::{
     Decision, HoldId, Idempotency, Inbox, Location, Machine, OrderId, Sku, Timestamp, canonical,
@@ -159,10 +158,8 @@ impl Stock {
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
         let finished = self.finished.first().map(|(at, _)| *at);
         let oldest = [self.memory.oldest(), finished].into_iter().flatten().min()?;
-        let full = self.memory.check_room(self.config.idempotency_keys_max).is_err();
-        let slack_ms = if full { 0 } else { FORGET_EVERY_MS };
-        let cutoff = Timestamp(now.0.saturating_sub(self.config.idempotency_retention_ms));
-        (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
+        let StockConfig { idempotency_retention_ms, idempotency_keys_max, .. } = self.config;
+        self.memory.cutoff(oldest, now, idempotency_retention_ms, idempotency_keys_max)
     }
 }
 

@@ -17,10 +17,7 @@ pub use command::{
 pub use event::{Due, Origin, TopicsEvent};
 pub use schedule::{NewSchedule, Schedule};
 
-use crate::{
-    Decision, Idempotency, Inbox, Machine, Message, ScheduleName, Timestamp, TopicName,
-    bounds::FORGET_EVERY_MS,
-};
+use crate::{Decision, Idempotency, Inbox, Machine, Message, ScheduleName, Timestamp, TopicName};
 
 /// What a topic shard is told about itself. Used to decide only, so it may change between runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,11 +84,13 @@ impl Topics {
 
     /// The time before which keys may be forgotten, if that is worth an event.
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
-        let oldest = self.memory.oldest()?;
-        let full = self.memory.check_room(self.config.idempotency_keys_max).is_err();
-        let slack_ms = if full { 0 } else { FORGET_EVERY_MS };
-        let cutoff = Timestamp(now.0.saturating_sub(self.config.idempotency_retention_ms));
-        (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
+        let TopicsConfig { idempotency_retention_ms, idempotency_keys_max, .. } = self.config;
+        self.memory.cutoff(
+            self.memory.oldest()?,
+            now,
+            idempotency_retention_ms,
+            idempotency_keys_max,
+        )
     }
 }
 
