@@ -48,8 +48,13 @@ impl Shop {
         let (shard, idempotency_keys_max) = (0, KEYS_MAX);
         let stock = StockConfig { shard, idempotency_retention_ms, idempotency_keys_max };
         let stock_shards = 1;
-        let orders =
-            OrdersConfig { shard, stock_shards, idempotency_retention_ms, idempotency_keys_max };
+        let orders = OrdersConfig {
+            shard,
+            stock_shards,
+            idempotency_retention_ms,
+            idempotency_keys_max,
+            intake: None,
+        };
         let names = (0..skus).map(|sku| Sku::new(&format!("sku-{sku}")).expect("a name"));
         let (orders, stock) = (Orders::new(orders), Stock::new(stock));
         let mut shop = Self { orders, stock, skus: names.collect() };
