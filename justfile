@@ -63,7 +63,7 @@ schemathesis examples="50": release
 http-kills rounds="50":
     TIDEGATE_ROUNDS={{rounds}} cargo test --test tidegate http_kills -- --nocapture
 
-# Every benchmark, peers included: some minutes, then docs/performance.md and its plot are new
+# Every benchmark, peers included: half an hour or more, then docs/performance.md and its plot are new
 bench:
     benches/run
 
