@@ -259,6 +259,7 @@ fn values_of_every_operation_are_checked() {
         (returns.as_str(), json!({"lines": unit}), 409, "wrong-state"),
         (returns.as_str(), json!({}), 422, "invalid-body"),
         ("/v1/skus/tee/stock", json!({"delta": 0, "reason": ""}), 422, "invalid-value"),
+        ("/v1/skus/tee/stock", json!({"delta": 1, "reason": "a\u{0}b"}), 422, "invalid-value"),
         ("/v1/skus/tee/stock", json!({"delta": -10, "reason": ""}), 409, "below-committed"),
         ("/v1/skus/hat/stock", json!({"delta": 1, "reason": ""}), 404, "unknown-sku"),
         ("/v1/holds", hold(0), 422, "invalid-value"),

@@ -248,7 +248,8 @@ impl Statements {
             |row| row.change.allocated,
             |row| row.order.map(|id| id.to_string()),
             |row| row.hold.map(|id| id.to_string()),
-            |row| row.reason.as_deref(),
+            // PostgreSQL keeps no NUL in a text; reasons of old may have one.
+            |row| row.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
         ];
         client.execute(&self.movements, columns).await?;
         Ok(())

@@ -2,7 +2,7 @@
 //! present process knows it; what must survive is in the consumer machine, which also has the last
 //! word on every attempt. It asks nobody and never waits.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use tidegate_machines::{GroupView, Letter, MessageId, MessageKey, Pending, Timestamp, bounds};
 
@@ -101,8 +101,11 @@ impl Desk {
         self.window.insert(id, Slot { letter: Some(letter), state: State::Free { not_before } });
     }
 
-    /// A dead letter is to be tried again.
+    /// A dead letter is to be tried again. One that is at hand already stays with who has it.
     pub(super) fn add_again(&mut self, letter: Letter, not_before: Timestamp) {
+        if self.again.contains_key(&letter.id) {
+            return;
+        }
         self.line_up(&letter);
         let slot = Slot { state: State::Free { not_before }, letter: Some(letter) };
         self.again.insert(slot.letter.as_ref().map_or_else(MessageId::default, |l| l.id), slot);
@@ -139,10 +142,17 @@ impl Desk {
         if self.paused || self.moving {
             return None;
         }
+        // A dead letter that is tried again stands before those of its key that are in hands.
+        let slots = self.again.values().chain(self.window.values());
+        let in_hands =
+            slots.filter(|slot| matches!(slot.state, State::Offered | State::Leased { .. }));
+        let busy: HashSet<MessageKey> =
+            in_hands.filter_map(|slot| slot.letter.as_ref()?.key.clone()).collect();
         let lines = &self.lines;
         let is_first = |letter: &Letter| {
-            let line = letter.key.as_ref().and_then(|key| lines.get(key));
-            line.is_none_or(|line| line.first() == Some(&letter.id))
+            let Some(key) = &letter.key else { return true };
+            let line = lines.get(key);
+            !busy.contains(key) && line.is_none_or(|line| line.first() == Some(&letter.id))
         };
         let mut letters = Vec::new();
         for slot in self.again.values_mut().chain(self.window.values_mut()) {
@@ -359,6 +369,23 @@ mod tests {
         assert!(offer(&mut desk, 1).is_empty(), "not before its time");
         desk.failed(id, 1, NOW);
         assert!(offer(&mut desk, 1).is_empty(), "only once");
+    }
+
+    #[test]
+    fn a_dead_letter_comes_again_once_and_beside_none_of_its_key() {
+        let mut desk = Desk::new(empty());
+        desk.read(letter(2, "a", 1));
+        assert_eq!(offer(&mut desk, 1), [2]);
+        desk.lease(MessageId::after(2), 1, Timestamp(200));
+        desk.add_again(letter(1, "a", 1), NOW);
+        assert!(offer(&mut desk, 9).is_empty(), "2 is in hands");
+        desk.resolve(MessageId::after(2));
+        assert_eq!(offer(&mut desk, 9), [1]);
+        desk.lease(MessageId::after(1), 1, Timestamp(200));
+        desk.add_again(letter(1, "a", 1), NOW);
+        assert!(offer(&mut desk, 9).is_empty(), "it is in hands already");
+        desk.resolve(MessageId::after(1));
+        assert_eq!(desk.bytes, 0);
     }
 
     #[test]

@@ -201,7 +201,10 @@ impl Dispatcher {
                 }
                 // All of it was given up, or the group is being moved.
                 tokio::time::sleep(TAKE_AGAIN).await;
-                continue;
+                if begun.elapsed() < wait {
+                    continue;
+                }
+                return Ok(Vec::new());
             }
             let left = wait.saturating_sub(begun.elapsed());
             if left.is_zero() || tokio::time::timeout(left, woken).await.is_err() {

@@ -57,9 +57,10 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// The note in the journal's `folder`. A bad one is none: the journal can be whole without it.
     pub(crate) fn read(folder: &Path) -> Self {
-        let found = fs::read(folder.join(NAME)).ok();
-        let noted = found.as_deref().and_then(Noted::decode);
-        if found.is_some() && noted.is_none() {
+        let found = fs::read(folder.join(NAME));
+        let noted = found.as_deref().ok().and_then(Noted::decode);
+        let is_there = !found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if is_there && noted.is_none() {
             warn!(path = %folder.join(NAME).display(), "this note is damaged; it is made again");
         }
         Self { folder: folder.to_path_buf(), noted: Mutex::new(noted.unwrap_or(UNKNOWN)) }

@@ -41,7 +41,7 @@ pub(crate) struct Committer {
     drained: VecDeque<Pending>,
     dones: Vec<(Position, Done)>,
     asked_for_spare: bool,
-    /// Whether this segment has begun since its place was last noted.
+    /// Whether this segment may have begun since its place was last noted.
     unnoted: bool,
     /// Whether the last frame has no proof yet.
     unproven: bool,
@@ -65,7 +65,8 @@ impl Committer {
             drained: VecDeque::new(),
             dones: Vec::new(),
             asked_for_spare: false,
-            unnoted: false,
+            // What was noted may be of an earlier segment, if the last process was killed.
+            unnoted: true,
             unproven: true,
         }
     }

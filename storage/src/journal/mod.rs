@@ -377,10 +377,6 @@ impl Journal for FileJournal {
     }
 
     fn trim(&self, through: Position) -> Result<()> {
-        if self.shared.queue.is_closing() {
-            // The folder may be open elsewhere by now.
-            return Err(StorageError::Closed);
-        }
         trim::trim(&self.shared, &self.folder, through.min(self.durable()))
     }
 

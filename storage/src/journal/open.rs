@@ -100,6 +100,8 @@ pub(crate) fn recover(
         if !may_begin {
             return Err(StorageError::damaged(folder, 0, "all journal segments are gone"));
         }
+        // A journal that has held something does not begin anew.
+        bounds.check(Position(1), Position::ZERO)?;
         return begin(folder, segment_bytes, spares, spare_id);
     }
     let segments = read_headers(&segments)?;

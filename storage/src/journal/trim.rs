@@ -11,6 +11,10 @@ type Result<T> = std::result::Result<T, StorageError>;
 /// Drops the segments whose records all are at or before `through`.
 pub(crate) fn trim(shared: &Shared, folder: &Path, through: Position) -> Result<()> {
     let _one_at_a_time = disk::lock(&shared.trimming);
+    if shared.queue.is_closing() {
+        // The folder may be open elsewhere by now.
+        return Err(StorageError::Closed);
+    }
     if !disk::lock(&shared.segments).get(1).is_some_and(|second| is_given_back(second, through)) {
         return Ok(());
     }

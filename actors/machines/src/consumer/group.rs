@@ -158,7 +158,7 @@ impl ConsumerGroup {
     /// The last record that it needs no more.
     pub(super) fn consumed(&self) -> u64 {
         // One of which some messages are not resolved is needed whole.
-        self.cursor.position - u64::from(self.cursor.within.is_some())
+        self.cursor.position.saturating_sub(u64::from(self.cursor.within.is_some()))
     }
 
     /// For a check: whether nothing is left behind the cursor, and nothing is twice.

@@ -76,8 +76,9 @@ impl Stock {
             let bound = format_args!("at most {DELTA_UNITS_MAX} units in or out, and not 0");
             return Err(OutOfBounds::new("delta", bound, delta).into());
         }
-        if reason.chars().count() > REASON_CHARS_MAX {
-            let bound = format_args!("at most {REASON_CHARS_MAX} characters");
+        // No control characters: a reason is for people, and databases refuse some.
+        if reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
+            let bound = format_args!("at most {REASON_CHARS_MAX} characters of one line");
             return Err(OutOfBounds::new("reason", bound, format_args!("{reason:?}")).into());
         }
         let item = self.known(sku)?;
