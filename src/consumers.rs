@@ -15,7 +15,7 @@ use tidegate_actors::{
 };
 use tidegate_machines::{
     ConsumersCommand, ConsumersRejection, ConsumersReply, DeadLetter, FollowUp, GroupId, GroupName,
-    GroupView, Letter, MessageId, OrderId, OutOfBounds, Retry, TopicName, shard_of,
+    GroupView, LeaseToken, Letter, MessageId, OrderId, OutOfBounds, Retry, TopicName, shard_of,
 };
 
 use crate::topics::{Post, Topic};
@@ -127,14 +127,14 @@ impl<T> ConsumerGroup<T> {
         Ok(leased.collect())
     }
 
-    /// [`Leased::ack_with`], for who only knows the message's id and which attempt it is.
+    /// [`Leased::ack_with`], for who only knows the message's id and the lease's token.
     ///
     /// # Errors
     /// As there.
     pub async fn ack(
         &self,
         id: MessageId,
-        attempt: u32,
+        token: LeaseToken,
         effects: Effects,
     ) -> Result<(), ConsumeError> {
         let (keys, scope) = (&self.post.inner.keys, format!("effect {}", self.id()));
@@ -146,15 +146,20 @@ impl<T> ConsumerGroup<T> {
             }
         };
         let follow_ups: Result<Vec<_>, _> = (0..).zip(effects.0).map(follow_up).collect();
-        self.dispatcher.done(id, attempt, follow_ups.map_err(invalid)?).await
+        self.dispatcher.done(id, token, follow_ups.map_err(invalid)?).await
     }
 
     /// [`Leased::fail`], likewise.
     ///
     /// # Errors
     /// As there.
-    pub async fn fail(&self, id: MessageId, attempt: u32, cause: &str) -> Result<(), ConsumeError> {
-        self.dispatcher.fail(id, attempt, cause).await
+    pub async fn fail(
+        &self,
+        id: MessageId,
+        token: LeaseToken,
+        cause: &str,
+    ) -> Result<(), ConsumeError> {
+        self.dispatcher.fail(id, token, cause).await
     }
 
     /// [`Leased::extend`], likewise.
@@ -164,10 +169,10 @@ impl<T> ConsumerGroup<T> {
     pub fn extend(
         &self,
         id: MessageId,
-        attempt: u32,
+        token: LeaseToken,
         lease_for: Duration,
     ) -> Result<(), ConsumeError> {
-        self.dispatcher.extend(id, attempt, ms(lease_for))
+        self.dispatcher.extend(id, token, ms(lease_for))
     }
 
     /// How far the group is, as far as that is on disk.
@@ -213,7 +218,7 @@ impl<T> ConsumerGroup<T> {
         after: Option<MessageId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ConsumeError> {
-        let (of, after) = (self.id().clone(), after.unwrap_or_default());
+        let (of, after) = (self.dispatcher.group().clone(), after.unwrap_or_default());
         match self.ask(ConsumersCommand::DeadLetters { of, after, limit }).await? {
             ConsumersReply::DeadLetters(dead) => Ok(dead),
             other => Err(unexpected(&other)),
@@ -234,7 +239,9 @@ impl<T> ConsumerGroup<T> {
     /// # Errors
     /// [`ConsumeError`]: it is none.
     pub async fn discard(&self, id: MessageId) -> Result<(), ConsumeError> {
-        self.ask(ConsumersCommand::Discard { of: self.id().clone(), id }).await.map(drop)
+        self.ask(ConsumersCommand::Discard { of: self.dispatcher.group().clone(), id })
+            .await
+            .map(drop)
     }
 
     /// Forgets the group with its dead letters: whoever has it open gets nothing any more. Waits
@@ -287,6 +294,13 @@ impl<T> Leased<T> {
         self.lease.attempt
     }
 
+    /// Names this lease, with the message's id: for who acknowledges from elsewhere. No other lease
+    /// of the group ever has it, nor of a later group of the same name.
+    #[must_use]
+    pub fn token(&self) -> LeaseToken {
+        self.lease.token
+    }
+
     /// What it says.
     ///
     /// # Errors
@@ -313,7 +327,7 @@ impl<T> Leased<T> {
     /// # Errors
     /// As for [`Leased::ack`]; a value out of bounds.
     pub async fn ack_with(&self, effects: Effects) -> Result<(), ConsumeError> {
-        self.group.ack(self.id(), self.attempt(), effects).await
+        self.group.ack(self.id(), self.token(), effects).await
     }
 
     /// The attempt has failed because of `cause`, of which 1,024 bytes are kept. The message is
@@ -322,7 +336,7 @@ impl<T> Leased<T> {
     /// # Errors
     /// [`ConsumersRejection::Late`] if its time is over.
     pub async fn fail(&self, cause: &str) -> Result<(), ConsumeError> {
-        self.group.fail(self.id(), self.attempt(), cause).await
+        self.group.fail(self.id(), self.token(), cause).await
     }
 
     /// It stays in the caller's hands for `lease_for` from now.
@@ -330,7 +344,7 @@ impl<T> Leased<T> {
     /// # Errors
     /// [`ConsumersRejection::Late`] if its time is over.
     pub fn extend(&self, lease_for: Duration) -> Result<(), ConsumeError> {
-        self.group.extend(self.id(), self.attempt(), lease_for)
+        self.group.extend(self.id(), self.token(), lease_for)
     }
 }
 

@@ -55,11 +55,11 @@ pub use tidegate_actors::{
 pub use tidegate_machines::{
     ConsumersRejection, Currency, DeadLetter, EventId, Fulfilment, FulfilmentStatus, GroupId,
     GroupName, GroupSummary, GroupView, Hold, HoldId, HoldOutcome, IdempotencyError, ItemView,
-    KeyHash, Leg, LegState, Letter, Level, Location, MessageId, MessageKey, OpId, Order, OrderId,
-    OrderLine, OrderRejection, OrderState, OutOfBounds, Payload, Payment, PaymentKind,
-    PaymentStatus, Pending, Provider, PublishReceipt, QueueCounts, QueuePlace, Receipt, Refusal,
-    Rereserve, Retry, Return, Schedule, ScheduleName, Sku, SkuOptions, SkuPatch, StockLine,
-    StockReceipt, StockRejection, Timestamp, TopicName, TopicsRejection, UserId, bounds,
+    KeyHash, LeaseToken, Leg, LegState, Letter, Level, Location, MessageId, MessageKey, OpId,
+    Order, OrderId, OrderLine, OrderRejection, OrderState, OutOfBounds, Payload, Payment,
+    PaymentKind, PaymentStatus, Pending, Provider, PublishReceipt, QueueCounts, QueuePlace,
+    Receipt, Refusal, Rereserve, Retry, Return, Schedule, ScheduleName, Sku, SkuOptions, SkuPatch,
+    StockLine, StockReceipt, StockRejection, Timestamp, TopicName, TopicsRejection, UserId, bounds,
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
 pub use topics::{NewSchedule, Publish, Topic, TopicError};

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use tidegate_machines::{GroupView, Letter, MessageId, MessageKey, Pending, Timestamp, bounds};
+use tidegate_machines::{
+    GroupView, LeaseToken, Letter, MessageId, MessageKey, Pending, Timestamp, bounds,
+};
 
 /// Payload bytes at hand after which nothing more is read ahead.
 const AT_HAND_BYTES_MAX: usize = 8 << 20;
@@ -43,7 +45,7 @@ enum State {
     /// The machine is being asked for an attempt.
     Offered,
     Leased {
-        attempt: u32,
+        token: LeaseToken,
         until: Timestamp,
     },
     Resolved,
@@ -123,11 +125,13 @@ impl Desk {
         self.heard_to = self.heard_to.max(place);
     }
 
-    /// Where the cursor could go on to with nothing left behind, if that is `records` or more.
-    pub(super) fn can_pass(&self, records: u64) -> Option<MessageId> {
+    /// From where to where the cursor could go on with nothing left behind, if that is `records` or
+    /// more.
+    pub(super) fn can_pass(&self, records: u64) -> Option<(MessageId, MessageId)> {
         let behind = self.heard_to.position.saturating_sub(self.known_to.position);
         let empty = self.window.is_empty() && self.remembered.is_empty();
-        (empty && !self.moving && behind >= records).then_some(self.heard_to)
+        let places = (self.known_to, self.heard_to);
+        (empty && !self.moving && behind >= records).then_some(places)
     }
 
     /// The machine knows that there is nothing more up to `place`.
@@ -185,24 +189,24 @@ impl Desk {
     pub(super) fn lease(
         &mut self,
         id: MessageId,
-        attempt: u32,
+        token: LeaseToken,
         until: Timestamp,
     ) -> Option<Letter> {
         let slot = self.slot(id)?;
-        slot.state = State::Leased { attempt, until };
+        slot.state = State::Leased { token, until };
         slot.letter.clone()
     }
 
-    /// Who has `id` by `attempt` has it until `until`; false if nobody has.
+    /// Who has `id` by `token` has it until `until`; false if nobody has.
     pub(super) fn extend(
         &mut self,
         id: MessageId,
-        attempt: u32,
+        token: LeaseToken,
         (now, until): (Timestamp, Timestamp),
     ) -> bool {
         match self.slot(id) {
-            Some(Slot { state: State::Leased { attempt: current, until: end }, .. })
-                if *current == attempt && *end > now =>
+            Some(Slot { state: State::Leased { token: current, until: end }, .. })
+                if *current == token && *end > now =>
             {
                 *end = until;
                 true
@@ -211,33 +215,36 @@ impl Desk {
         }
     }
 
-    /// The message that somebody has by `attempt`.
-    pub(super) fn leased(&mut self, id: MessageId, attempt: u32) -> Option<Letter> {
+    /// The message that somebody has by `token`.
+    pub(super) fn leased(&mut self, id: MessageId, token: LeaseToken) -> Option<Letter> {
         let slot = self.slot(id)?;
-        let current = matches!(slot.state, State::Leased { attempt: of, .. } if of == attempt);
+        let current = matches!(slot.state, State::Leased { token: of, .. } if of == token);
         slot.letter.clone().filter(|_| current)
     }
 
     /// What somebody has for longer than was agreed. They are told of once more only after
     /// `again_at`.
-    pub(super) fn overdue(&mut self, now: Timestamp, again_at: Timestamp) -> Vec<(Letter, u32)> {
+    pub(super) fn overdue(
+        &mut self,
+        now: Timestamp,
+        again_at: Timestamp,
+    ) -> Vec<(Letter, LeaseToken)> {
         let mut overdue = Vec::new();
         for slot in self.again.values_mut().chain(self.window.values_mut()) {
-            if let (State::Leased { attempt, until }, Some(letter)) =
-                (&mut slot.state, &slot.letter)
+            if let (State::Leased { token, until }, Some(letter)) = (&mut slot.state, &slot.letter)
                 && *until <= now
             {
-                overdue.push((letter.clone(), *attempt));
+                overdue.push((letter.clone(), *token));
                 *until = again_at;
             }
         }
         overdue
     }
 
-    /// Attempt `attempt` of `id` has failed; it may be tried again then.
-    pub(super) fn failed(&mut self, id: MessageId, attempt: u32, not_before: Timestamp) {
+    /// The lease `token` of `id` has failed; it may be tried again then.
+    pub(super) fn failed(&mut self, id: MessageId, token: LeaseToken, not_before: Timestamp) {
         if let Some(slot) = self.slot(id)
-            && matches!(slot.state, State::Leased { attempt: of, .. } if of == attempt)
+            && matches!(slot.state, State::Leased { token: of, .. } if of == token)
         {
             slot.state = State::Free { not_before };
         }
@@ -317,6 +324,8 @@ mod tests {
 
     fn empty() -> GroupView {
         GroupView {
+            born: 1,
+            moved: 1,
             cursor: MessageId::after(0),
             read_to: MessageId::after(0),
             pending: Vec::new(),
@@ -344,7 +353,10 @@ mod tests {
         assert_eq!(first.read, [1, 2, 3].map(MessageId::after), "all up to the last, in order");
         assert_eq!(offer(&mut desk, 9), [4, 5], "those without a key wait for nobody");
         desk.known(MessageId::after(5));
-        assert_eq!(desk.lease(MessageId::after(1), 1, Timestamp(200)).unwrap().id.position, 1);
+        assert_eq!(
+            desk.lease(MessageId::after(1), LeaseToken(1), Timestamp(200)).unwrap().id.position,
+            1
+        );
         desk.withdraw(MessageId::after(3));
         assert_eq!(offer(&mut desk, 9), [3]);
         desk.resolve(MessageId::after(1));
@@ -358,16 +370,16 @@ mod tests {
         desk.read(letter(1, "a", 1));
         assert_eq!(offer(&mut desk, 1), [1]);
         let (id, until) = (MessageId::after(1), Timestamp(150));
-        desk.lease(id, 1, until);
-        assert!(!desk.extend(id, 2, (NOW, until)), "another attempt");
-        assert!(desk.extend(id, 1, (NOW, Timestamp(160))));
-        assert!(!desk.extend(id, 1, (Timestamp(160), Timestamp(170))), "it is over");
+        desk.lease(id, LeaseToken(1), until);
+        assert!(!desk.extend(id, LeaseToken(2), (NOW, until)), "another attempt");
+        assert!(desk.extend(id, LeaseToken(1), (NOW, Timestamp(160))));
+        assert!(!desk.extend(id, LeaseToken(1), (Timestamp(160), Timestamp(170))), "it is over");
         assert!(desk.overdue(until, Timestamp(200)).is_empty());
         assert_eq!(desk.overdue(Timestamp(160), Timestamp(200)).len(), 1);
         assert!(desk.overdue(Timestamp(161), Timestamp(200)).is_empty(), "told of once");
-        desk.failed(id, 1, Timestamp(101));
+        desk.failed(id, LeaseToken(1), Timestamp(101));
         assert!(offer(&mut desk, 1).is_empty(), "not before its time");
-        desk.failed(id, 1, NOW);
+        desk.failed(id, LeaseToken(1), NOW);
         assert!(offer(&mut desk, 1).is_empty(), "only once");
     }
 
@@ -376,12 +388,12 @@ mod tests {
         let mut desk = Desk::new(empty());
         desk.read(letter(2, "a", 1));
         assert_eq!(offer(&mut desk, 1), [2]);
-        desk.lease(MessageId::after(2), 1, Timestamp(200));
+        desk.lease(MessageId::after(2), LeaseToken(1), Timestamp(200));
         desk.add_again(letter(1, "a", 1), NOW);
         assert!(offer(&mut desk, 9).is_empty(), "2 is in hands");
         desk.resolve(MessageId::after(2));
         assert_eq!(offer(&mut desk, 9), [1]);
-        desk.lease(MessageId::after(1), 1, Timestamp(200));
+        desk.lease(MessageId::after(1), LeaseToken(1), Timestamp(200));
         desk.add_again(letter(1, "a", 1), NOW);
         assert!(offer(&mut desk, 9).is_empty(), "it is in hands already");
         desk.resolve(MessageId::after(1));
@@ -411,6 +423,7 @@ mod tests {
         let pending = |position, not_before| Pending {
             id: MessageId::after(position),
             attempts: 1,
+            token: None,
             not_before: Timestamp(not_before),
         };
         let mut desk = Desk::new(GroupView {

@@ -15,8 +15,8 @@ use std::{
 };
 
 use tidegate_machines::{
-    Consumers, ConsumersCommand, ConsumersRejection, ConsumersReply, FollowUp, GroupId, GroupView,
-    Letter, MessageId, Retry, Take, bounds::OutOfBounds,
+    Attempt, Consumers, ConsumersCommand, ConsumersRejection, ConsumersReply, FollowUp, GroupId,
+    GroupView, Incarnation, LeaseToken, Letter, MessageId, Retry, Take, bounds::OutOfBounds,
 };
 use tidegate_storage::Position;
 use tokio::sync::Notify;
@@ -108,8 +108,10 @@ pub struct Means {
 pub struct Lease {
     /// The message.
     pub letter: Letter,
-    /// The number of the attempt, from 1. With the message's id it names the lease.
+    /// Which attempt it is, from 1.
     pub attempt: u32,
+    /// With the message's id it names the lease, and no other ever.
+    pub token: LeaseToken,
 }
 
 /// See the module. One for each open group of a store, however many consumers share it.
@@ -119,6 +121,8 @@ pub struct Dispatcher {
 
 struct Shared {
     means: Means,
+    /// The group, and no later one of its name.
+    group: Incarnation,
     desk: Mutex<Work>,
     /// There may be something to hand out.
     available: Notify,
@@ -151,9 +155,11 @@ impl Dispatcher {
             ConsumersReply::View(view) => *view,
             other => return Err(unexpected(&other)),
         };
+        let group = Incarnation { of: means.of.clone(), born: view.born };
         let work = Work { desk: Desk::new(view), generation: 0, ended: None, stopped: false };
         let shared = Arc::new(Shared {
             means,
+            group,
             desk: Mutex::new(work),
             available: Notify::new(),
             room: Notify::new(),
@@ -167,6 +173,12 @@ impl Dispatcher {
     #[must_use]
     pub fn of(&self) -> &GroupId {
         &self.shared.means.of
+    }
+
+    /// The group, and no later one of its name.
+    #[must_use]
+    pub fn group(&self) -> &Incarnation {
+        &self.shared.group
     }
 
     /// Whether it will never hand out anything again, whatever becomes of the group.
@@ -221,11 +233,11 @@ impl Dispatcher {
     pub async fn done(
         &self,
         id: MessageId,
-        attempt: u32,
+        token: LeaseToken,
         follow_ups: Vec<FollowUp>,
     ) -> Result<(), ConsumeError> {
         let of = self.of().clone();
-        self.shared.ask(ConsumersCommand::Done { of, id, attempt, follow_ups }).await?;
+        self.shared.ask(ConsumersCommand::Done { of, id, token, follow_ups }).await?;
         self.shared.resolved(id);
         Ok(())
     }
@@ -234,21 +246,31 @@ impl Dispatcher {
     ///
     /// # Errors
     /// [`ConsumersRejection::Late`] if the attempt is over already.
-    pub async fn fail(&self, id: MessageId, attempt: u32, cause: &str) -> Result<(), ConsumeError> {
-        let letter = self.shared.work().desk.leased(id, attempt);
-        let letter = letter.ok_or(ConsumersRejection::Late { id, attempt })?;
-        self.shared.fail(letter, attempt, cause.to_owned()).await
+    pub async fn fail(
+        &self,
+        id: MessageId,
+        token: LeaseToken,
+        cause: &str,
+    ) -> Result<(), ConsumeError> {
+        let letter = self.shared.work().desk.leased(id, token);
+        let letter = letter.ok_or(ConsumersRejection::Late { id, token })?;
+        self.shared.fail(letter, token, cause.to_owned()).await
     }
 
     /// The message stays in its holder's hands for `lease_ms` from now. Waits for nothing.
     ///
     /// # Errors
     /// [`ConsumersRejection::Late`] if the lease is over.
-    pub fn extend(&self, id: MessageId, attempt: u32, lease_ms: u64) -> Result<(), ConsumeError> {
+    pub fn extend(
+        &self,
+        id: MessageId,
+        token: LeaseToken,
+        lease_ms: u64,
+    ) -> Result<(), ConsumeError> {
         check("lease_ms", lease_ms, LEASE_MS_MAX)?;
         let now = self.shared.means.clock.now();
-        let extended = self.shared.work().desk.extend(id, attempt, (now, now.plus_ms(lease_ms)));
-        extended.then_some(()).ok_or(ConsumersRejection::Late { id, attempt }.into())
+        let extended = self.shared.work().desk.extend(id, token, (now, now.plus_ms(lease_ms)));
+        extended.then_some(()).ok_or(ConsumersRejection::Late { id, token }.into())
     }
 
     /// Goes on at `whence`, forward or back. What is in somebody's hands then is acknowledged too
@@ -260,7 +282,7 @@ impl Dispatcher {
         let shared = &self.shared;
         let to = place(&shared.means.tap, whence);
         shared.work().desk.set_moving(true);
-        let of = self.of().clone();
+        let of = self.group().clone();
         let moved = async {
             shared.ask(ConsumersCommand::Seek { of, to }).await?;
             self.view().await
@@ -281,7 +303,7 @@ impl Dispatcher {
     /// # Errors
     /// [`ConsumeError::Ask`].
     pub async fn pause(&self, paused: bool) -> Result<(), ConsumeError> {
-        let of = self.of().clone();
+        let of = self.group().clone();
         self.shared.ask(ConsumersCommand::Pause { of, paused }).await?;
         self.shared.work().desk.set_paused(paused);
         self.shared.available.notify_waiters();
@@ -294,7 +316,7 @@ impl Dispatcher {
     /// # Errors
     /// [`ConsumeError::Ask`]: it is none.
     pub async fn replay(&self, id: MessageId) -> Result<(), ConsumeError> {
-        let of = self.of().clone();
+        let of = self.group().clone();
         self.shared.ask(ConsumersCommand::Replay { of, id }).await?;
         for (pending, letter) in self.view().await?.again {
             if pending.id == id {
@@ -311,7 +333,7 @@ impl Dispatcher {
     /// [`ConsumeError::Ask`].
     pub async fn remove(&self) -> Result<(), ConsumeError> {
         let of = self.of().clone();
-        self.shared.ask(ConsumersCommand::Remove { of: of.clone() }).await?;
+        self.shared.ask(ConsumersCommand::Remove { of: self.group().clone() }).await?;
         self.shared.end(None, ConsumersRejection::UnknownGroup { of }.into());
         Ok(())
     }
@@ -321,7 +343,7 @@ impl Dispatcher {
     /// # Errors
     /// [`ConsumeError::Ask`].
     pub async fn view(&self) -> Result<GroupView, ConsumeError> {
-        match self.shared.ask(ConsumersCommand::View { of: self.of().clone() }).await? {
+        match self.shared.ask(ConsumersCommand::View { of: self.group().clone() }).await? {
             ConsumersReply::View(view) => Ok(*view),
             other => Err(unexpected(&other)),
         }
@@ -344,7 +366,7 @@ impl Drop for Dispatcher {
 }
 
 /// The machine's answer to come.
-type Taking = Pin<Box<dyn Future<Output = Outcome<Consumers>> + Send>>;
+type Asked = Pin<Box<dyn Future<Output = Outcome<Consumers>> + Send>>;
 
 /// What is offered to a caller who may go away: then it is withdrawn.
 struct Offered<'a> {
@@ -379,9 +401,9 @@ impl Offered<'_> {
         if let Some(known_to) = self.known_to {
             work.desk.known(known_to);
         }
-        let leases = taken.into_iter().filter_map(|(id, attempt)| {
-            let letter = work.desk.lease(id, attempt, until)?;
-            Some(Lease { letter, attempt })
+        let leases = taken.into_iter().filter_map(|Attempt { id, number, token }| {
+            let letter = work.desk.lease(id, token, until)?;
+            Some(Lease { letter, attempt: number, token })
         });
         Ok(leases.collect())
     }
@@ -405,8 +427,8 @@ impl Shared {
     }
 
     /// Asks the machine for attempts of what is free, if anything is.
-    fn take(&self, max: usize) -> Result<Option<(Offered<'_>, Taking)>, ConsumeError> {
-        let Means { consumers, shard, of, retry, clock, .. } = &self.means;
+    fn take(&self, max: usize) -> Result<Option<(Offered<'_>, Asked)>, ConsumeError> {
+        let Means { consumers, shard, retry, clock, .. } = &self.means;
         let mut work = self.work();
         if let Some(error) = &work.ended {
             return Err(error.clone());
@@ -417,7 +439,7 @@ impl Shared {
         let ids = letters.iter().map(|letter| letter.id).collect();
         let (generation, known_to) = (work.generation, read.last().copied());
         let offered = Offered { shared: self, generation, ids, known_to };
-        let take = Take { of: of.clone(), after, read, letters, retry: *retry };
+        let take = Take { of: self.group.clone(), after, read, letters, retry: *retry };
         // Sent under the lock, so that the machine meets the attempts in the desk's order.
         let taking = consumers.ask(*shard, ConsumersCommand::Take(take));
         Ok(Some((offered, Box::pin(taking))))
@@ -427,12 +449,17 @@ impl Shared {
         Ok(self.means.consumers.ask(self.means.shard, command).await?)
     }
 
-    async fn fail(&self, letter: Letter, attempt: u32, cause: String) -> Result<(), ConsumeError> {
+    async fn fail(
+        &self,
+        letter: Letter,
+        token: LeaseToken,
+        cause: String,
+    ) -> Result<(), ConsumeError> {
         let (of, retry, id) = (self.means.of.clone(), self.means.retry, letter.id);
-        let command = ConsumersCommand::Fail { of, letter, attempt, cause, retry };
+        let command = ConsumersCommand::Fail { of, letter, token, cause, retry };
         match self.ask(command).await? {
             ConsumersReply::Failed(Some(not_before)) => {
-                self.work().desk.failed(id, attempt, not_before);
+                self.work().desk.failed(id, token, not_before);
                 self.available.notify_waiters();
             }
             _ => self.resolved(id),

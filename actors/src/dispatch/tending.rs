@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tidegate_machines::{ConsumersCommand, ConsumersRejection, ConsumersReply, Letter, MessageId};
+use tidegate_machines::{
+    ConsumersCommand, ConsumersRejection, ConsumersReply, LeaseToken, Letter, MessageId,
+};
 
-use super::{ConsumeError, Shared};
+use super::{Asked, ConsumeError, Shared};
 use crate::{error::AskError, feed::FeedError};
 
 /// How often leases and waits are looked at.
@@ -78,10 +80,12 @@ impl Reading {
                 Ok(Err(error)) => return self.failed(error),
                 Err(_) => None,
             };
-            let pass = self.note(letter, feed.cursor().into());
+            let passing = self.note(letter, feed.cursor().into());
             shared.available.notify_waiters();
-            if let Some(to) = pass {
-                self.pass(to).await;
+            if let Some((to, passing)) = passing
+                && passing.await.is_ok()
+            {
+                self.known(to);
             }
         }
     }
@@ -93,9 +97,11 @@ impl Reading {
         goes_on.then(|| work.desk.has_room())
     }
 
-    /// Puts on the desk what was read; returns the place that is worth a note.
-    fn note(&self, letter: Option<Letter>, heard_to: MessageId) -> Option<MessageId> {
-        let mut work = self.shared.work();
+    /// Puts on the desk what was read. If there was nothing for long, that is noted, so that the
+    /// journal isn't kept for it: up to which place, and the machine's answer to come.
+    fn note(&self, letter: Option<Letter>, heard_to: MessageId) -> Option<(MessageId, Asked)> {
+        let shared = &self.shared;
+        let mut work = shared.work();
         if work.generation != self.generation {
             return None;
         }
@@ -103,17 +109,16 @@ impl Reading {
             work.desk.read(letter);
         }
         work.desk.heard(heard_to);
-        work.desk.can_pass(PASS_RECORDS)
+        let (after, to) = work.desk.can_pass(PASS_RECORDS)?;
+        // Sent under the lock, so that no move of the group comes between.
+        let pass = ConsumersCommand::Pass { of: shared.group.clone(), after, to };
+        Some((to, Box::pin(shared.means.consumers.ask(shared.means.shard, pass))))
     }
 
-    /// Notes that there is nothing more up to `to`, so that the journal isn't kept for it.
-    async fn pass(&self, to: MessageId) {
-        let command = ConsumersCommand::Pass { of: self.shared.means.of.clone(), to };
-        if self.shared.ask(command).await.is_ok() {
-            let mut work = self.shared.work();
-            if work.generation == self.generation {
-                work.desk.known(to);
-            }
+    fn known(&self, to: MessageId) {
+        let mut work = self.shared.work();
+        if work.generation == self.generation {
+            work.desk.known(to);
         }
     }
 
@@ -158,33 +163,33 @@ impl Shared {
                 }
                 work.desk.overdue(now, now.plus_ms(TAKE_BACK_AGAIN_MS))
             };
-            for (letter, attempt) in overdue {
-                self.take_back(letter, attempt).await;
+            for (letter, token) in overdue {
+                self.take_back(letter, token).await;
             }
             self.available.notify_waiters();
         }
     }
 
-    async fn take_back(&self, letter: Letter, attempt: u32) {
+    async fn take_back(&self, letter: Letter, token: LeaseToken) {
         let (of, id) = (&self.means.of, letter.id);
         let cause = "its lease ran out before it was acknowledged".to_owned();
-        match self.fail(letter, attempt, cause).await {
-            Ok(()) => tracing::debug!(%of, %id, attempt, "a lease ran out"),
+        match self.fail(letter, token, cause).await {
+            Ok(()) => tracing::debug!(%of, %id, %token, "a lease ran out"),
             // Whoever told the machine has gone away before the desk was told.
             Err(ConsumeError::Ask(AskError::Rejected(ConsumersRejection::Late { .. }))) => {
-                self.learn(id, attempt).await;
+                self.learn(id, token).await;
             }
             Err(error) => tracing::warn!(%of, %id, %error, "a lease is not taken back yet"),
         }
     }
 
     /// Learns from the machine what has become of an attempt.
-    async fn learn(&self, id: MessageId, attempt: u32) {
-        let view = ConsumersCommand::View { of: self.means.of.clone() };
+    async fn learn(&self, id: MessageId, token: LeaseToken) {
+        let view = ConsumersCommand::View { of: self.group.clone() };
         let Ok(ConsumersReply::View(view)) = self.ask(view).await else { return };
         let again = view.again.into_iter().map(|(pending, _)| pending);
         match view.pending.into_iter().chain(again).find(|pending| pending.id == id) {
-            Some(pending) => self.work().desk.failed(id, attempt, pending.not_before),
+            Some(pending) => self.work().desk.failed(id, token, pending.not_before),
             None => self.resolved(id),
         }
     }

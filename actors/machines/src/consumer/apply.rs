@@ -1,7 +1,7 @@
 //! How events change a consumer shard. It decides nothing.
 
 use super::{
-    ConsumerGroup, Consumers, ConsumersEvent, DeadLetter, GroupId,
+    ConsumerGroup, Consumers, ConsumersEvent, DeadLetter, GroupId, LeaseToken,
     group::{Entry, EntryState},
 };
 use crate::{MessageId, Timestamp};
@@ -10,12 +10,16 @@ impl Consumers {
     pub(super) fn apply_event(&mut self, event: &ConsumersEvent) {
         match event {
             ConsumersEvent::Opened { at, of, after } => {
-                self.groups.insert(of.clone(), ConsumerGroup::new(*after, *at));
+                self.counted += 1;
+                self.groups.insert(of.clone(), ConsumerGroup::new(*after, *at, self.counted));
             }
             ConsumersEvent::Taken { at, of, read, taken, died } => {
+                // Each attempt has its token from the next number on, in this order.
+                let tokens = (self.counted + 1..).map(LeaseToken);
+                self.counted += taken.len() as u64;
                 self.change(of, *at, |group| {
                     group.read(read);
-                    taken.iter().for_each(|id| group.take(*id));
+                    taken.iter().zip(tokens).for_each(|(id, token)| group.take(*id, token));
                     died.iter().for_each(|dead| group.bury(dead));
                 });
             }
@@ -43,7 +47,9 @@ impl Consumers {
                 self.change(of, *at, |group| group.pass(*to));
             }
             ConsumersEvent::Sought { at, of, to } => {
-                self.change(of, *at, |group| group.seek(*to));
+                self.counted += 1;
+                let moved = self.counted;
+                self.change(of, *at, |group| group.seek(*to, moved));
             }
             ConsumersEvent::Paused { at, of, paused } => {
                 self.change(of, *at, |group| group.paused = *paused);
@@ -79,10 +85,10 @@ impl ConsumerGroup {
         }
     }
 
-    fn take(&mut self, id: MessageId) {
+    fn take(&mut self, id: MessageId, token: LeaseToken) {
         if let Some(entry) = self.entry_mut(id) {
             entry.attempts += 1;
-            entry.state = EntryState::Taken;
+            entry.state = EntryState::Taken { token };
         }
     }
 
@@ -99,7 +105,8 @@ impl ConsumerGroup {
     }
 
     /// What was to be tried again is a dead letter as before: it may lie on the way now.
-    fn seek(&mut self, to: MessageId) {
+    fn seek(&mut self, to: MessageId, moved: u64) {
+        self.moved = moved;
         self.window.clear();
         (self.cursor, self.read_to) = (to, to);
         let again = std::mem::take(&mut self.again);

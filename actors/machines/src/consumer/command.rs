@@ -1,9 +1,11 @@
-//! What can be asked of a consumer shard, and what it answers. An attempt's number is its token:
-//! who has an older one comes too late.
+//! What can be asked of a consumer shard, and what it answers. What a group's owner asks names the
+//! group's incarnation; what becomes of a lease is told by its token alone. It decides nothing.
 
 use thiserror::Error;
 
-use super::{DeadLetter, FollowUp, GroupId, GroupSummary, GroupView, Letter, Retry};
+use super::{
+    DeadLetter, FollowUp, GroupId, GroupSummary, GroupView, Incarnation, LeaseToken, Letter, Retry,
+};
 use crate::{
     MessageId, OpId, OutOfBounds, Timestamp,
     bounds::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, GROUPS_MAX},
@@ -27,8 +29,8 @@ pub enum ConsumersCommand {
         of: GroupId,
         /// The message.
         id: MessageId,
-        /// Which attempt has done it.
-        attempt: u32,
+        /// Which lease has done it.
+        token: LeaseToken,
         /// What commits with it.
         follow_ups: Vec<FollowUp>,
     },
@@ -38,62 +40,64 @@ pub enum ConsumersCommand {
         of: GroupId,
         /// The message, which is kept if it is given up.
         letter: Letter,
-        /// Which attempt.
-        attempt: u32,
+        /// Which lease.
+        token: LeaseToken,
         /// Why.
         cause: String,
         /// What comes next.
         retry: Retry,
     },
-    /// There is no further message up to a place.
+    /// There is no message between two places.
     Pass {
         /// The group.
-        of: GroupId,
-        /// The place.
+        of: Incarnation,
+        /// The first: a place that the group is known to have read up to.
+        after: MessageId,
+        /// The second.
         to: MessageId,
     },
     /// Goes on after a place, forward or back, whatever was read.
     Seek {
         /// The group.
-        of: GroupId,
+        of: Incarnation,
         /// The place.
         to: MessageId,
     },
     /// Begins or ends a pause.
     Pause {
         /// The group.
-        of: GroupId,
+        of: Incarnation,
         /// Whether it begins.
         paused: bool,
     },
     /// Tries a dead letter again.
     Replay {
         /// The group.
-        of: GroupId,
+        of: Incarnation,
         /// The message.
         id: MessageId,
     },
     /// Forgets a dead letter.
     Discard {
         /// The group.
-        of: GroupId,
+        of: Incarnation,
         /// The message.
         id: MessageId,
     },
     /// Forgets a group with its dead letters.
     Remove {
         /// The group.
-        of: GroupId,
+        of: Incarnation,
     },
     /// How far a group is.
     View {
         /// The group.
-        of: GroupId,
+        of: Incarnation,
     },
     /// Some of a group's dead letters.
     DeadLetters {
         /// The group.
-        of: GroupId,
+        of: Incarnation,
         /// Only those after this one.
         after: MessageId,
         /// How many at most, from 1 to 100.
@@ -112,7 +116,7 @@ pub enum ConsumersCommand {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Take {
     /// The group.
-    pub of: GroupId,
+    pub of: Incarnation,
     /// Where `read` begins: a place that the group is known to have read up to.
     pub after: MessageId,
     /// All messages that were read after it, in order, up to the last that is taken.
@@ -123,15 +127,27 @@ pub struct Take {
     pub retry: Retry,
 }
 
+/// An attempt that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The message.
+    pub id: MessageId,
+    /// Which one it is of this message, from 1; it begins anew when the group is moved or the
+    /// message is replayed.
+    pub number: u32,
+    /// What its outcome must name.
+    pub token: LeaseToken,
+}
+
 /// The good answer of a consumer shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsumersReply {
-    /// To `Open`, `View` and whatever moves a group.
+    /// To `Open` and `View`.
     View(Box<GroupView>),
     /// To `Take`.
     Taken {
-        /// The messages taken, each with the number of its attempt.
-        taken: Vec<(MessageId, u32)>,
+        /// The messages taken.
+        taken: Vec<Attempt>,
         /// The messages given up instead.
         died: Vec<MessageId>,
     },
@@ -171,14 +187,14 @@ pub enum ConsumersRejection {
     /// Too many groups.
     #[error("there are {GROUPS_MAX} consumer groups, the most that may be; remove one first")]
     GroupsFull,
-    /// The attempt is over: its lease ran out, the group was moved, or the store was opened anew.
-    /// Somebody else may have the message, or have done it.
-    #[error("attempt {attempt} of message {id} is over; what it did may be done again")]
+    /// The lease is over: its time ran out, the group was moved or removed, or the store was opened
+    /// anew. Somebody else may have the message, or have done it.
+    #[error("lease {token} of message {id} is over; what it did may be done again")]
     Late {
         /// The message.
         id: MessageId,
-        /// The attempt.
-        attempt: u32,
+        /// The lease.
+        token: LeaseToken,
     },
     /// No further message can be given up, so none is handed out.
     #[error(

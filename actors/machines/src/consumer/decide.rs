@@ -1,8 +1,8 @@
 //! What a consumer shard decides. It changes nothing.
 
 use super::{
-    ConsumerGroup, Consumers, ConsumersEffect, ConsumersEvent, ConsumersRejection, ConsumersReply,
-    DeadLetter, FollowUp, GroupId, Letter, Retry, Take,
+    Attempt, ConsumerGroup, Consumers, ConsumersEffect, ConsumersEvent, ConsumersRejection,
+    ConsumersReply, DeadLetter, FollowUp, GroupId, Incarnation, LeaseToken, Letter, Retry, Take,
     group::{Entry, EntryState},
 };
 use crate::{
@@ -19,9 +19,15 @@ type Decided = Result<Decision<Consumers>, ConsumersRejection>;
 const NO_END: &str = "its last attempt did not end before the process did";
 
 impl Consumers {
-    pub(super) fn known(&self, of: &GroupId) -> Result<&ConsumerGroup, ConsumersRejection> {
+    fn known(&self, of: &GroupId) -> Result<&ConsumerGroup, ConsumersRejection> {
         let unknown = || ConsumersRejection::UnknownGroup { of: of.clone() };
         self.groups.get(of).ok_or_else(unknown)
+    }
+
+    /// The group that an owner has in mind, and not a later one of the same name.
+    pub(super) fn the(&self, of: &Incarnation) -> Result<&ConsumerGroup, ConsumersRejection> {
+        let unknown = || ConsumersRejection::UnknownGroup { of: of.of.clone() };
+        self.groups.get(&of.of).filter(|group| group.born == of.born).ok_or_else(unknown)
     }
 
     pub(super) fn decide_open(&self, of: &GroupId, after: MessageId, now: Timestamp) -> Decided {
@@ -31,14 +37,14 @@ impl Consumers {
         if self.groups.len() >= GROUPS_MAX {
             return Err(ConsumersRejection::GroupsFull);
         }
-        let view = ConsumerGroup::new(after, now).view();
+        let view = ConsumerGroup::new(after, now, self.counted + 1).view();
         let event = ConsumersEvent::Opened { at: now, of: of.clone(), after };
         Ok(Decision::event(event).answered(Answer::Now(ConsumersReply::View(view.into()))))
     }
 
     pub(super) fn decide_take(&self, take: &Take, now: Timestamp) -> Decided {
         let Take { of, after, read, letters, retry } = take;
-        let group = self.known(of)?;
+        let group = self.the(of)?;
         retry.check()?;
         if group.paused {
             return Err(ConsumersRejection::Paused);
@@ -51,7 +57,8 @@ impl Consumers {
             let entry = if read_now { Some(&fresh) } else { group.entry(letter.id) };
             let entry = entry.ok_or(ConsumersRejection::Moved)?;
             if entry.attempts < retry.attempts_max {
-                taken.push((letter.id, entry.attempts + 1));
+                let token = LeaseToken(self.counted + 1 + taken.len() as u64);
+                taken.push(Attempt { id: letter.id, number: entry.attempts + 1, token });
                 continue;
             }
             // As much as one event may hold; the rest follows at the next look.
@@ -64,9 +71,9 @@ impl Consumers {
         group.check_room_for(&died)?;
         let event = ConsumersEvent::Taken {
             at: now,
-            of: of.clone(),
+            of: of.of.clone(),
             read: read.to_vec(),
-            taken: taken.iter().map(|(id, _)| *id).collect(),
+            taken: taken.iter().map(|attempt| attempt.id).collect(),
             died: died.clone(),
         };
         let died = died.into_iter().map(|dead| dead.letter.id).collect();
@@ -78,12 +85,12 @@ impl Consumers {
         &self,
         of: &GroupId,
         id: MessageId,
-        attempt: u32,
+        token: LeaseToken,
         follow_ups: &[FollowUp],
         now: Timestamp,
     ) -> Decided {
         check_follow_ups(follow_ups)?;
-        self.known(of)?.check_attempt(id, attempt)?;
+        self.known(of)?.check_lease(id, token)?;
         // They get their numbers when the event is applied, in this order.
         let acked_below = self.outbox.acked_below();
         let effects = (self.outbox.next_id().0..).zip(follow_ups).map(|(op, follow_up)| {
@@ -98,14 +105,14 @@ impl Consumers {
         &self,
         of: &GroupId,
         letter: &Letter,
-        attempt: u32,
+        token: LeaseToken,
         cause: &str,
         retry: &Retry,
         now: Timestamp,
     ) -> Decided {
         retry.check()?;
         let group = self.known(of)?;
-        group.check_attempt(letter.id, attempt)?;
+        let attempt = group.check_lease(letter.id, token)?.attempts;
         let cause = shortened(cause);
         if attempt < retry.attempts_max {
             let (id, not_before) = (letter.id, retry.not_before(letter.id, attempt, now));
@@ -121,27 +128,38 @@ impl Consumers {
         Ok(Decision::event(event).answered(Answer::Now(ConsumersReply::Failed(None))))
     }
 
-    pub(super) fn decide_pass(&self, of: &GroupId, to: MessageId, now: Timestamp) -> Decided {
-        if to <= self.known(of)?.read_to {
+    pub(super) fn decide_pass(
+        &self,
+        of: &Incarnation,
+        after: MessageId,
+        to: MessageId,
+        now: Timestamp,
+    ) -> Decided {
+        let read_to = self.the(of)?.read_to;
+        if after > read_to {
+            // Nobody knows what is between.
+            return Err(ConsumersRejection::Moved);
+        }
+        if to <= read_to {
             return Ok(Decision::reply(ConsumersReply::Done));
         }
-        Ok(done(ConsumersEvent::Passed { at: now, of: of.clone(), to }))
+        Ok(done(ConsumersEvent::Passed { at: now, of: of.of.clone(), to }))
     }
 
-    pub(super) fn decide_seek(&self, of: &GroupId, to: MessageId, now: Timestamp) -> Decided {
-        self.known(of)?;
-        Ok(done(ConsumersEvent::Sought { at: now, of: of.clone(), to }))
+    pub(super) fn decide_seek(&self, of: &Incarnation, to: MessageId, now: Timestamp) -> Decided {
+        self.the(of)?;
+        Ok(done(ConsumersEvent::Sought { at: now, of: of.of.clone(), to }))
     }
 
-    pub(super) fn decide_pause(&self, of: &GroupId, paused: bool, now: Timestamp) -> Decided {
-        if self.known(of)?.paused == paused {
+    pub(super) fn decide_pause(&self, of: &Incarnation, paused: bool, now: Timestamp) -> Decided {
+        if self.the(of)?.paused == paused {
             return Ok(Decision::reply(ConsumersReply::Done));
         }
-        Ok(done(ConsumersEvent::Paused { at: now, of: of.clone(), paused }))
+        Ok(done(ConsumersEvent::Paused { at: now, of: of.of.clone(), paused }))
     }
 
-    pub(super) fn decide_replay(&self, of: &GroupId, id: MessageId, now: Timestamp) -> Decided {
-        let group = self.known(of)?;
+    pub(super) fn decide_replay(&self, of: &Incarnation, id: MessageId, now: Timestamp) -> Decided {
+        let group = self.the(of)?;
         if group.again.contains_key(&id) {
             return Ok(Decision::reply(ConsumersReply::Done));
         }
@@ -151,19 +169,24 @@ impl Consumers {
         if group.is_to_come(id) {
             return Err(ConsumersRejection::StillToCome { id });
         }
-        Ok(done(ConsumersEvent::Replayed { at: now, of: of.clone(), id }))
+        Ok(done(ConsumersEvent::Replayed { at: now, of: of.of.clone(), id }))
     }
 
-    pub(super) fn decide_discard(&self, of: &GroupId, id: MessageId, now: Timestamp) -> Decided {
-        if !self.known(of)?.dead.contains_key(&id) {
+    pub(super) fn decide_discard(
+        &self,
+        of: &Incarnation,
+        id: MessageId,
+        now: Timestamp,
+    ) -> Decided {
+        if !self.the(of)?.dead.contains_key(&id) {
             return Err(ConsumersRejection::UnknownDeadLetter { id });
         }
-        Ok(done(ConsumersEvent::Discarded { at: now, of: of.clone(), id }))
+        Ok(done(ConsumersEvent::Discarded { at: now, of: of.of.clone(), id }))
     }
 
-    pub(super) fn decide_remove(&self, of: &GroupId) -> Decided {
-        self.known(of)?;
-        Ok(done(ConsumersEvent::Removed { of: of.clone() }))
+    pub(super) fn decide_remove(&self, of: &Incarnation) -> Decided {
+        self.the(of)?;
+        Ok(done(ConsumersEvent::Removed { of: of.of.clone() }))
     }
 
     pub(super) fn decide_answered(&self, op: OpId) -> Decision<Self> {
@@ -192,12 +215,10 @@ impl ConsumerGroup {
         Ok(new)
     }
 
-    fn check_attempt(&self, id: MessageId, attempt: u32) -> Result<(), ConsumersRejection> {
-        let current = self.entry(id).filter(|entry| entry.state == EntryState::Taken);
-        match current {
-            Some(entry) if entry.attempts == attempt => Ok(()),
-            _ => Err(ConsumersRejection::Late { id, attempt }),
-        }
+    /// The message as it is in the hands of who has `token`.
+    fn check_lease(&self, id: MessageId, token: LeaseToken) -> Result<&Entry, ConsumersRejection> {
+        let current = self.entry(id).filter(|entry| entry.state == EntryState::Taken { token });
+        current.ok_or(ConsumersRejection::Late { id, token })
     }
 
     fn check_room_for(&self, died: &[DeadLetter]) -> Result<(), ConsumersRejection> {
@@ -215,7 +236,7 @@ impl ConsumerGroup {
     fn dead_letter(&self, entry: &Entry, letter: &Letter, now: Timestamp) -> DeadLetter {
         let cause = match &entry.state {
             EntryState::Failed { cause, .. } => cause.clone(),
-            EntryState::New | EntryState::Taken | EntryState::Resolved => NO_END.to_owned(),
+            EntryState::New | EntryState::Taken { .. } | EntryState::Resolved => NO_END.to_owned(),
         };
         DeadLetter { letter: letter.clone(), attempts: entry.attempts, cause, died_at: now }
     }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetter, letter::Letter};
+use super::{DeadLetter, LeaseToken, letter::Letter};
 use crate::{
     MessageId, Timestamp,
     bounds::{DEAD_LETTERS_MAX, WINDOW_MAX},
@@ -14,6 +14,10 @@ use crate::{
 /// How far a group is with its topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumerGroup {
+    /// The shard's number for this incarnation of the group.
+    pub(super) born: u64,
+    /// The shard's number for its last move.
+    pub(super) moved: u64,
     /// Every message up to here is resolved.
     pub(super) cursor: MessageId,
     /// Every message up to here was read: it is resolved, or it is in the window.
@@ -44,7 +48,7 @@ pub(super) enum EntryState {
     #[default]
     New,
     /// Somebody has it, or had it when the process ended.
-    Taken,
+    Taken { token: LeaseToken },
     /// It failed.
     Failed { not_before: Timestamp, cause: String },
     /// It is done or dead.
@@ -58,6 +62,8 @@ pub struct Pending {
     pub id: MessageId,
     /// How often it was tried.
     pub attempts: u32,
+    /// Who has it, or had it when the process ended.
+    pub token: Option<LeaseToken>,
     /// When it may be tried again.
     pub not_before: Timestamp,
 }
@@ -65,6 +71,10 @@ pub struct Pending {
 /// A group as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
+    /// Another number for each group of the same name.
+    pub born: u64,
+    /// Another number after each `Seek`, greater than any before.
+    pub moved: u64,
     /// Every message up to here is done or dead.
     pub cursor: MessageId,
     /// Every message up to here was read.
@@ -100,18 +110,21 @@ pub struct GroupSummary {
 
 impl Entry {
     fn pending(&self, id: MessageId) -> Option<Pending> {
-        let not_before = match &self.state {
+        let (token, not_before) = match &self.state {
             EntryState::Resolved => return None,
-            EntryState::Failed { not_before, .. } => *not_before,
-            EntryState::New | EntryState::Taken => Timestamp(0),
+            EntryState::Failed { not_before, .. } => (None, *not_before),
+            EntryState::Taken { token } => (Some(*token), Timestamp(0)),
+            EntryState::New => (None, Timestamp(0)),
         };
-        Some(Pending { id, attempts: self.attempts, not_before })
+        Some(Pending { id, attempts: self.attempts, token, not_before })
     }
 }
 
 impl ConsumerGroup {
-    pub(super) fn new(after: MessageId, at: Timestamp) -> Self {
+    pub(super) fn new(after: MessageId, at: Timestamp, born: u64) -> Self {
         Self {
+            born,
+            moved: born,
             cursor: after,
             read_to: after,
             window: BTreeMap::new(),
@@ -132,6 +145,8 @@ impl ConsumerGroup {
             entry.pending(*id).map(|pending| (pending, dead.letter.clone()))
         });
         GroupView {
+            born: self.born,
+            moved: self.moved,
             cursor: self.cursor,
             read_to: self.read_to,
             pending: pending.collect(),

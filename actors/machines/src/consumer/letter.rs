@@ -25,6 +25,30 @@ impl fmt::Display for GroupId {
     }
 }
 
+/// A group from when it was made until it is removed. One of the same name that is made later is
+/// another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation {
+    /// Its name.
+    pub of: GroupId,
+    /// The number that it got when it was made: see [`GroupView::born`](super::GroupView::born).
+    pub born: u64,
+}
+
+/// Names one lease of one message. No two leases of a consumer shard ever have the same, whatever
+/// becomes of their groups: so who has an older one comes too late.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct LeaseToken(pub u64);
+
+impl fmt::Display for LeaseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A message as it is read from the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {

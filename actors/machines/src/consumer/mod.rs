@@ -14,10 +14,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use command::{ConsumersCommand, ConsumersEffect, ConsumersRejection, ConsumersReply, Take};
+pub use command::{
+    Attempt, ConsumersCommand, ConsumersEffect, ConsumersRejection, ConsumersReply, Take,
+};
 pub use event::ConsumersEvent;
 pub use group::{ConsumerGroup, GroupSummary, GroupView, Pending};
-pub use letter::{DeadLetter, FollowUp, GroupId, Letter};
+pub use letter::{DeadLetter, FollowUp, GroupId, Incarnation, LeaseToken, Letter};
 pub use retry::Retry;
 
 use crate::{Decision, Machine, Outbox, Timestamp, bounds::check_range};
@@ -35,6 +37,9 @@ pub struct ConsumersConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consumers {
     config: ConsumersConfig,
+    /// The last number given to a group, to a move or to a lease. It only counts up, so that none
+    /// is ever taken for another.
+    counted: u64,
     groups: BTreeMap<GroupId, ConsumerGroup>,
     /// Effects of what was consumed that are not answered yet.
     outbox: Outbox<FollowUp>,
@@ -44,7 +49,7 @@ impl Consumers {
     /// A shard with no group.
     #[must_use]
     pub fn new(config: ConsumersConfig) -> Self {
-        Self { config, groups: BTreeMap::new(), outbox: Outbox::default() }
+        Self { config, counted: 0, groups: BTreeMap::new(), outbox: Outbox::default() }
     }
 
     /// What it was told about itself.
@@ -94,24 +99,24 @@ impl Machine for Consumers {
         match command {
             ConsumersCommand::Open { of, after } => self.decide_open(of, *after, now),
             ConsumersCommand::Take(take) => self.decide_take(take, now),
-            ConsumersCommand::Done { of, id, attempt, follow_ups } => {
-                self.decide_done(of, *id, *attempt, follow_ups, now)
+            ConsumersCommand::Done { of, id, token, follow_ups } => {
+                self.decide_done(of, *id, *token, follow_ups, now)
             }
-            ConsumersCommand::Fail { of, letter, attempt, cause, retry } => {
-                self.decide_fail(of, letter, *attempt, cause, retry, now)
+            ConsumersCommand::Fail { of, letter, token, cause, retry } => {
+                self.decide_fail(of, letter, *token, cause, retry, now)
             }
-            ConsumersCommand::Pass { of, to } => self.decide_pass(of, *to, now),
+            ConsumersCommand::Pass { of, after, to } => self.decide_pass(of, *after, *to, now),
             ConsumersCommand::Seek { of, to } => self.decide_seek(of, *to, now),
             ConsumersCommand::Pause { of, paused } => self.decide_pause(of, *paused, now),
             ConsumersCommand::Replay { of, id } => self.decide_replay(of, *id, now),
             ConsumersCommand::Discard { of, id } => self.decide_discard(of, *id, now),
             ConsumersCommand::Remove { of } => self.decide_remove(of),
             ConsumersCommand::View { of } => {
-                Ok(Decision::reply(ConsumersReply::View(self.known(of)?.view().into())))
+                Ok(Decision::reply(ConsumersReply::View(self.the(of)?.view().into())))
             }
             ConsumersCommand::DeadLetters { of, after, limit } => {
                 check_range("limit", *limit as u64, 1, 100)?;
-                let dead = self.known(of)?.dead_after(*after).take(*limit).cloned();
+                let dead = self.the(of)?.dead_after(*after).take(*limit).cloned();
                 Ok(Decision::reply(ConsumersReply::DeadLetters(dead.collect())))
             }
             ConsumersCommand::Groups => {

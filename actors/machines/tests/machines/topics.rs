@@ -163,12 +163,23 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The number of the group's incarnation.
+fn open(consumers: &mut Consumers, of: &GroupId) -> u64 {
+    let open = ConsumersCommand::Open { of: of.clone(), after: MessageId::default() };
+    match run(consumers, &open, 0).unwrap().answer {
+        Answer::Now(ConsumersReply::View(view)) => view.born,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A group with consumers that remember what they have.
 struct World {
     consumers: Consumers,
-    of: GroupId,
+    of: Incarnation,
     messages: Vec<Letter>,
-    held: BTreeMap<MessageId, u32>,
+    held: BTreeMap<MessageId, LeaseToken>,
+    /// Every token that was ever given.
+    given: BTreeSet<LeaseToken>,
     done: BTreeSet<MessageId>,
     discarded: BTreeSet<MessageId>,
 }
@@ -188,19 +199,18 @@ impl World {
             payload: Payload::new(*b"x").unwrap(),
         };
         let mut consumers = Consumers::new(ConsumersConfig { shard: 0, idle_ms_max: 1_000 });
-        let open = ConsumersCommand::Open { of: of.clone(), after: MessageId::default() };
-        run(&mut consumers, &open, 0).unwrap();
+        let of = Incarnation { born: open(&mut consumers, &of), of };
         let messages = (1..=messages).map(letter).collect();
-        let (held, done, discarded) = Default::default();
-        Self { consumers, of, messages, held, done, discarded }
+        let (held, given, done, discarded) = Default::default();
+        Self { consumers, of, messages, held, given, done, discarded }
     }
 
     fn view(&self) -> GroupView {
-        self.consumers.group(&self.of).unwrap().view()
+        self.consumers.group(&self.of.of).unwrap().view()
     }
 
     fn dead(&self) -> Vec<MessageId> {
-        let group = self.consumers.group(&self.of).unwrap();
+        let group = self.consumers.group(&self.of.of).unwrap();
         group.dead_after(MessageId::default()).map(|dead| dead.letter.id).collect()
     }
 
@@ -227,10 +237,11 @@ impl World {
         let take = Take { of, after, read, letters, retry };
         let taken = run(&mut self.consumers, &ConsumersCommand::Take(take), 1).unwrap();
         let Answer::Now(ConsumersReply::Taken { taken, .. }) = taken.answer else { panic!() };
-        for (id, attempt) in taken {
+        for Attempt { id, number, token } in taken {
             assert!(!self.done.contains(&id), "{id} was done and is handed out again");
-            assert!(attempt <= RETRY.attempts_max);
-            self.held.insert(id, attempt);
+            assert!(number <= RETRY.attempts_max);
+            assert!(self.given.insert(token), "{token} is given twice");
+            self.held.insert(id, token);
         }
     }
 
@@ -238,25 +249,28 @@ impl World {
         if self.held.is_empty() {
             return;
         }
-        let (&id, &attempt) = self.held.iter().nth(which % self.held.len()).unwrap();
-        let of = self.of.clone();
+        let (&id, &token) = self.held.iter().nth(which % self.held.len()).unwrap();
+        let of = self.of.of.clone();
         if late {
-            let done = ConsumersCommand::Done { of, id, attempt: attempt - 1, follow_ups: vec![] };
-            let refused = run(&mut self.consumers, &done, 2).map(drop);
-            assert_eq!(refused, Err(ConsumersRejection::Late { id, attempt: attempt - 1 }));
+            for &old in self.given.iter().filter(|given| **given != token) {
+                let done =
+                    ConsumersCommand::Done { of: of.clone(), id, token: old, follow_ups: vec![] };
+                let refused = run(&mut self.consumers, &done, 2).map(drop);
+                assert_eq!(refused, Err(ConsumersRejection::Late { id, token: old }));
+            }
             return;
         }
         self.held.remove(&id);
         let letter = self.messages.iter().find(|letter| letter.id == id).unwrap().clone();
         let command = if fails {
-            ConsumersCommand::Fail { of, letter, attempt, cause: "no".to_owned(), retry: RETRY }
+            ConsumersCommand::Fail { of, letter, token, cause: "no".to_owned(), retry: RETRY }
         } else {
             assert!(self.done.insert(id), "{id} is done twice");
-            ConsumersCommand::Done { of, id, attempt, follow_ups: vec![] }
+            ConsumersCommand::Done { of, id, token, follow_ups: vec![] }
         };
         run(&mut self.consumers, &command, 2).unwrap();
         let again = run(&mut self.consumers, &command, 2).map(drop);
-        assert_eq!(again, Err(ConsumersRejection::Late { id, attempt }));
+        assert_eq!(again, Err(ConsumersRejection::Late { id, token }));
     }
 
     fn about_dead(&mut self, which: usize, discard: bool) {
@@ -286,8 +300,8 @@ impl World {
                 let read_to = self.view().read_to;
                 let next = self.messages.iter().find(|letter| letter.id > read_to);
                 let next = next.map_or(9_999, |letter| letter.id.position);
-                let to = MessageId::after(next - 1);
-                let pass = ConsumersCommand::Pass { of: self.of.clone(), to };
+                let (after, to) = (read_to, MessageId::after(next - 1));
+                let pass = ConsumersCommand::Pass { of: self.of.clone(), after, to };
                 run(&mut self.consumers, &pass, 4).unwrap();
             }
         }
