@@ -68,13 +68,13 @@ pub use topics::{NewSchedule, Publish, Topic, TopicError};
 #[cfg(feature = "fuzzing")]
 extern crate self as tidegate;
 #[cfg(feature = "fuzzing")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its decoders are asked for")]
 mod cli;
 #[cfg(feature = "fuzzing")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its decoders are asked for")]
 mod config;
 #[cfg(feature = "fuzzing")]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "only its decoders are asked for")]
 mod http;
 
 /// Doors to what the program decodes, for `tests/fuzz`; no part of the interface.

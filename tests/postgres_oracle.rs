@@ -165,6 +165,10 @@ pub(crate) async fn found(client: &Client, known: &Picture) -> Picture {
     let forgotten = "select id from tidegate.orders where state = 'rejected'";
     let refused = client.query(forgotten, &[]).await.unwrap();
     let refused: BTreeSet<String> = refused.iter().map(|row| row.get(0)).collect();
+    let priced = "select count(*) from tidegate.order_lines join tidegate.orders on id = order_id \
+                  where state = 'rejected' and amount_minor is not null";
+    let priced: i64 = client.query_one(priced, &[]).await.unwrap().get(0);
+    assert_eq!(priced, 0, "a rejected order never had a price");
     let id = |row: &str| row.split(' ').next().unwrap().to_owned();
     let kept: BTreeSet<_> = known.get("orders").into_iter().flatten().map(|row| id(row)).collect();
     let mut picture = Picture::new();

@@ -27,9 +27,12 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How long bytes may stay unacknowledged before the connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// What the server does on its side: a worker that is cut off gives its lock up within half a
-/// minute. Without effect on Unix sockets.
+/// What the server does on its side. A worker that is cut off gives its lock up within half a
+/// minute; that has no effect on Unix sockets. A table that somebody else has locked is an error
+/// that is told and tried again, instead of a worker that stands still. How long a statement may
+/// take is left to the role's own `statement_timeout`: a first loading may take long.
 const SESSION: &str = "
+    set lock_timeout = '30s';
     set tcp_keepalives_idle = 10;
     set tcp_keepalives_interval = 5;
     set tcp_keepalives_count = 4;

@@ -300,8 +300,10 @@ impl Load<'_> {
     /// were settled, both so long ago that the store has forgotten them.
     async fn close_what_is_gone(&self) -> Result<(), Error> {
         let first = signed(self.copies.first().0);
-        let orders = "update tidegate.orders set state = 'rejected' \
-                      where state = 'queued' and position < $1";
+        let orders = "with gone as (update tidegate.orders set state = 'rejected' \
+                          where state = 'queued' and position < $1 returning id) \
+                      update tidegate.order_lines set amount_minor = null \
+                          from gone where order_id = gone.id";
         self.transaction.execute(orders, &[&first]).await?;
         let holds = "update tidegate.holds set state = 'unknown' where position < $1 \
                      and (state = 'held' or (state = 'confirmed' and shipped_at is null))";

@@ -2,6 +2,7 @@
 //! come to the same. It doesn't know how rows are kept.
 
 use tidegate_actors::feed::{PlacedLine, Reason};
+use tidegate_machines::PaymentSums;
 
 use super::fold::Mark;
 use crate::{
@@ -187,23 +188,14 @@ impl OrderRow {
 
     /// As [`Order::payment_status`].
     pub(super) fn payment_status(&self) -> PaymentStatus {
-        let sold = matches!(self.state, OrderState::Confirmed | OrderState::Completed);
-        let (captured, refunded) = (self.captured_minor, self.refunded_minor);
-        if self.refund_due_minor > 0 {
-            PaymentStatus::RefundDue
-        } else if refunded > 0 && captured > 0 {
-            let all = refunded >= captured;
-            if all { PaymentStatus::Refunded } else { PaymentStatus::PartiallyRefunded }
-        } else if sold || (captured > 0 && self.total_minor.is_some_and(|total| captured >= total))
-        {
-            PaymentStatus::Paid
-        } else if captured > 0 {
-            PaymentStatus::PartiallyPaid
-        } else if self.authorized {
-            PaymentStatus::Authorized
-        } else {
-            PaymentStatus::Unpaid
-        }
+        PaymentStatus::of(&PaymentSums {
+            state: self.state,
+            total_minor: self.total_minor,
+            authorized: self.authorized,
+            captured_minor: self.captured_minor,
+            refunded_minor: self.refunded_minor,
+            refund_due_minor: self.refund_due_minor,
+        })
     }
 
     /// As [`Order::fulfilment_status`].

@@ -143,8 +143,8 @@ pub(crate) struct Movement {
     #[serde(deserialize_with = "whole")]
     #[schema(value_type = Delta)]
     delta: i64,
-    /// Why, for whoever reads the journal.
-    #[schema(max_length = 200)]
+    /// Why, for whoever reads the journal: one line, without control characters.
+    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001F\\u007F-\\u009F]*$")]
     reason: String,
     /// Where. Default: `main`.
     #[serde(default)]

@@ -20,7 +20,7 @@ pub use command::{
     NewLine, OrderCommand, OrderEffect, OrderRejection, OrderReply, PlaceOrder, Receipt,
 };
 pub use event::{Accepted, OrderEvent, Placed, Upshot};
-pub use payment::{Payment, PaymentKind, PaymentStatus};
+pub use payment::{Payment, PaymentKind, PaymentStatus, PaymentSums};
 pub(crate) use queue::Queue;
 pub use queue::{IntakeConfig, QueueCounts, QueuePlace};
 pub(crate) use record::Shipment;

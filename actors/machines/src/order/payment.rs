@@ -54,6 +54,46 @@ pub enum PaymentStatus {
     Refunded,
 }
 
+/// What the payments of an order sum up to. Amounts are in minor units.
+#[derive(Clone, Copy, Debug)]
+pub struct PaymentSums {
+    /// What became of the order.
+    pub state: OrderState,
+    /// Its total; `None` until it is accepted.
+    pub total_minor: Option<u64>,
+    /// Whether anything was ever set aside.
+    pub authorized: bool,
+    /// What has come in.
+    pub captured_minor: u64,
+    /// What has gone back.
+    pub refunded_minor: u64,
+    /// What must go back, of what has come in.
+    pub refund_due_minor: u64,
+}
+
+impl PaymentStatus {
+    /// What these sums come to.
+    #[must_use]
+    pub fn of(sums: &PaymentSums) -> Self {
+        let PaymentSums { captured_minor: captured, refunded_minor: refunded, .. } = *sums;
+        let sold = matches!(sums.state, OrderState::Confirmed | OrderState::Completed);
+        if sums.refund_due_minor > 0 {
+            Self::RefundDue
+        } else if refunded > 0 && captured > 0 {
+            if refunded >= captured { Self::Refunded } else { Self::PartiallyRefunded }
+        } else if sold || (captured > 0 && sums.total_minor.is_some_and(|total| captured >= total))
+        {
+            Self::Paid
+        } else if captured > 0 {
+            Self::PartiallyPaid
+        } else if sums.authorized {
+            Self::Authorized
+        } else {
+            Self::Unpaid
+        }
+    }
+}
+
 impl fmt::Display for PaymentStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -97,23 +137,61 @@ impl Order {
     /// What the payments come to.
     #[must_use]
     pub fn payment_status(&self) -> PaymentStatus {
-        let sold = matches!(self.state, OrderState::Confirmed | OrderState::Completed);
-        if self.refund_due_minor() > 0 {
-            return PaymentStatus::RefundDue;
-        }
-        if self.refunded_minor > 0 && self.captured_minor > 0 {
-            let all = self.refunded_minor >= self.captured_minor;
-            return if all { PaymentStatus::Refunded } else { PaymentStatus::PartiallyRefunded };
-        }
-        if sold || (self.captured_minor > 0 && self.captured_minor >= self.total_minor) {
-            return PaymentStatus::Paid;
-        }
-        if self.captured_minor > 0 {
-            return PaymentStatus::PartiallyPaid;
-        }
-        if self.payments.iter().any(|payment| payment.kind == PaymentKind::Authorized) {
-            return PaymentStatus::Authorized;
-        }
-        PaymentStatus::Unpaid
+        let authorized = |payment: &Payment| payment.kind == PaymentKind::Authorized;
+        PaymentStatus::of(&PaymentSums {
+            state: self.state,
+            // Before that, stock has not said what each line costs.
+            total_minor: self.expires_at.map(|_| self.total_minor),
+            authorized: self.payments.iter().any(authorized),
+            captured_minor: self.captured_minor,
+            refunded_minor: self.refunded_minor,
+            refund_due_minor: self.refund_due_minor(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: PaymentSums = PaymentSums {
+        state: OrderState::Queued,
+        total_minor: None,
+        authorized: false,
+        captured_minor: 0,
+        refunded_minor: 0,
+        refund_due_minor: 0,
+    };
+
+    #[test]
+    fn an_order_without_a_total_is_never_paid() {
+        let captured = PaymentSums { captured_minor: 500, ..NOTHING };
+        assert_eq!(PaymentStatus::of(&captured), PaymentStatus::PartiallyPaid);
+        let accepted =
+            PaymentSums { state: OrderState::AwaitingPayment, total_minor: Some(500), ..captured };
+        assert_eq!(PaymentStatus::of(&accepted), PaymentStatus::Paid);
+        let more = PaymentSums { total_minor: Some(501), ..accepted };
+        assert_eq!(PaymentStatus::of(&more), PaymentStatus::PartiallyPaid);
+    }
+
+    #[test]
+    fn nothing_that_came_in_is_paid_only_once_the_order_is_sold() {
+        let free = PaymentSums { total_minor: Some(0), ..NOTHING };
+        assert_eq!(PaymentStatus::of(&free), PaymentStatus::Unpaid);
+        let authorized = PaymentSums { authorized: true, ..free };
+        assert_eq!(PaymentStatus::of(&authorized), PaymentStatus::Authorized);
+        let sold = PaymentSums { state: OrderState::Confirmed, ..free };
+        assert_eq!(PaymentStatus::of(&sold), PaymentStatus::Paid);
+    }
+
+    #[test]
+    fn what_went_back_counts_before_what_came_in() {
+        let paid = PaymentSums { captured_minor: 10, total_minor: Some(10), ..NOTHING };
+        let part = PaymentSums { refunded_minor: 4, ..paid };
+        assert_eq!(PaymentStatus::of(&part), PaymentStatus::PartiallyRefunded);
+        let all = PaymentSums { refunded_minor: 10, ..paid };
+        assert_eq!(PaymentStatus::of(&all), PaymentStatus::Refunded);
+        let due = PaymentSums { refund_due_minor: 1, ..part };
+        assert_eq!(PaymentStatus::of(&due), PaymentStatus::RefundDue);
     }
 }
