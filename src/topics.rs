@@ -160,9 +160,9 @@ impl<T: Serialize> Topic<T> {
         }
     }
 
-    /// Publishes a value again and again. A schedule of the same name is replaced; the same one
-    /// again changes nothing. Runs that were missed, because the store was closed, are made up for
-    /// by one. Waits for the disk.
+    /// Publishes a value again and again. A schedule of the same name is replaced, and a run of it
+    /// that is due then comes with the new value; the same one again changes nothing. Runs that
+    /// were missed, because the store was closed, are made up for by one. Waits for the disk.
     ///
     /// # Errors
     /// [`TopicError`].

@@ -16,7 +16,8 @@ impl Topics {
             }
             TopicsEvent::Scheduled { at, schedule } => {
                 let name = (schedule.topic.clone(), schedule.name.clone());
-                self.schedules.insert(name, schedule.begin(*at));
+                let due = self.schedules.get(&name).map(|old| old.next).filter(|next| next <= at);
+                self.schedules.insert(name, schedule.begin(*at, due));
             }
             TopicsEvent::Unscheduled { topic, name } => {
                 self.schedules.remove(&(topic.clone(), name.clone()));

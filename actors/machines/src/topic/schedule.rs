@@ -13,7 +13,8 @@ use crate::{
 pub struct NewSchedule {
     /// Where its messages go.
     pub topic: TopicName,
-    /// Its name within the topic. One of the same name is replaced.
+    /// Its name within the topic. One of the same name is replaced; a run of it that is due then
+    /// comes with the new message.
     pub name: ScheduleName,
     /// What is published at each run.
     pub message: NewMessage,
@@ -42,10 +43,11 @@ impl NewSchedule {
         check_range("phase_ms", self.phase_ms, 0, self.every_ms - 1).map(drop)
     }
 
-    /// As it is when it was made at `at`.
-    pub(super) fn begin(&self, at: Timestamp) -> Schedule {
+    /// As it is when it was made at `at`, in place of one of which a run was `due`: that run is not
+    /// lost.
+    pub(super) fn begin(&self, at: Timestamp, due: Option<Timestamp>) -> Schedule {
         let Self { message, every_ms, phase_ms, .. } = self.clone();
-        let next = first_after(at, every_ms, phase_ms);
+        let next = due.unwrap_or_else(|| first_after(at, every_ms, phase_ms));
         Schedule { message, every_ms, phase_ms, next }
     }
 }
