@@ -40,6 +40,6 @@ pub use keys::Keyring;
 pub use observe::{Phase, ProjectorReport, ShardReport, calibrate};
 pub use projector::{Projection, Projector, ProjectorHandle};
 pub use shard::{Envelope, Host, Kit, Look, Rebuilt, Shard, ShardOptions, rebuild, rebuild_from};
-pub use snapshotter::{Copy, Retained, Snapshottable, Snapshotter, snapshot_all};
+pub use snapshotter::{Consumed, Copy, Retained, Snapshottable, Snapshotter, snapshot_all};
 pub use threads::{ArbiterHandle, Threads};
 pub use topics::{FromConsumers, FromTopics};

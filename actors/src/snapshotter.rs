@@ -28,7 +28,6 @@ const RECORDS_AT_OPEN_MAX: u64 = 1_000_000;
 pub struct Copy {
     stream: StreamId,
     position: Position,
-    consumed: Option<Position>,
     encode: Box<dyn FnOnce() -> Result<Vec<u8>, codec::CodecError> + Send>,
 }
 
@@ -40,14 +39,18 @@ impl Copy {
         position: Position,
         stamp: Timestamp,
     ) -> Self {
-        let (machine, consumed) = (machine.clone(), machine.consumed(stamp));
+        let machine = machine.clone();
         let encode = Box::new(move || {
             let mut bytes = Vec::new();
             codec::encode(&(stamp, machine), &mut bytes).map(|()| bytes)
         });
-        Self { stream, position, consumed, encode }
+        Self { stream, position, encode }
     }
 }
+
+/// The last record that the readers of a shard's account don't need, `None` if it has no such
+/// readers; and the position that this was derived from, which may not be durable yet.
+pub type Consumed = (Option<Position>, Position);
 
 /// A group of shards, whatever they own.
 pub trait Snapshottable: Send + Sync {
@@ -56,6 +59,10 @@ pub trait Snapshottable: Send + Sync {
 
     /// Asks every shard for a copy of its machine. A shard that is down sends none.
     fn copies(&self, to: &mpsc::Sender<Copy>);
+
+    /// Asks every shard up to where the readers that it keeps account of need the journal no more.
+    /// A shard that is down says nothing.
+    fn consumed(&self, to: &mpsc::Sender<Consumed>);
 }
 
 impl<M: Durable> Snapshottable for Group<M> {
@@ -69,6 +76,16 @@ impl<M: Durable> Snapshottable for Group<M> {
             self.look(index, move |machine: &M, position| {
                 // The snapshotter may have given up waiting: then the copy is not needed.
                 let _ = to.send(Copy::of(stream, machine, position, clock.now()));
+            });
+        }
+    }
+
+    fn consumed(&self, to: &mpsc::Sender<Consumed>) {
+        for index in 0..self.len() {
+            let (to, clock) = (to.clone(), Arc::clone(&self.kit().clock));
+            self.look(index, move |machine: &M, position| {
+                // As above.
+                let _ = to.send((machine.consumed(clock.now()), position));
             });
         }
     }
@@ -100,10 +117,7 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
     let (sender, copies) = mpsc::channel();
     groups.iter().for_each(|group| group.copies(&sender));
     drop(sender);
-    let (mut missing, mut needed) = (streams.len(), Position(u64::MAX));
-    for Copy { stream, position, consumed, encode } in copies {
-        missing -= 1;
-        needed = needed.min(consumed.unwrap_or(needed));
+    for Copy { stream, position, encode } in copies {
         // Not before the events in it are durable: else, after a crash, this shard would remember
         // what the others have lost.
         journal.wait_durable(position)?;
@@ -115,12 +129,29 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
     // What is read below must be on disk: an earlier save may have failed after it had written.
     state.flush()?;
     let unneeded = snapshots.oldest_needed(&streams)?;
-    if missing > 0 {
-        // What consumers still need is not known, so that at the end may all be needed.
-        needed = Position::ZERO;
-    }
-    let unconsumed = needed.max(journal.before_last(retained.unconsumed_bytes_max));
+    // Asked last, so that a group that has begun or was moved back meanwhile is known of.
+    let consumed = consumed(groups, streams.len(), journal)?;
+    let unconsumed = consumed.max(journal.before_last(retained.unconsumed_bytes_max));
     journal.trim(unneeded.min(journal.before_last(retained.bytes)).min(unconsumed))
+}
+
+/// The last record that no consumer needs, by what is on disk. If a shard of the `shards` is down,
+/// it isn't known what its groups need: it may be all.
+fn consumed<G: Snapshottable + ?Sized>(
+    groups: &[Arc<G>],
+    shards: usize,
+    journal: &dyn Journal,
+) -> Result<Position, StorageError> {
+    let (sender, answers) = mpsc::channel();
+    groups.iter().for_each(|group| group.consumed(&sender));
+    drop(sender);
+    let (mut missing, mut consumed) = (shards, Position(u64::MAX));
+    for (upto, position) in answers {
+        missing -= 1;
+        consumed = consumed.min(upto.unwrap_or(consumed));
+        journal.wait_durable(position)?;
+    }
+    Ok(if missing > 0 { Position::ZERO } else { consumed })
 }
 
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.

@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_actors::{
-    Copy, Deliver, Door, Durable, Envelope, Kit, Phase, Rebuilt, RestoreError, Shard, Snapshottable,
+    Consumed, Copy, Deliver, Door, Durable, Envelope, Kit, Phase, Rebuilt, RestoreError, Shard,
+    Snapshottable,
 };
 use tidegate_machines::Timestamp;
 use tidegate_storage::{Position, StorageError, StreamId};
@@ -218,5 +219,13 @@ impl Snapshottable for Copies {
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
         // The snapshotter waits for them.
         copies.drain(..).for_each(|copy| drop(to.send(copy)));
+    }
+
+    /// There are no consumer groups in the simulation.
+    fn consumed(&self, to: &std::sync::mpsc::Sender<Consumed>) {
+        for _ in &self.streams {
+            // As above.
+            let _ = to.send((None, Position::ZERO));
+        }
     }
 }
