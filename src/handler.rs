@@ -1,7 +1,12 @@
 //! Handlers: code that is given the messages of a group one by one, by a number of workers. It only
 //! uses what any consumer can; retries and dead letters are the group's business.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::de::DeserializeOwned;
 use tidegate_actors::{AskError, dispatch::ConsumeError};
@@ -15,6 +20,12 @@ const WAIT: Duration = Duration::from_secs(1);
 
 /// How long a worker rests when the group hands nothing out because of an error.
 const REST: Duration = Duration::from_secs(1);
+
+/// How long a worker waits before it tells an outcome again; doubled each time, up to [`REST`].
+const TELL_AGAIN: Duration = Duration::from_millis(10);
+
+/// For how long it does: a store that has failed must not keep it.
+const TELL_FOR: Duration = Duration::from_secs(30);
 
 /// A message as a handler gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,16 +145,35 @@ where
     T: DeserializeOwned + Send + Sync + 'static,
     H: Handler<T>,
 {
-    let told = match attempt(leased, handler, handle_for).await {
-        Ok(()) => leased.ack().await,
-        Err(HandlerError(cause)) => leased.fail(&cause).await,
-    };
-    match told {
+    let outcome = attempt(leased, handler, handle_for).await;
+    match tell(leased, &outcome).await {
         Ok(()) | Err(ConsumeError::Ask(AskError::Closing)) => {}
         Err(ConsumeError::Ask(AskError::Rejected(late @ ConsumersRejection::Late { .. }))) => {
             tracing::warn!(%late, "a message took longer than its lease");
         }
         Err(error) => tracing::error!(%error, "a message's outcome could not be told"),
+    }
+}
+
+/// Says how it went, again and again while the group's shard has too much to do or its answer is
+/// not known: it says itself when the lease is over.
+async fn tell<T>(
+    leased: &Leased<T>,
+    outcome: &Result<(), HandlerError>,
+) -> Result<(), ConsumeError> {
+    let (begun, mut wait) = (Instant::now(), TELL_AGAIN);
+    loop {
+        let told = match outcome {
+            Ok(()) => leased.ack().await,
+            Err(HandlerError(cause)) => leased.fail(cause).await,
+        };
+        match told {
+            Err(ConsumeError::Ask(AskError::Overloaded { .. } | AskError::Unavailable { .. }))
+                if begun.elapsed() < TELL_FOR => {}
+            told => return told,
+        }
+        tokio::time::sleep(wait).await;
+        wait = (2 * wait).min(REST);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Handlers that do not come to an end. What becomes of those that fail or panic is in `topics`.
+//! Handlers that do not come to an end, or can't say how they did. What becomes of those that fail
+//! or panic is in `topics`.
 
 use std::{
     sync::{
@@ -8,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tidegate::{Handler, HandlerError, Message, Retry, Topic, Whence};
+use tidegate::{Handler, HandlerError, ManualTime, Message, Retry, Topic, Whence};
 
-use crate::shop::{Shop, eventually};
+use crate::shop::{self, Shop, eventually};
 
 /// Hangs on odd numbers, and counts the others.
 struct Hangs(Arc<AtomicUsize>);
@@ -54,4 +55,38 @@ async fn a_handler_that_hangs_is_dropped_and_has_failed() {
     workers.stop().await;
     drop(group);
     shop.audited().await;
+}
+
+/// A clock by which no lease ever ends.
+fn stands_still() -> Arc<ManualTime> {
+    ManualTime::at_ms(shop::BEGIN_MS)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_handler_has_done_is_told_until_the_shard_has_room_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = || shop::small(folder.path()).consumer_shards(1).time(stands_still());
+    let gate = small().open().await.unwrap();
+    let topic: Topic<u32> = gate.topic("numbers").unwrap();
+    for number in 0..8 {
+        topic.publish(&(2 * number)).await.unwrap();
+    }
+    gate.close().await.unwrap();
+    // One command at a time: whoever else asks is refused.
+    let gate = small().in_flight_max(1).open().await.unwrap();
+    let topic: Topic<u32> = gate.topic("numbers").unwrap();
+    let group = topic.group("g").begin(Whence::Oldest).open().await.unwrap();
+    let handled = Arc::new(AtomicUsize::new(0));
+    let workers = group.run(2, Duration::from_secs(60), Hangs(Arc::clone(&handled)));
+    // What was not told would never come again.
+    eventually("all are done", async || {
+        let view = group.view().await.ok()?;
+        (view.done == 8).then_some(())
+    })
+    .await;
+    workers.stop().await;
+    assert_eq!(handled.load(Ordering::SeqCst), 8, "each once");
+    drop(group);
+    gate.close().await.unwrap();
+    shop::assert_sound(folder.path());
 }
