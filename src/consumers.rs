@@ -54,7 +54,8 @@ impl<T> OpenGroup<T> {
     /// Opens it. All who open it share it. Waits for the disk.
     ///
     /// # Errors
-    /// [`ConsumeError`].
+    /// [`ConsumeError`]; [`FeedError::Ahead`](crate::FeedError::Ahead) if the journal was never
+    /// where it is to begin.
     pub async fn open(self) -> Result<ConsumerGroup<T>, ConsumeError> {
         let Self { post, topic, name, whence, retry, .. } = self;
         let group = GroupName::new(&name).map_err(invalid)?;
@@ -137,15 +138,7 @@ impl<T> ConsumerGroup<T> {
         token: LeaseToken,
         effects: Effects,
     ) -> Result<(), ConsumeError> {
-        let (keys, scope) = (&self.post.inner.keys, format!("effect {}", self.id()));
-        let follow_up = |(number, effect)| match effect {
-            Effect::Publish(follow_up) => follow_up,
-            Effect::Cancel(order) => {
-                let key = keys.key("", &scope, &format!("{id}#{number}"))?;
-                Ok(FollowUp::Cancel { order, key, fingerprint: keys.fingerprint(&order) })
-            }
-        };
-        let follow_ups: Result<Vec<_>, _> = (0..).zip(effects.0).map(follow_up).collect();
+        let follow_ups: Result<Vec<_>, _> = effects.0.into_iter().collect();
         self.dispatcher.done(id, token, follow_ups.map_err(invalid)?).await
     }
 
@@ -184,10 +177,12 @@ impl<T> ConsumerGroup<T> {
     }
 
     /// Goes on elsewhere, forward or back. An attempt that is under way then is acknowledged too
-    /// late. Waits for the disk.
+    /// late. This and what follows here happens to its end, even if nobody waits for it; several
+    /// happen one after the other. Waits for the disk.
     ///
     /// # Errors
-    /// [`ConsumeError`].
+    /// [`ConsumeError`]; [`FeedError::Ahead`](crate::FeedError::Ahead) if the journal was never
+    /// there.
     pub async fn seek(&self, whence: Whence) -> Result<(), ConsumeError> {
         self.dispatcher.seek(whence).await
     }
@@ -244,8 +239,8 @@ impl<T> ConsumerGroup<T> {
             .map(drop)
     }
 
-    /// Forgets the group with its dead letters: whoever has it open gets nothing any more. Waits
-    /// for the disk.
+    /// Forgets the group with its dead letters: whoever has it open gets nothing any more, and can
+    /// do nothing to a later group of the same name. Waits for the disk.
     ///
     /// # Errors
     /// [`ConsumeError`].
@@ -325,7 +320,8 @@ impl<T> Leased<T> {
     /// it has happened. They are carried out once, soon after, however often the process ends.
     ///
     /// # Errors
-    /// As for [`Leased::ack`]; a value out of bounds.
+    /// As for [`Leased::ack`]; a value out of bounds; [`ConsumersRejection::FollowUpsFull`] if too
+    /// much of what was committed so waits to be carried out: then try again a little later.
     pub async fn ack_with(&self, effects: Effects) -> Result<(), ConsumeError> {
         self.group.ack(self.id(), self.token(), effects).await
     }
@@ -350,12 +346,7 @@ impl<T> Leased<T> {
 
 /// What follows from a message within Tidegate, and commits with its acknowledgement. Up to 16.
 #[derive(Default)]
-pub struct Effects(Vec<Effect>);
-
-enum Effect {
-    Publish(Result<FollowUp, OutOfBounds>),
-    Cancel(OrderId),
-}
+pub struct Effects(Vec<Result<FollowUp, OutOfBounds>>);
 
 impl Effects {
     /// None.
@@ -369,14 +360,14 @@ impl Effects {
     pub fn publish<T: Serialize>(mut self, topic: &Topic<T>, value: &T, key: Option<&str>) -> Self {
         let message = topic.message(value, key);
         let topic = topic.name().clone();
-        self.0.push(Effect::Publish(message.map(|message| FollowUp::Publish { topic, message })));
+        self.0.push(message.map(|message| FollowUp::Publish { topic, message }));
         self
     }
 
     /// Cancels an order. If it can't be cancelled any more, nothing happens but a line in the log.
     #[must_use]
     pub fn cancel(mut self, order: OrderId) -> Self {
-        self.0.push(Effect::Cancel(order));
+        self.0.push(Ok(FollowUp::Cancel { order }));
         self
     }
 }

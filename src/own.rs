@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use tidegate_actors::{
-    ArbiterHandle, Board, FromConsumers, FromOrders, FromStock, FromTopics, Group, ProjectorHandle,
-    Shards,
+    ArbiterHandle, Board, FromConsumers, FromOrders, FromStock, FromTopics, Group, Keyring,
+    ProjectorHandle, Shards,
 };
 use tidegate_machines::{Consumers, Orders, Stock, Topics};
 
@@ -74,6 +74,7 @@ impl Own {
         arbiters: &[ArbiterHandle],
         projector: &ProjectorHandle,
         board: &Arc<Board>,
+        keys: &Keyring,
     ) {
         let Self { stock, orders, topics, consumers } = self;
         stock.start(arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(board))));
@@ -81,7 +82,7 @@ impl Own {
         topics.start(arbiters, |_| Box::new(FromTopics::new(consumers.clone())));
         consumers.start(arbiters, |shard| {
             let (topics, orders) = (topics.clone(), orders.clone());
-            Box::new(FromConsumers::new(shard, consumers.clone(), topics, orders))
+            Box::new(FromConsumers::new(shard, consumers.clone(), topics, orders, keys.clone()))
         });
     }
 

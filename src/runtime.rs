@@ -82,7 +82,8 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
     let behind = (projector.handle(), builder.at_rest_max);
-    own.start(&parts.arbiters, &handle, &board);
+    let keys = Keyring::new(manifest.secret);
+    own.start(&parts.arbiters, &handle, &board, &keys);
     running.groups = own.groups();
     for machine in builder.machines {
         running.groups.push(machine(&mut parts)?);
@@ -100,7 +101,6 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         builder.snapshot_every_bytes,
         builder.retained,
     )?);
-    let keys = Keyring::new(manifest.secret);
     let tap = Tap::new(Arc::clone(&parts.journal));
     let Own { stock, orders, topics, consumers } = own;
     let post = Post::new(topics, consumers, keys.clone(), tap.clone(), &parts);

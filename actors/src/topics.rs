@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use tidegate_machines::{
-    Consumers, ConsumersCommand, ConsumersEffect, FollowUp, OpId, OrderCommand, Orders, Timestamp,
-    Topics, TopicsCommand, TopicsEffect, shard_of,
+    Consumers, ConsumersCommand, ConsumersEffect, Fingerprint, FollowUp, IdempotencyError, KeyHash,
+    OpId, OrderCommand, OrderRejection, Orders, OutOfBounds, Timestamp, Topics, TopicsCommand,
+    TopicsEffect, shard_of,
 };
 use tidegate_storage::Position;
 
@@ -14,10 +15,14 @@ use crate::{
     durable::{Deliver, Durable, Kind},
     error::AskError,
     group::{Group, Reach},
+    keys::Keyring,
 };
 
-/// How long an order waits to be asked again when it could not be asked.
+/// How long an order waits to be asked again when it could not be asked; doubled each time.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The longest such wait.
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 impl Durable for Topics {
     const KIND: Kind = Kind(3);
@@ -63,13 +68,15 @@ impl Deliver<Topics> for FromTopics {
     }
 }
 
-/// Carries what the outcomes of messages want to topics and orders.
+/// Carries what the outcomes of messages want to topics and orders. What a shard that is down or
+/// has failed on it did not take waits for the next open of the store, and takes up room till then.
 pub struct FromConsumers {
     from: u16,
     topics: Batches<Topics>,
     topic_shards: u16,
     orders: Group<Orders>,
     consumers: Group<Consumers>,
+    keys: Keyring,
 }
 
 impl FromConsumers {
@@ -80,9 +87,17 @@ impl FromConsumers {
         consumers: Group<Consumers>,
         topics: Group<Topics>,
         orders: Group<Orders>,
+        keys: Keyring,
     ) -> Self {
         let topic_shards = topics.len();
-        Self { from, topics: Batches::new(topics), topic_shards, orders, consumers }
+        Self { from, topics: Batches::new(topics), topic_shards, orders, consumers, keys }
+    }
+
+    /// Each wish to cancel has a number of its own, and with it a key of its own: however often it
+    /// is sent, it is one request, and it is never taken for another.
+    fn key(&self, op: OpId) -> Result<(KeyHash, Fingerprint), OutOfBounds> {
+        let key = self.keys.key("", "follow-up", &format!("{}.{}", self.from, op.0))?;
+        Ok((key, self.keys.fingerprint(&op)))
     }
 }
 
@@ -96,7 +111,14 @@ impl Deliver<Consumers> for FromConsumers {
                     let op = TopicsCommand::Op { from, op, acked_below, topic, message };
                     self.topics.add(to, op);
                 }
-                FollowUp::Cancel { order, key, fingerprint } => {
+                FollowUp::Cancel { order } => {
+                    let (key, fingerprint) = match self.key(op) {
+                        Ok(named) => named,
+                        Err(error) => {
+                            tracing::error!(%error, "no key for a message's outcome");
+                            continue;
+                        }
+                    };
                     let command = OrderCommand::Cancel { order, key, fingerprint };
                     let (orders, consumers) = (self.orders.clone(), self.consumers.clone());
                     let asking = cancel(order.shard(), command, op, self.from, orders, consumers);
@@ -118,16 +140,23 @@ async fn cancel(
     orders: Group<Orders>,
     consumers: Group<Consumers>,
 ) {
+    let mut wait = ASK_AGAIN;
     while shard < orders.len() {
         match orders.ask(shard, command.clone()).await {
             Ok(_) => break,
+            // There is room again when older keys are forgotten.
+            Err(AskError::Rejected(OrderRejection::Idempotency(
+                IdempotencyError::MemoryFull { .. },
+            ))) => {}
             Err(AskError::Rejected(rejection)) => {
                 tracing::warn!(%rejection, "a message's outcome could not cancel an order");
                 break;
             }
             Err(AskError::Closing | AskError::Dead { .. } | AskError::Fault { .. }) => return,
-            Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            Err(_) => {}
         }
+        tokio::time::sleep(wait).await;
+        wait = (2 * wait).min(ASK_AGAIN_MAX);
     }
     consumers.tell(from, vec![ConsumersCommand::Answered { op }]);
 }

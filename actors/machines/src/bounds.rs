@@ -80,6 +80,11 @@ pub const FOLLOW_UPS_MAX: usize = 16;
 /// Most bytes of the payloads of these effects together.
 pub const FOLLOW_UP_BYTES_MAX: usize = 64 << 10;
 
+/// Most effects of a consumer shard that are committed and not carried out yet.
+pub const FOLLOW_UPS_OPEN_MAX: usize = 10_000;
+/// Most bytes of the payloads of these effects together.
+pub const FOLLOW_UPS_OPEN_BYTES_MAX: usize = 64 << 20;
+
 /// A value that is outside its bounds: which field, what is allowed, what was given.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field} must be {bound}; got {given}")]

@@ -1,6 +1,11 @@
 //! What a group has at hand: messages that were read, who has which, and for how long. Only the
 //! present process knows it; what must survive is in the consumer machine, which also has the last
-//! word on every attempt. It asks nobody and never waits.
+//! word on every lease. It asks nobody and never waits.
+
+#[cfg(test)]
+mod interleaved;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -13,6 +18,8 @@ const AT_HAND_BYTES_MAX: usize = 8 << 20;
 
 /// See the module.
 pub(super) struct Desk {
+    /// The machine's number for the last move of the group: a desk is of one move only.
+    moved: u64,
     /// Every message after the cursor that was read, resolved ones too.
     window: BTreeMap<MessageId, Slot>,
     /// Dead letters that are tried again.
@@ -24,12 +31,12 @@ pub(super) struct Desk {
     known_to: MessageId,
     /// Up to here there is no further message.
     heard_to: MessageId,
-    /// What the machine knows of messages that are still to be read again.
+    /// What the machine knows of messages that are still to be read again. Of all others up to
+    /// `known_to` it knows that they are resolved.
     remembered: BTreeMap<MessageId, Pending>,
-    resolved: BTreeSet<MessageId>,
     paused: bool,
-    /// The group is being moved: nothing is handed out.
-    moving: bool,
+    /// The group is being changed: nothing is handed out.
+    changing: bool,
 }
 
 struct Slot {
@@ -48,7 +55,43 @@ enum State {
         token: LeaseToken,
         until: Timestamp,
     },
+    /// Its time is over, and the machine is being told. If it could not be, it is told once more.
+    Ending {
+        token: LeaseToken,
+        again_at: Timestamp,
+    },
     Resolved,
+}
+
+impl State {
+    fn token(&self) -> Option<LeaseToken> {
+        match self {
+            Self::Leased { token, .. } | Self::Ending { token, .. } => Some(*token),
+            Self::Free { .. } | Self::Offered | Self::Resolved => None,
+        }
+    }
+
+    fn is_in_hands(&self) -> bool {
+        *self == Self::Offered || self.token().is_some()
+    }
+}
+
+impl Slot {
+    fn free(letter: Letter, not_before: Timestamp) -> Self {
+        Self { letter: Some(letter), state: State::Free { not_before } }
+    }
+
+    /// Learns what the machine knew of it when the newest lease was `newest`; whether it is over.
+    fn agree(&mut self, pending: Option<&Pending>, newest: LeaseToken) -> bool {
+        let Some(pending) = pending else { return self.state != State::Resolved };
+        if let Some(token) = self.state.token()
+            && token <= newest
+            && pending.token != Some(token)
+        {
+            self.state = State::Free { not_before: pending.not_before };
+        }
+        false
+    }
 }
 
 /// Messages that may be handed out, and what the machine must know first.
@@ -62,6 +105,7 @@ impl Desk {
     /// As the machine has it.
     pub(super) fn new(view: GroupView) -> Self {
         let mut desk = Self {
+            moved: view.moved,
             window: BTreeMap::new(),
             again: BTreeMap::new(),
             lines: HashMap::new(),
@@ -69,14 +113,49 @@ impl Desk {
             known_to: view.read_to,
             heard_to: view.cursor,
             remembered: view.pending.into_iter().map(|pending| (pending.id, pending)).collect(),
-            resolved: view.resolved.into_iter().collect(),
             paused: view.paused,
-            moving: false,
+            changing: false,
         };
         for (pending, letter) in view.again {
             desk.add_again(letter, pending.not_before);
         }
         desk
+    }
+
+    /// The machine's number for the move that this desk is of.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// The newest lease of which something is here.
+    pub(super) fn newest(&self) -> LeaseToken {
+        self.slots().filter_map(|slot| slot.state.token()).max().unwrap_or_default()
+    }
+
+    /// Learns from `view`, which is of the same move, and was asked for when [`Desk::newest`] gave
+    /// `newest`. What has changed here since then stays.
+    pub(super) fn agree(&mut self, view: GroupView, newest: LeaseToken) {
+        (self.paused, self.changing) = (view.paused, false);
+        self.known_to = self.known_to.max(view.read_to);
+        let mut pending: BTreeMap<_, _> =
+            view.pending.into_iter().map(|one| (one.id, one)).collect();
+        let known = self.window.iter_mut().filter(|(id, _)| **id <= view.read_to);
+        let over =
+            known.filter_map(|(id, slot)| slot.agree(pending.get(id), newest).then_some(*id));
+        over.collect::<Vec<_>>().into_iter().for_each(|id| self.finish(id, false));
+        pending.retain(|id, _| *id > self.heard_to);
+        self.remembered = pending;
+        let mut again: BTreeMap<_, _> = view.again.into_iter().map(|one| (one.0.id, one)).collect();
+        let known = self.again.iter_mut();
+        let over = known.filter_map(|(id, slot)| {
+            slot.agree(again.get(id).map(|(pending, _)| pending), newest).then_some(*id)
+        });
+        over.collect::<Vec<_>>().into_iter().for_each(|id| self.finish(id, true));
+        again.retain(|id, _| !self.again.contains_key(id));
+        for (pending, letter) in again.into_values() {
+            self.add_again(letter, pending.not_before);
+        }
+        self.tidy();
     }
 
     /// Where reading begins.
@@ -93,24 +172,23 @@ impl Desk {
     pub(super) fn read(&mut self, letter: Letter) {
         let id = letter.id;
         self.heard_to = self.heard_to.max(id);
-        if self.resolved.remove(&id) {
-            self.window.insert(id, Slot { letter: None, state: State::Resolved });
-            self.tidy();
-            return;
-        }
-        let not_before = self.remembered.remove(&id).map_or(Timestamp(0), |one| one.not_before);
+        let not_before = match self.remembered.remove(&id) {
+            Some(pending) => pending.not_before,
+            None if id <= self.known_to => {
+                self.window.insert(id, Slot { letter: None, state: State::Resolved });
+                self.tidy();
+                return;
+            }
+            None => Timestamp(0),
+        };
         self.line_up(&letter);
-        self.window.insert(id, Slot { letter: Some(letter), state: State::Free { not_before } });
+        self.window.insert(id, Slot::free(letter, not_before));
     }
 
-    /// A dead letter is to be tried again. One that is at hand already stays with who has it.
-    pub(super) fn add_again(&mut self, letter: Letter, not_before: Timestamp) {
-        if self.again.contains_key(&letter.id) {
-            return;
-        }
+    /// A dead letter is to be tried again.
+    fn add_again(&mut self, letter: Letter, not_before: Timestamp) {
         self.line_up(&letter);
-        let slot = Slot { state: State::Free { not_before }, letter: Some(letter) };
-        self.again.insert(slot.letter.as_ref().map_or_else(MessageId::default, |l| l.id), slot);
+        self.again.insert(letter.id, Slot::free(letter, not_before));
     }
 
     fn line_up(&mut self, letter: &Letter) {
@@ -131,7 +209,7 @@ impl Desk {
         let behind = self.heard_to.position.saturating_sub(self.known_to.position);
         let empty = self.window.is_empty() && self.remembered.is_empty();
         let places = (self.known_to, self.heard_to);
-        (empty && !self.moving && behind >= records).then_some(places)
+        (empty && !self.changing && behind >= records).then_some(places)
     }
 
     /// The machine knows that there is nothing more up to `place`.
@@ -143,13 +221,11 @@ impl Desk {
     /// Up to `max` messages that nobody has, the first of each key only: those behind it wait until
     /// it is resolved. They are offered now.
     pub(super) fn offer(&mut self, max: usize, now: Timestamp) -> Option<Offer> {
-        if self.paused || self.moving {
+        if self.paused || self.changing {
             return None;
         }
         // A dead letter that is tried again stands before those of its key that are in hands.
-        let slots = self.again.values().chain(self.window.values());
-        let in_hands =
-            slots.filter(|slot| matches!(slot.state, State::Offered | State::Leased { .. }));
+        let in_hands = self.slots().filter(|slot| slot.state.is_in_hands());
         let busy: HashSet<MessageKey> =
             in_hands.filter_map(|slot| slot.letter.as_ref()?.key.clone()).collect();
         let lines = &self.lines;
@@ -176,23 +252,22 @@ impl Desk {
         Some(Offer { after: self.known_to, read, letters })
     }
 
-    /// The machine has not taken `id`: it may be offered again.
-    pub(super) fn withdraw(&mut self, id: MessageId) {
-        if let Some(slot) = self.slot(id)
-            && slot.state == State::Offered
-        {
-            slot.state = State::Free { not_before: Timestamp(0) };
+    /// The machine has not taken `id`: it may be offered again, but not before its time.
+    pub(super) fn withdraw(&mut self, id: MessageId, not_before: Timestamp) {
+        let offered = |slot: &Slot| slot.state == State::Offered;
+        if let Some(slot) = self.find(id, offered) {
+            slot.state = State::Free { not_before };
         }
     }
 
-    /// Somebody has `id` until `until`, unless it was withdrawn meanwhile.
+    /// Somebody has `id` until `until`, if it was offered.
     pub(super) fn lease(
         &mut self,
         id: MessageId,
         token: LeaseToken,
         until: Timestamp,
     ) -> Option<Letter> {
-        let slot = self.slot(id)?;
+        let slot = self.find(id, |slot| slot.state == State::Offered)?;
         slot.state = State::Leased { token, until };
         slot.letter.clone()
     }
@@ -204,10 +279,9 @@ impl Desk {
         token: LeaseToken,
         (now, until): (Timestamp, Timestamp),
     ) -> bool {
-        match self.slot(id) {
-            Some(Slot { state: State::Leased { token: current, until: end }, .. })
-                if *current == token && *end > now =>
-            {
+        let slot = self.find(id, |slot| slot.state.token() == Some(token));
+        match slot.map(|slot| &mut slot.state) {
+            Some(State::Leased { until: end, .. }) if *end > now => {
                 *end = until;
                 true
             }
@@ -215,50 +289,61 @@ impl Desk {
         }
     }
 
-    /// The message that somebody has by `token`.
+    /// The message that somebody has by `token`, unless its time is over.
     pub(super) fn leased(&mut self, id: MessageId, token: LeaseToken) -> Option<Letter> {
-        let slot = self.slot(id)?;
-        let current = matches!(slot.state, State::Leased { token: of, .. } if of == token);
-        slot.letter.clone().filter(|_| current)
+        let has =
+            |slot: &Slot| matches!(slot.state, State::Leased { token: of, .. } if of == token);
+        self.find(id, has)?.letter.clone()
     }
 
-    /// What somebody has for longer than was agreed. They are told of once more only after
-    /// `again_at`.
+    /// Up to `max` messages that somebody has for longer than was agreed: from now on nobody has
+    /// them. They are told of once more only after `again_at`.
     pub(super) fn overdue(
         &mut self,
+        max: usize,
         now: Timestamp,
         again_at: Timestamp,
     ) -> Vec<(Letter, LeaseToken)> {
-        let mut overdue = Vec::new();
-        for slot in self.again.values_mut().chain(self.window.values_mut()) {
-            if let (State::Leased { token, until }, Some(letter)) = (&mut slot.state, &slot.letter)
-                && *until <= now
+        let slots = self.again.values_mut().chain(self.window.values_mut());
+        let overdue = slots.filter_map(|slot| match slot.state {
+            State::Leased { token, until: end } | State::Ending { token, again_at: end }
+                if end <= now =>
             {
-                overdue.push((letter.clone(), *token));
-                *until = again_at;
+                slot.state = State::Ending { token, again_at };
+                Some((slot.letter.clone()?, token))
             }
-        }
-        overdue
+            _ => None,
+        });
+        overdue.take(max).collect()
     }
 
-    /// The lease `token` of `id` has failed; it may be tried again then.
+    /// The lease `token` of `id` has failed; the message may be tried again then.
     pub(super) fn failed(&mut self, id: MessageId, token: LeaseToken, not_before: Timestamp) {
-        if let Some(slot) = self.slot(id)
-            && matches!(slot.state, State::Leased { token: of, .. } if of == token)
-        {
+        if let Some(slot) = self.find(id, |slot| slot.state.token() == Some(token)) {
             slot.state = State::Free { not_before };
         }
     }
 
-    /// `id` is done or dead.
-    pub(super) fn resolve(&mut self, id: MessageId) {
-        let Some(letter) = self.slot(id).and_then(|slot| {
-            slot.state = State::Resolved;
-            slot.letter.take()
-        }) else {
-            return;
+    /// `id` is done or dead, and the lease `token` was its last.
+    pub(super) fn resolve(&mut self, id: MessageId, token: LeaseToken) {
+        let has = |slot: &Slot| slot.state.token() == Some(token);
+        if self.again.get(&id).is_some_and(has) {
+            self.finish(id, true);
+        } else if self.window.get(&id).is_some_and(has) {
+            self.finish(id, false);
+        }
+    }
+
+    fn finish(&mut self, id: MessageId, again: bool) {
+        let letter = if again {
+            self.again.remove(&id).and_then(|slot| slot.letter)
+        } else {
+            self.window.get_mut(&id).and_then(|slot| {
+                slot.state = State::Resolved;
+                slot.letter.take()
+            })
         };
-        self.again.remove(&id);
+        let Some(letter) = letter else { return };
         self.bytes -= letter.payload.bytes().len();
         if let Some(key) = letter.key
             && let Some(line) = self.lines.get_mut(&key)
@@ -281,172 +366,25 @@ impl Desk {
         }
     }
 
-    /// Begins a move of the group: nothing is handed out until the desk is made anew, or it ends.
-    pub(super) fn set_moving(&mut self, moving: bool) {
-        self.moving = moving;
-    }
-
-    pub(super) fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
+    /// Begins or ends a change of the group: nothing is handed out until it ends, or the desk
+    /// agrees with the machine, or another is made.
+    pub(super) fn set_changing(&mut self, changing: bool) {
+        self.changing = changing;
     }
 
     /// Messages at hand that are not resolved, and those that somebody has.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let slots = || self.again.values().chain(self.window.values());
-        let open = slots().filter(|slot| slot.letter.is_some()).count();
-        let leased = slots().filter(|slot| matches!(slot.state, State::Leased { .. })).count();
+        let open = self.slots().filter(|slot| slot.letter.is_some()).count();
+        let leased = self.slots().filter(|slot| slot.state.token().is_some()).count();
         (open, leased)
     }
 
-    fn slot(&mut self, id: MessageId) -> Option<&mut Slot> {
-        let again = self.again.get_mut(&id);
-        again.or_else(|| self.window.get_mut(&id))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tidegate_machines::Payload;
-
-    use super::*;
-
-    const NOW: Timestamp = Timestamp(100);
-
-    fn letter(position: u64, key: &str, bytes: usize) -> Letter {
-        Letter {
-            id: MessageId::after(position),
-            at: Timestamp(0),
-            number: None,
-            key: MessageKey::new(key).ok(),
-            payload: Payload::of_own(vec![0; bytes]),
-        }
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.again.values().chain(self.window.values())
     }
 
-    fn empty() -> GroupView {
-        GroupView {
-            born: 1,
-            moved: 1,
-            cursor: MessageId::after(0),
-            read_to: MessageId::after(0),
-            pending: Vec::new(),
-            resolved: Vec::new(),
-            again: Vec::new(),
-            dead: 0,
-            done: 0,
-            paused: false,
-        }
-    }
-
-    /// The positions of what is offered.
-    fn offer(desk: &mut Desk, max: usize) -> Vec<u64> {
-        let offer = desk.offer(max, NOW);
-        offer.map_or(Vec::new(), |offer| offer.letters.iter().map(|l| l.id.position).collect())
-    }
-
-    #[test]
-    fn the_first_of_each_key_is_offered_once() {
-        let mut desk = Desk::new(empty());
-        for (position, key) in [(1, "a"), (2, "a"), (3, "b"), (4, ""), (5, "")] {
-            desk.read(letter(position, key, 1));
-        }
-        let first = desk.offer(2, NOW).unwrap();
-        assert_eq!(first.read, [1, 2, 3].map(MessageId::after), "all up to the last, in order");
-        assert_eq!(offer(&mut desk, 9), [4, 5], "those without a key wait for nobody");
-        desk.known(MessageId::after(5));
-        assert_eq!(
-            desk.lease(MessageId::after(1), LeaseToken(1), Timestamp(200)).unwrap().id.position,
-            1
-        );
-        desk.withdraw(MessageId::after(3));
-        assert_eq!(offer(&mut desk, 9), [3]);
-        desk.resolve(MessageId::after(1));
-        assert_eq!(offer(&mut desk, 9), [2]);
-        assert_eq!(desk.counts(), (4, 0));
-    }
-
-    #[test]
-    fn leases_end_and_failed_ones_wait() {
-        let mut desk = Desk::new(empty());
-        desk.read(letter(1, "a", 1));
-        assert_eq!(offer(&mut desk, 1), [1]);
-        let (id, until) = (MessageId::after(1), Timestamp(150));
-        desk.lease(id, LeaseToken(1), until);
-        assert!(!desk.extend(id, LeaseToken(2), (NOW, until)), "another attempt");
-        assert!(desk.extend(id, LeaseToken(1), (NOW, Timestamp(160))));
-        assert!(!desk.extend(id, LeaseToken(1), (Timestamp(160), Timestamp(170))), "it is over");
-        assert!(desk.overdue(until, Timestamp(200)).is_empty());
-        assert_eq!(desk.overdue(Timestamp(160), Timestamp(200)).len(), 1);
-        assert!(desk.overdue(Timestamp(161), Timestamp(200)).is_empty(), "told of once");
-        desk.failed(id, LeaseToken(1), Timestamp(101));
-        assert!(offer(&mut desk, 1).is_empty(), "not before its time");
-        desk.failed(id, LeaseToken(1), NOW);
-        assert!(offer(&mut desk, 1).is_empty(), "only once");
-    }
-
-    #[test]
-    fn a_dead_letter_comes_again_once_and_beside_none_of_its_key() {
-        let mut desk = Desk::new(empty());
-        desk.read(letter(2, "a", 1));
-        assert_eq!(offer(&mut desk, 1), [2]);
-        desk.lease(MessageId::after(2), LeaseToken(1), Timestamp(200));
-        desk.add_again(letter(1, "a", 1), NOW);
-        assert!(offer(&mut desk, 9).is_empty(), "2 is in hands");
-        desk.resolve(MessageId::after(2));
-        assert_eq!(offer(&mut desk, 9), [1]);
-        desk.lease(MessageId::after(1), LeaseToken(1), Timestamp(200));
-        desk.add_again(letter(1, "a", 1), NOW);
-        assert!(offer(&mut desk, 9).is_empty(), "it is in hands already");
-        desk.resolve(MessageId::after(1));
-        assert_eq!(desk.bytes, 0);
-    }
-
-    #[test]
-    fn room_is_made_by_what_the_machine_knows() {
-        let mut desk = Desk::new(empty());
-        for position in 1..=bounds::WINDOW_MAX as u64 {
-            assert!(desk.has_room());
-            desk.read(letter(position, "", 1));
-        }
-        assert!(!desk.has_room());
-        assert_eq!(desk.can_pass(1), None, "not before all is resolved");
-        desk.resolve(MessageId::after(1));
-        assert!(!desk.has_room(), "the machine does not know that it was read");
-        desk.known(MessageId::after(1));
-        assert!(desk.has_room());
-        let mut desk = Desk::new(empty());
-        desk.read(letter(1, "", AT_HAND_BYTES_MAX));
-        assert!(!desk.has_room());
-    }
-
-    #[test]
-    fn a_desk_made_anew_knows_what_was_resolved_and_what_waits() {
-        let pending = |position, not_before| Pending {
-            id: MessageId::after(position),
-            attempts: 1,
-            token: None,
-            not_before: Timestamp(not_before),
-        };
-        let mut desk = Desk::new(GroupView {
-            read_to: MessageId::after(3),
-            pending: vec![pending(1, 101), pending(3, 0)],
-            resolved: vec![MessageId::after(2)],
-            again: vec![(pending(0, 0), letter(0, "a", 1))],
-            ..empty()
-        });
-        assert_eq!(desk.can_pass(0), None, "what waits was not read again yet");
-        (1..=4).for_each(|position| desk.read(letter(position, "a", 1)));
-        assert_eq!(offer(&mut desk, 9), [0], "first what is tried again");
-        desk.resolve(MessageId::after(0));
-        assert!(offer(&mut desk, 9).is_empty(), "the first of its key has to wait");
-        assert_eq!(desk.offer(9, Timestamp(101)).unwrap().letters[0].id.position, 1);
-        desk.resolve(MessageId::after(1));
-        let last = desk.offer(9, NOW).unwrap();
-        assert_eq!((last.letters[0].id.position, last.read.len()), (3, 0), "2 was resolved");
-        desk.resolve(MessageId::after(3));
-        let new = desk.offer(9, NOW).unwrap();
-        assert_eq!((new.after.position, new.read.len()), (3, 1));
-        desk.set_moving(true);
-        desk.withdraw(MessageId::after(4));
-        assert!(offer(&mut desk, 9).is_empty());
+    fn find(&mut self, id: MessageId, wanted: impl Fn(&Slot) -> bool) -> Option<&mut Slot> {
+        let again = self.again.get_mut(&id).filter(|slot| wanted(slot));
+        again.or_else(|| self.window.get_mut(&id).filter(|slot| wanted(slot)))
     }
 }

@@ -2,21 +2,24 @@
 //! takes back what was not resolved by then. It deliberately keeps nothing that must survive: the
 //! consumer machine does, and is asked before a message is handed out and when it is resolved.
 
+mod change;
 mod desk;
+mod offer;
 mod tending;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use tidegate_machines::{
-    Attempt, Consumers, ConsumersCommand, ConsumersRejection, ConsumersReply, FollowUp, GroupId,
-    GroupView, Incarnation, LeaseToken, Letter, MessageId, Retry, Take, bounds::OutOfBounds,
+    Consumers, ConsumersCommand, ConsumersRejection, ConsumersReply, FollowUp, GroupId, GroupView,
+    Incarnation, LeaseToken, Letter, MessageId, Retry, bounds::OutOfBounds,
 };
 use tidegate_storage::Position;
 use tokio::sync::Notify;
@@ -28,16 +31,13 @@ use crate::{
     group::{Group, Outcome},
     threads::ArbiterHandle,
 };
-use desk::{Desk, Offer};
+use desk::Desk;
 
 /// Most messages handed out by one call.
 pub const LEASE_MESSAGES_MAX: usize = 256;
 
 /// Longest lease, in milliseconds: 12 hours.
 pub const LEASE_MS_MAX: u64 = 12 * 60 * 60 * 1_000;
-
-/// How long a caller waits after it was offered something and got nothing.
-const TAKE_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a consumer got no message, or could not resolve one.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,12 +58,24 @@ pub enum ConsumeError {
         /// The oldest position that is kept.
         oldest: Position,
     },
-    /// The topic can't be read.
+    /// The topic can't be read, or the place was never reached. What could not be read for now is
+    /// tried again by itself.
     #[error(transparent)]
     Feed(FeedError),
     /// The dispatcher has failed, which is a bug: the log has the panic. Open the group again.
     #[error("the dispatcher of the group has failed; see the log, then open the group again")]
     Failed,
+}
+
+impl ConsumeError {
+    /// The rejection by the group's shard, if it is one.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&ConsumersRejection> {
+        match self {
+            Self::Ask(error) => error.rejection(),
+            _ => None,
+        }
+    }
 }
 
 impl From<ConsumersRejection> for ConsumeError {
@@ -123,46 +135,58 @@ struct Shared {
     means: Means,
     /// The group, and no later one of its name.
     group: Incarnation,
-    desk: Mutex<Work>,
+    work: Mutex<Work>,
     /// There may be something to hand out.
     available: Notify,
     /// There may be room to read on.
     room: Notify,
+    /// The desk is in doubt.
+    doubted: Notify,
+    /// Held by who changes the group, or makes the desk agree with the machine: one at a time.
+    changing: tokio::sync::Mutex<()>,
     trimmed: AtomicU64,
 }
 
 struct Work {
     desk: Desk,
-    /// Counts up with each move of the group: a reader of an older one ends.
-    generation: u64,
-    /// Why nothing more is read.
+    /// Why nothing more is handed out, until the group is moved.
     ended: Option<ConsumeError>,
-    /// The store or the last handle has gone.
+    /// Why the topic can't be read at the moment.
+    failing: Option<FeedError>,
+    /// The machine may have the group otherwise than the desk.
+    in_doubt: bool,
+    /// The store, the group or its last handle has gone.
     stopped: bool,
 }
+
+/// An answer of the machine to come. What is asked is on its way already.
+type Asked = Pin<Box<dyn Future<Output = Outcome<Consumers>> + Send>>;
 
 impl Dispatcher {
     /// Opens the group, which begins at `whence` if it is new, and begins to read. Waits for the
     /// disk.
     ///
     /// # Errors
-    /// [`ConsumeError::Ask`].
+    /// [`ConsumeError::Ask`]; [`FeedError::Ahead`] if `whence` was never reached.
     pub async fn open(means: Means, whence: Whence) -> Result<Self, ConsumeError> {
         means.retry.check().map_err(invalid)?;
-        let after = place(&means.tap, whence);
+        let after = place(&means.tap, whence)?;
         let command = ConsumersCommand::Open { of: means.of.clone(), after };
         let view = match means.consumers.ask(means.shard, command).await? {
             ConsumersReply::View(view) => *view,
             other => return Err(unexpected(&other)),
         };
         let group = Incarnation { of: means.of.clone(), born: view.born };
-        let work = Work { desk: Desk::new(view), generation: 0, ended: None, stopped: false };
+        let desk = Desk::new(view);
+        let work = Work { desk, ended: None, failing: None, in_doubt: false, stopped: false };
         let shared = Arc::new(Shared {
             means,
             group,
-            desk: Mutex::new(work),
+            work: Mutex::new(work),
             available: Notify::new(),
             room: Notify::new(),
+            doubted: Notify::new(),
+            changing: tokio::sync::Mutex::new(()),
             trimmed: AtomicU64::new(0),
         });
         tending::start(&shared);
@@ -188,44 +212,6 @@ impl Dispatcher {
         matches!(self.shared.work().ended, Some(ConsumeError::Ask(_) | ConsumeError::Failed))
     }
 
-    /// Up to `max` messages, each in the caller's hands for `lease_ms` from now. Waits for the
-    /// first up to `wait`; the answer is empty if there is none by then. Waits for the disk: an
-    /// attempt is counted before anybody can begin it. Dropped while it waits, it costs what it
-    /// was about to give an attempt at most. Needs a tokio runtime with time.
-    ///
-    /// # Errors
-    /// [`ConsumeError`].
-    pub async fn lease(
-        &self,
-        max: usize,
-        wait: Duration,
-        lease_ms: u64,
-    ) -> Result<Vec<Lease>, ConsumeError> {
-        check("max", max as u64, LEASE_MESSAGES_MAX as u64)?;
-        check("lease_ms", lease_ms, LEASE_MS_MAX)?;
-        let begun = Instant::now();
-        loop {
-            let woken = pin!(self.shared.available.notified());
-            if let Some((offer, taking)) = self.shared.take(max)? {
-                let leases = offer.lease(taking.await, lease_ms)?;
-                if !leases.is_empty() {
-                    return Ok(leases);
-                }
-                // All of it was given up, or the group is being moved.
-                tokio::time::sleep(TAKE_AGAIN).await;
-                if begun.elapsed() < wait {
-                    continue;
-                }
-                return Ok(Vec::new());
-            }
-            let left = wait.saturating_sub(begun.elapsed());
-            if left.is_zero() || tokio::time::timeout(left, woken).await.is_err() {
-                // What has come in the last moment is there for the next call.
-                return Ok(Vec::new());
-            }
-        }
-    }
-
     /// The message is done, together with `follow_ups`, durably when this returns.
     ///
     /// # Errors
@@ -238,7 +224,7 @@ impl Dispatcher {
     ) -> Result<(), ConsumeError> {
         let of = self.of().clone();
         self.shared.ask(ConsumersCommand::Done { of, id, token, follow_ups }).await?;
-        self.shared.resolved(id);
+        self.shared.resolved(id, token);
         Ok(())
     }
 
@@ -254,7 +240,9 @@ impl Dispatcher {
     ) -> Result<(), ConsumeError> {
         let letter = self.shared.work().desk.leased(id, token);
         let letter = letter.ok_or(ConsumersRejection::Late { id, token })?;
-        self.shared.fail(letter, token, cause.to_owned()).await
+        let failed = self.shared.fail(letter, token, cause.to_owned()).await?;
+        self.shared.failed(id, token, &failed);
+        Ok(())
     }
 
     /// The message stays in its holder's hands for `lease_ms` from now. Waits for nothing.
@@ -273,80 +261,12 @@ impl Dispatcher {
         extended.then_some(()).ok_or(ConsumersRejection::Late { id, token }.into())
     }
 
-    /// Goes on at `whence`, forward or back. What is in somebody's hands then is acknowledged too
-    /// late. Waits for the disk.
-    ///
-    /// # Errors
-    /// [`ConsumeError::Ask`].
-    pub async fn seek(&self, whence: Whence) -> Result<(), ConsumeError> {
-        let shared = &self.shared;
-        let to = place(&shared.means.tap, whence);
-        shared.work().desk.set_moving(true);
-        let of = self.group().clone();
-        let moved = async {
-            shared.ask(ConsumersCommand::Seek { of, to }).await?;
-            self.view().await
-        };
-        let view = moved.await.inspect_err(|_| shared.work().desk.set_moving(false))?;
-        {
-            let mut work = shared.work();
-            work.desk = Desk::new(view);
-            work.generation += 1;
-            work.ended = None;
-        }
-        tending::read(shared);
-        Ok(())
-    }
-
-    /// Hands nothing out until it is resumed, over a restart as well. Waits for the disk.
-    ///
-    /// # Errors
-    /// [`ConsumeError::Ask`].
-    pub async fn pause(&self, paused: bool) -> Result<(), ConsumeError> {
-        let of = self.group().clone();
-        self.shared.ask(ConsumersCommand::Pause { of, paused }).await?;
-        self.shared.work().desk.set_paused(paused);
-        self.shared.available.notify_waiters();
-        Ok(())
-    }
-
-    /// Tries a dead letter again, from its first attempt on, before later messages of its key.
-    /// Waits for the disk.
-    ///
-    /// # Errors
-    /// [`ConsumeError::Ask`]: it is none.
-    pub async fn replay(&self, id: MessageId) -> Result<(), ConsumeError> {
-        let of = self.group().clone();
-        self.shared.ask(ConsumersCommand::Replay { of, id }).await?;
-        for (pending, letter) in self.view().await?.again {
-            if pending.id == id {
-                self.shared.work().desk.add_again(letter, pending.not_before);
-            }
-        }
-        self.shared.available.notify_waiters();
-        Ok(())
-    }
-
-    /// Forgets the group with its dead letters: nothing is handed out any more. Waits for the disk.
-    ///
-    /// # Errors
-    /// [`ConsumeError::Ask`].
-    pub async fn remove(&self) -> Result<(), ConsumeError> {
-        let of = self.of().clone();
-        self.shared.ask(ConsumersCommand::Remove { of: self.group().clone() }).await?;
-        self.shared.end(None, ConsumersRejection::UnknownGroup { of }.into());
-        Ok(())
-    }
-
     /// How far the group is, as far as that is on disk.
     ///
     /// # Errors
     /// [`ConsumeError::Ask`].
     pub async fn view(&self) -> Result<GroupView, ConsumeError> {
-        match self.shared.ask(ConsumersCommand::View { of: self.group().clone() }).await? {
-            ConsumersReply::View(view) => Ok(*view),
-            other => Err(unexpected(&other)),
-        }
+        self.shared.view().await
     }
 
     /// Messages at hand that are not resolved; those of them that somebody has; how often messages
@@ -365,120 +285,89 @@ impl Drop for Dispatcher {
     }
 }
 
-/// The machine's answer to come.
-type Asked = Pin<Box<dyn Future<Output = Outcome<Consumers>> + Send>>;
-
-/// What is offered to a caller who may go away: then it is withdrawn.
-struct Offered<'a> {
-    shared: &'a Shared,
-    generation: u64,
-    ids: Vec<MessageId>,
-    known_to: Option<MessageId>,
-}
-
-impl Offered<'_> {
-    /// What the machine let this caller have.
-    fn lease(self, taken: Outcome<Consumers>, lease_ms: u64) -> Result<Vec<Lease>, ConsumeError> {
-        let (taken, died) = match taken {
-            Ok(ConsumersReply::Taken { taken, died }) => (taken, died),
-            Ok(other) => return Err(unexpected(&other)),
-            // It is being moved, or was paused just now: there is nothing to have at the moment.
-            Err(AskError::Rejected(ConsumersRejection::Moved | ConsumersRejection::Paused)) => {
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        for id in &died {
-            tracing::warn!(of = %self.shared.means.of, %id, "given up: its attempts never ended");
-            self.shared.resolved(*id);
-        }
-        let until = self.shared.means.clock.now().plus_ms(lease_ms);
-        let mut work = self.shared.work();
-        if work.generation != self.generation {
-            // The group was moved after all of this was taken, which is forgotten.
-            return Ok(Vec::new());
-        }
-        if let Some(known_to) = self.known_to {
-            work.desk.known(known_to);
-        }
-        let leases = taken.into_iter().filter_map(|Attempt { id, number, token }| {
-            let letter = work.desk.lease(id, token, until)?;
-            Some(Lease { letter, attempt: number, token })
-        });
-        Ok(leases.collect())
-    }
-}
-
-impl Drop for Offered<'_> {
-    fn drop(&mut self) {
-        let mut work = self.shared.work();
-        if work.generation == self.generation {
-            self.ids.iter().for_each(|id| work.desk.withdraw(*id));
-        }
-        drop(work);
-        self.shared.available.notify_waiters();
-    }
-}
-
 impl Shared {
     fn work(&self) -> MutexGuard<'_, Work> {
         // No user code runs under this lock, so its content is whole even after a panic.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks the machine for attempts of what is free, if anything is.
-    fn take(&self, max: usize) -> Result<Option<(Offered<'_>, Asked)>, ConsumeError> {
-        let Means { consumers, shard, retry, clock, .. } = &self.means;
-        let mut work = self.work();
-        if let Some(error) = &work.ended {
-            return Err(error.clone());
-        }
-        let Some(Offer { after, read, letters }) = work.desk.offer(max, clock.now()) else {
-            return Ok(None);
-        };
-        let ids = letters.iter().map(|letter| letter.id).collect();
-        let (generation, known_to) = (work.generation, read.last().copied());
-        let offered = Offered { shared: self, generation, ids, known_to };
-        let take = Take { of: self.group.clone(), after, read, letters, retry: *retry };
-        // Sent under the lock, so that the machine meets the attempts in the desk's order.
-        let taking = consumers.ask(*shard, ConsumersCommand::Take(take));
-        Ok(Some((offered, Box::pin(taking))))
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, command: ConsumersCommand) -> Result<ConsumersReply, ConsumeError> {
         Ok(self.means.consumers.ask(self.means.shard, command).await?)
     }
 
-    async fn fail(
-        &self,
-        letter: Letter,
-        token: LeaseToken,
-        cause: String,
-    ) -> Result<(), ConsumeError> {
-        let (of, retry, id) = (self.means.of.clone(), self.means.retry, letter.id);
-        let command = ConsumersCommand::Fail { of, letter, token, cause, retry };
-        match self.ask(command).await? {
-            ConsumersReply::Failed(Some(not_before)) => {
-                self.work().desk.failed(id, token, not_before);
-                self.available.notify_waiters();
-            }
-            _ => self.resolved(id),
+    async fn view(&self) -> Result<GroupView, ConsumeError> {
+        match self.ask(ConsumersCommand::View { of: self.group.clone() }).await? {
+            ConsumersReply::View(view) => Ok(*view),
+            other => Err(unexpected(&other)),
         }
-        Ok(())
     }
 
-    fn resolved(&self, id: MessageId) {
-        self.work().desk.resolve(id);
+    /// Tells the machine that an attempt has failed.
+    fn fail(&self, letter: Letter, token: LeaseToken, cause: String) -> Asked {
+        let Means { consumers, shard, of, retry, .. } = &self.means;
+        let (of, retry) = (of.clone(), *retry);
+        let command = ConsumersCommand::Fail { of, letter, token, cause, retry };
+        Box::pin(consumers.ask(*shard, command))
+    }
+
+    /// What the machine said to that.
+    fn failed(&self, id: MessageId, token: LeaseToken, reply: &ConsumersReply) {
+        match reply {
+            ConsumersReply::Failed(Some(not_before)) => {
+                self.work().desk.failed(id, token, *not_before);
+                self.available.notify_waiters();
+            }
+            _ => self.resolved(id, token),
+        }
+    }
+
+    fn resolved(&self, id: MessageId, token: LeaseToken) {
+        self.work().desk.resolve(id, token);
+        self.room.notify_waiters();
+        self.available.notify_waiters();
+    }
+
+    /// The desk is to be made to agree with the machine, soon.
+    fn doubt(&self) {
+        self.work().in_doubt = true;
+        self.doubted.notify_one();
+    }
+
+    /// Nothing more is read or handed out until the group is moved: by the reader of the desk of
+    /// `moved`, or by any.
+    fn end(&self, moved: Option<u64>, error: ConsumeError) {
+        let mut work = self.work();
+        if moved.is_none_or(|moved| moved == work.desk.moved()) {
+            work.ended.get_or_insert(error);
+        }
+        drop(work);
+        self.available.notify_waiters();
+    }
+
+    /// The group was removed: nothing is left to do.
+    fn gone(&self) {
+        let of = self.means.of.clone();
+        let mut work = self.work();
+        work.stopped = true;
+        work.ended = Some(ConsumersRejection::UnknownGroup { of }.into());
+        drop(work);
         self.room.notify_waiters();
         self.available.notify_waiters();
     }
 }
 
-fn place(tap: &Tap, whence: Whence) -> MessageId {
+/// # Errors
+/// The place was never reached.
+fn place(tap: &Tap, whence: Whence) -> Result<MessageId, ConsumeError> {
+    let durable = tap.durable();
     match whence {
-        Whence::Oldest => tap.oldest().into(),
-        Whence::Now => MessageId::after(tap.durable().0),
-        Whence::After(id) => id,
+        Whence::Oldest => Ok(tap.oldest().into()),
+        Whence::Now => Ok(MessageId::after(durable.0)),
+        Whence::After(id) if id.position > durable.0 => {
+            let asked = Position(id.position);
+            Err(ConsumeError::Feed(FeedError::Ahead { asked, durable }))
+        }
+        Whence::After(id) => Ok(id),
     }
 }
 

@@ -1,15 +1,13 @@
-//! What goes on in an open group by itself: its topic is read ahead, and leases that are over are
-//! taken back. Two tasks on an arbiter, which end with the store or with the last handle of the
-//! group. They decide nothing about a message.
+//! What goes on in an open group by itself: its topic is read ahead, leases that are over are taken
+//! back, and doubts are settled. Two tasks on an arbiter, which end with the store or with the last
+//! handle of the group. They decide nothing about a message.
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tidegate_machines::{
-    ConsumersCommand, ConsumersRejection, ConsumersReply, LeaseToken, Letter, MessageId,
-};
+use tidegate_machines::{ConsumersCommand, ConsumersRejection, LeaseToken, Letter, MessageId};
 
 use super::{Asked, ConsumeError, Shared};
 use crate::{error::AskError, feed::FeedError};
@@ -20,11 +18,23 @@ const LOOK_AT_TIME: Duration = Duration::from_millis(50);
 /// How often a reader for whom there is nothing looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(500);
 
+/// How long a reader waits after the first error of the disk; doubled with each further one.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
+/// The longest such wait.
+const READ_AGAIN_MAX: Duration = Duration::from_secs(10);
+
 /// Records without a message of the topic that are worth a note of how far was read.
 const PASS_RECORDS: u64 = 1_000;
 
+/// Most leases taken back at one look.
+const TAKE_BACK_MAX: usize = 256;
+
 /// How long a lease that could not be taken back waits for the next try, in milliseconds.
 const TAKE_BACK_AGAIN_MS: u64 = 1_000;
+
+/// Why a message is tried again of which nothing was heard.
+const RAN_OUT: &str = "its lease ran out before it was acknowledged";
 
 pub(super) fn start(shared: &Arc<Shared>) {
     read(shared);
@@ -34,7 +44,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
 
 /// Begins to read, from where the desk is.
 pub(super) fn read(shared: &Arc<Shared>) {
-    let reading = Reading { generation: shared.work().generation, shared: Arc::clone(shared) };
+    let reading = Reading { moved: shared.work().desk.moved(), shared: Arc::clone(shared) };
     spawn(shared, async move { reading.run().await });
 }
 
@@ -47,14 +57,15 @@ fn spawn(shared: &Shared, task: impl Future<Output = ()> + Send + 'static) {
 /// A reader. However it ends, those who wait are told.
 struct Reading {
     shared: Arc<Shared>,
-    generation: u64,
+    /// It reads for the desk of this move.
+    moved: u64,
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
         let error =
             if std::thread::panicking() { ConsumeError::Failed } else { AskError::Closing.into() };
-        self.shared.end(Some(self.generation), error);
+        self.shared.end(Some(self.moved), error);
     }
 }
 
@@ -63,6 +74,7 @@ impl Reading {
         let shared = &self.shared;
         let after = shared.work().desk.begins_after();
         let mut feed = shared.means.tap.letters(shared.means.letters.clone(), after);
+        let mut again = READ_AGAIN;
         loop {
             let room = shared.room.notified();
             match self.has_room() {
@@ -74,12 +86,18 @@ impl Reading {
                     continue;
                 }
             }
-            let next = tokio::time::timeout(LOOK_AROUND, feed.next()).await;
-            let letter = match next {
+            let letter = match tokio::time::timeout(LOOK_AROUND, feed.next()).await {
                 Ok(Ok(letter)) => Some(letter),
+                Ok(Err(FeedError::Storage(error))) => {
+                    self.failing(FeedError::Storage(error));
+                    tokio::time::sleep(again).await;
+                    again = (2 * again).min(READ_AGAIN_MAX);
+                    continue;
+                }
                 Ok(Err(error)) => return self.failed(error),
                 Err(_) => None,
             };
+            again = READ_AGAIN;
             let passing = self.note(letter, feed.cursor().into());
             shared.available.notify_waiters();
             if let Some((to, passing)) = passing
@@ -93,7 +111,7 @@ impl Reading {
     /// Whether there is room to read on; `None` if this reader is to end.
     fn has_room(&self) -> Option<bool> {
         let work = self.shared.work();
-        let goes_on = !work.stopped && work.generation == self.generation;
+        let goes_on = !work.stopped && work.desk.moved() == self.moved;
         goes_on.then(|| work.desk.has_room())
     }
 
@@ -102,24 +120,37 @@ impl Reading {
     fn note(&self, letter: Option<Letter>, heard_to: MessageId) -> Option<(MessageId, Asked)> {
         let shared = &self.shared;
         let mut work = shared.work();
-        if work.generation != self.generation {
+        if work.desk.moved() != self.moved {
             return None;
         }
+        work.failing = None;
         if let Some(letter) = letter {
             work.desk.read(letter);
         }
         work.desk.heard(heard_to);
         let (after, to) = work.desk.can_pass(PASS_RECORDS)?;
-        // Sent under the lock, so that no move of the group comes between.
+        // Sent under the lock, so that no change of the group comes between.
         let pass = ConsumersCommand::Pass { of: shared.group.clone(), after, to };
         Some((to, Box::pin(shared.means.consumers.ask(shared.means.shard, pass))))
     }
 
     fn known(&self, to: MessageId) {
         let mut work = self.shared.work();
-        if work.generation == self.generation {
+        if work.desk.moved() == self.moved {
             work.desk.known(to);
         }
+    }
+
+    /// The disk does not give what is there. It may yet.
+    fn failing(&self, error: FeedError) {
+        let of = &self.shared.means.of;
+        tracing::warn!(%of, %error, "the topic can't be read; it is tried again");
+        let mut work = self.shared.work();
+        if work.desk.moved() == self.moved {
+            work.failing = Some(error);
+        }
+        drop(work);
+        self.shared.available.notify_waiters();
     }
 
     fn failed(&self, error: FeedError) {
@@ -136,61 +167,48 @@ impl Reading {
                 ConsumeError::Feed(error)
             }
         };
-        self.shared.end(Some(self.generation), error);
+        self.shared.end(Some(self.moved), error);
     }
 }
 
 impl Shared {
-    /// Nothing more is read, by the reader of `generation` or by any.
-    pub(super) fn end(&self, generation: Option<u64>, error: ConsumeError) {
-        let mut work = self.work();
-        if generation.is_none_or(|generation| generation == work.generation) {
-            work.ended.get_or_insert(error);
-        }
-        drop(work);
-        self.available.notify_waiters();
-    }
-
-    /// Takes back what is overdue, and wakes those who wait for what was to wait.
-    async fn look_at_time(&self) {
+    /// Takes back what is overdue, wakes those who wait for what was to wait, and settles doubts.
+    async fn look_at_time(self: &Arc<Self>) {
         loop {
-            tokio::time::sleep(LOOK_AT_TIME).await;
-            let now = self.means.clock.now();
-            let overdue = {
-                let mut work = self.work();
-                if work.stopped {
-                    return;
-                }
-                work.desk.overdue(now, now.plus_ms(TAKE_BACK_AGAIN_MS))
-            };
-            for (letter, token) in overdue {
-                self.take_back(letter, token).await;
+            // Either it is time, or there is a doubt.
+            let _ = tokio::time::timeout(LOOK_AT_TIME, self.doubted.notified()).await;
+            if self.work().stopped {
+                return;
+            }
+            self.settle().await;
+            for (id, token, asked) in self.take_back() {
+                self.taken_back(id, token, asked).await;
             }
             self.available.notify_waiters();
         }
     }
 
-    async fn take_back(&self, letter: Letter, token: LeaseToken) {
-        let (of, id) = (&self.means.of, letter.id);
-        let cause = "its lease ran out before it was acknowledged".to_owned();
-        match self.fail(letter, token, cause).await {
-            Ok(()) => tracing::debug!(%of, %id, %token, "a lease ran out"),
-            // Whoever told the machine has gone away before the desk was told.
-            Err(ConsumeError::Ask(AskError::Rejected(ConsumersRejection::Late { .. }))) => {
-                self.learn(id, token).await;
-            }
-            Err(error) => tracing::warn!(%of, %id, %error, "a lease is not taken back yet"),
-        }
+    /// Tells the machine of all that is overdue, at once.
+    fn take_back(&self) -> Vec<(MessageId, LeaseToken, Asked)> {
+        let now = self.means.clock.now();
+        let again_at = now.plus_ms(TAKE_BACK_AGAIN_MS);
+        let overdue = self.work().desk.overdue(TAKE_BACK_MAX, now, again_at);
+        let told = overdue.into_iter().map(|(letter, token)| {
+            (letter.id, token, self.fail(letter, token, RAN_OUT.to_owned()))
+        });
+        told.collect()
     }
 
-    /// Learns from the machine what has become of an attempt.
-    async fn learn(&self, id: MessageId, token: LeaseToken) {
-        let view = ConsumersCommand::View { of: self.group.clone() };
-        let Ok(ConsumersReply::View(view)) = self.ask(view).await else { return };
-        let again = view.again.into_iter().map(|(pending, _)| pending);
-        match view.pending.into_iter().chain(again).find(|pending| pending.id == id) {
-            Some(pending) => self.work().desk.failed(id, token, pending.not_before),
-            None => self.resolved(id),
+    async fn taken_back(&self, id: MessageId, token: LeaseToken, asked: Asked) {
+        let of = &self.means.of;
+        match asked.await {
+            Ok(reply) => {
+                tracing::debug!(%of, %id, %token, "a lease ran out");
+                self.failed(id, token, &reply);
+            }
+            // Whoever told the machine has gone away before the desk was told.
+            Err(AskError::Rejected(ConsumersRejection::Late { .. })) => self.doubt(),
+            Err(error) => tracing::warn!(%of, %id, %error, "a lease is not taken back yet"),
         }
     }
 }

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     MessageId, OpId, OutOfBounds, Timestamp,
-    bounds::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, GROUPS_MAX},
+    bounds::{
+        DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, FOLLOW_UPS_OPEN_BYTES_MAX, FOLLOW_UPS_OPEN_MAX,
+        GROUPS_MAX,
+    },
 };
 
 /// A command to a consumer shard.
@@ -150,6 +153,9 @@ pub enum ConsumersReply {
         taken: Vec<Attempt>,
         /// The messages given up instead.
         died: Vec<MessageId>,
+        /// The messages that should be given up and can't be, with too many dead letters there:
+        /// they stay where they are.
+        kept: Vec<MessageId>,
     },
     /// To `Fail`: when it is tried again; `None` if it is given up.
     Failed(Option<Timestamp>),
@@ -196,12 +202,18 @@ pub enum ConsumersRejection {
         /// The lease.
         token: LeaseToken,
     },
-    /// No further message can be given up, so none is handed out.
+    /// No further message can be given up: it stays where it is, with what waits for it.
     #[error(
         "the group has {DEAD_LETTERS_MAX} dead letters or {DEAD_LETTER_BYTES_MAX} bytes of them, \
          the most that may be; replay or discard some"
     )]
     DeadLettersFull,
+    /// Too many effects wait to be carried out.
+    #[error(
+        "{FOLLOW_UPS_OPEN_MAX} effects or {FOLLOW_UPS_OPEN_BYTES_MAX} bytes of them are not \
+         carried out yet, the most that may be; try again later"
+    )]
+    FollowUpsFull,
     /// No such dead letter.
     #[error("message {id} is no dead letter of this group")]
     UnknownDeadLetter {

@@ -9,7 +9,8 @@ use crate::{
     Answer, Decision, MessageId, OpId, OutOfBounds, Timestamp, TopicName,
     bounds::{
         CAUSE_BYTES_MAX, DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, FOLLOW_UP_BYTES_MAX,
-        FOLLOW_UPS_MAX, GROUPS_MAX, PAYLOAD_BYTES_MAX, WINDOW_MAX, check_range,
+        FOLLOW_UPS_MAX, FOLLOW_UPS_OPEN_BYTES_MAX, FOLLOW_UPS_OPEN_MAX, GROUPS_MAX,
+        PAYLOAD_BYTES_MAX, WINDOW_MAX, check_range,
     },
 };
 
@@ -50,7 +51,7 @@ impl Consumers {
             return Err(ConsumersRejection::Paused);
         }
         let read = group.check_read(*after, read)?;
-        let (mut taken, mut died, mut died_bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut taken, mut died, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for letter in letters {
             let fresh = Entry::default();
             let read_now = read.binary_search(&letter.id).is_ok();
@@ -61,24 +62,28 @@ impl Consumers {
                 taken.push(Attempt { id: letter.id, number: entry.attempts + 1, token });
                 continue;
             }
-            // As much as one event may hold; the rest follows at the next look.
-            died_bytes += letter.payload.bytes().len();
-            if died_bytes > PAYLOAD_BYTES_MAX && !died.is_empty() {
+            died.push(group.dead_letter(entry, letter, now));
+            if !group.has_room_for(&died) {
+                // Others may be had nonetheless.
+                died.pop();
+                kept.push(letter.id);
+            } else if died.len() > 1 && payload_bytes(&died) > PAYLOAD_BYTES_MAX {
+                // More than one event may hold; the rest follows at the next look.
+                died.pop();
                 break;
             }
-            died.push(group.dead_letter(entry, letter, now));
         }
-        group.check_room_for(&died)?;
-        let event = ConsumersEvent::Taken {
+        let died_ids = died.iter().map(|dead| dead.letter.id).collect();
+        let changes = !(read.is_empty() && taken.is_empty() && died.is_empty());
+        let event = changes.then(|| ConsumersEvent::Taken {
             at: now,
             of: of.of.clone(),
             read: read.to_vec(),
             taken: taken.iter().map(|attempt| attempt.id).collect(),
-            died: died.clone(),
-        };
-        let died = died.into_iter().map(|dead| dead.letter.id).collect();
-        let reply = ConsumersReply::Taken { taken, died };
-        Ok(Decision::event(event).answered(Answer::Now(reply)))
+            died,
+        });
+        let reply = ConsumersReply::Taken { taken, died: died_ids, kept };
+        Ok(Decision { event, ..Decision::reply(reply) })
     }
 
     pub(super) fn decide_done(
@@ -91,6 +96,7 @@ impl Consumers {
     ) -> Decided {
         check_follow_ups(follow_ups)?;
         self.known(of)?.check_lease(id, token)?;
+        self.check_room_for(follow_ups)?;
         // They get their numbers when the event is applied, in this order.
         let acked_below = self.outbox.acked_below();
         let effects = (self.outbox.next_id().0..).zip(follow_ups).map(|(op, follow_up)| {
@@ -123,7 +129,9 @@ impl Consumers {
         }
         let letter = letter.clone();
         let dead = DeadLetter { letter, attempts: attempt, cause, died_at: now };
-        group.check_room_for(std::slice::from_ref(&dead))?;
+        if !group.has_room_for(std::slice::from_ref(&dead)) {
+            return Err(ConsumersRejection::DeadLettersFull);
+        }
         let event = ConsumersEvent::Died { of: of.clone(), dead };
         Ok(Decision::event(event).answered(Answer::Now(ConsumersReply::Failed(None))))
     }
@@ -189,6 +197,19 @@ impl Consumers {
         Ok(done(ConsumersEvent::Removed { of: of.of.clone() }))
     }
 
+    fn check_room_for(&self, follow_ups: &[FollowUp]) -> Result<(), ConsumersRejection> {
+        if follow_ups.is_empty() {
+            return Ok(());
+        }
+        let open = self.outbox.iter().map(|(_, follow_up)| follow_up).chain(follow_ups);
+        let bytes: usize = open.map(FollowUp::payload_bytes).sum();
+        let count = self.outbox.len() + follow_ups.len();
+        if count > FOLLOW_UPS_OPEN_MAX || bytes > FOLLOW_UPS_OPEN_BYTES_MAX {
+            return Err(ConsumersRejection::FollowUpsFull);
+        }
+        Ok(())
+    }
+
     pub(super) fn decide_answered(&self, op: OpId) -> Decision<Self> {
         match self.outbox.get(op) {
             Some(_) => Decision::event(ConsumersEvent::Answered { op }),
@@ -221,16 +242,12 @@ impl ConsumerGroup {
         current.ok_or(ConsumersRejection::Late { id, token })
     }
 
-    fn check_room_for(&self, died: &[DeadLetter]) -> Result<(), ConsumersRejection> {
+    fn has_room_for(&self, died: &[DeadLetter]) -> bool {
         // One that is tried again has its room.
         let new = || died.iter().filter(|dead| !self.again.contains_key(&dead.letter.id));
         let (kept, kept_bytes) = self.kept();
-        let bytes: usize = new().map(|dead| dead.letter.payload.bytes().len()).sum();
-        let full = kept + new().count() > DEAD_LETTERS_MAX;
-        if new().count() > 0 && (full || kept_bytes + bytes > DEAD_LETTER_BYTES_MAX) {
-            return Err(ConsumersRejection::DeadLettersFull);
-        }
-        Ok(())
+        let (count, bytes) = (kept + new().count(), kept_bytes + payload_bytes(new()));
+        new().count() == 0 || (count <= DEAD_LETTERS_MAX && bytes <= DEAD_LETTER_BYTES_MAX)
     }
 
     fn dead_letter(&self, entry: &Entry, letter: &Letter, now: Timestamp) -> DeadLetter {
@@ -244,6 +261,10 @@ impl ConsumerGroup {
 
 fn done(event: ConsumersEvent) -> Decision<Consumers> {
     Decision::event(event).answered(Answer::Now(ConsumersReply::Done))
+}
+
+fn payload_bytes<'a>(dead: impl IntoIterator<Item = &'a DeadLetter>) -> usize {
+    dead.into_iter().map(|dead| dead.letter.payload.bytes().len()).sum()
 }
 
 fn check_follow_ups(follow_ups: &[FollowUp]) -> Result<(), OutOfBounds> {

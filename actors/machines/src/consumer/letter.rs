@@ -5,10 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Fingerprint, GroupName, KeyHash, MessageId, MessageKey, NewMessage, OrderId, Payload,
-    Timestamp, TopicName,
-};
+use crate::{GroupName, MessageId, MessageKey, NewMessage, OrderId, Payload, Timestamp, TopicName};
 
 /// A group of consumers of one topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,10 +88,6 @@ pub enum FollowUp {
     Cancel {
         /// The order.
         order: OrderId,
-        /// The idempotency key, made from the message's id and the group.
-        key: KeyHash,
-        /// What the request asks for.
-        fingerprint: Fingerprint,
     },
 }
 

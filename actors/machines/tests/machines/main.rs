@@ -4,6 +4,7 @@
 // The configured exception reaches test functions only, not what they call.
 #![allow(clippy::unwrap_used)]
 
+mod consumers;
 mod intake;
 mod network;
 mod orders;

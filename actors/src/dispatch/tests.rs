@@ -1,0 +1,223 @@
+//! A dispatcher over a journal that does not always do what it is asked: what is tried again, and
+//! what is kept for whom. Changes of a group are tested on real stores.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tidegate_machines::{
+    Consumers, ConsumersCommand, ConsumersConfig, GroupId, GroupName, MessageId, NewMessage,
+    Payload, Publish, Retry, TopicName, Topics, TopicsCommand, TopicsConfig,
+};
+use tidegate_storage::{
+    Batch, Done, Journal, JournalStats, MemoryJournal, MemoryState, Position, Reader, State,
+    StorageError, Urgency, Watch,
+};
+
+use super::{ConsumeError, Dispatcher, Means, Whence};
+use crate::{
+    Clock, Durable, Group, Kit, ManualTime, NoEffects, Retained, ShardOptions, Shards, Threads,
+    feed::{FeedError, Letters, Tap},
+    snapshot_all,
+};
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// A journal that fails some reads, keeps everything, and says when somebody waits for it.
+struct Odd {
+    journal: MemoryJournal,
+    failures: AtomicUsize,
+    trimmed: Mutex<Position>,
+    at_wait: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Journal for Odd {
+    fn append(&self, batch: Batch, urgency: Urgency, done: Done) -> Result<Position> {
+        self.journal.append(batch, urgency, done)
+    }
+    fn batch_bytes_max(&self) -> usize {
+        self.journal.batch_bytes_max()
+    }
+    fn appended(&self) -> Position {
+        self.journal.appended()
+    }
+    fn durable(&self) -> Position {
+        self.journal.durable()
+    }
+    fn wait_durable(&self, position: Position) -> Result<()> {
+        let at_wait = self.at_wait.lock().unwrap().take();
+        at_wait.into_iter().for_each(|run| run());
+        self.journal.wait_durable(position)
+    }
+    fn watch(&self, watch: Watch) {
+        self.journal.watch(watch);
+    }
+    fn oldest(&self) -> Position {
+        self.journal.oldest()
+    }
+    fn read(&self, after: Position) -> Result<Box<dyn Reader>> {
+        self.journal.read(after)
+    }
+    fn follow(&self, after: Position) -> Result<Box<dyn Reader>> {
+        let less = |left: usize| left.checked_sub(1);
+        match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+            Ok(_) => Err(StorageError::Poisoned { cause: Box::new(StorageError::Closed) }),
+            Err(_) => self.journal.follow(after),
+        }
+    }
+    fn before_last(&self, bytes: u64) -> Position {
+        self.journal.before_last(bytes)
+    }
+    fn trim(&self, through: Position) -> Result<()> {
+        *self.trimmed.lock().unwrap() = through;
+        Ok(())
+    }
+    fn stats(&self) -> JournalStats {
+        self.journal.stats()
+    }
+    fn close(&self) -> Result<()> {
+        self.journal.close()
+    }
+}
+
+/// What the tests stand on: a topic `t`, and consumer groups.
+struct Ground {
+    journal: Arc<Odd>,
+    state: Arc<dyn State>,
+    clock: Arc<Clock>,
+    threads: Threads,
+    topics: Group<Topics>,
+    consumers: Group<Consumers>,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        let journal = Arc::new(Odd {
+            journal: MemoryJournal::new(),
+            failures: AtomicUsize::new(0),
+            trimmed: Mutex::new(Position::ZERO),
+            at_wait: Mutex::new(None),
+        });
+        let state: Arc<dyn State> = Arc::new(MemoryState::new());
+        let clock = Arc::new(Clock::new(ManualTime::at_ms(1_000)));
+        let threads = Threads::start(1).unwrap();
+        let topics = TopicsConfig {
+            shard: 0,
+            idempotency_retention_ms: 86_400_000,
+            idempotency_keys_max: 100,
+        };
+        let consumers = ConsumersConfig { shard: 0, idle_ms_max: 1_000 };
+        let topics = group(&journal, &state, &clock, move || Topics::new(topics.clone()));
+        let consumers = group(&journal, &state, &clock, move || Consumers::new(consumers.clone()));
+        topics.start(threads.arbiters(), |_| Box::new(NoEffects));
+        consumers.start(threads.arbiters(), |_| Box::new(NoEffects));
+        topics.restore().await.unwrap();
+        consumers.restore().await.unwrap();
+        Self { journal, state, clock, threads, topics, consumers }
+    }
+
+    async fn publish(&self) {
+        let message = NewMessage { key: None, payload: Payload::new(*b"x").unwrap() };
+        let topic = TopicName::new("t").unwrap();
+        let publish = Publish { key: None, topic, message, delay_ms: 0 };
+        self.topics.ask(0, TopicsCommand::Publish(publish)).await.unwrap();
+    }
+
+    async fn open(&self) -> Dispatcher {
+        let of = of();
+        let means = Means {
+            consumers: self.consumers.clone(),
+            shard: 0,
+            letters: Letters::of(of.topic.clone(), 1),
+            of,
+            tap: Tap::new(self.journal.clone()),
+            clock: Arc::clone(&self.clock),
+            retry: Retry::default(),
+            arbiter: self.threads.arbiters()[0].clone(),
+        };
+        Dispatcher::open(means, Whence::Oldest).await.unwrap()
+    }
+
+    /// What the journal is told to drop.
+    fn trim(&self) -> Position {
+        let groups: [Arc<dyn Shards>; 2] =
+            [Arc::new(self.topics.clone()), Arc::new(self.consumers.clone())];
+        let retained = Retained { bytes: 0, unconsumed_bytes_max: u64::MAX };
+        snapshot_all(&groups, &*self.journal, &self.state, retained).unwrap();
+        *self.journal.trimmed.lock().unwrap()
+    }
+}
+
+fn of() -> GroupId {
+    GroupId { topic: TopicName::new("t").unwrap(), group: GroupName::new("g").unwrap() }
+}
+
+fn group<M: Durable>(
+    journal: &Arc<Odd>,
+    state: &Arc<dyn State>,
+    clock: &Arc<Clock>,
+    fresh: impl Fn() -> M + Send + Sync + 'static,
+) -> Group<M> {
+    let kit = Kit {
+        journal: journal.clone(),
+        state: Arc::clone(state),
+        clock: Arc::clone(clock),
+        fresh: Box::new(move |_| fresh()),
+        options: ShardOptions::default(),
+    };
+    Group::new(1, kit)
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
+}
+
+#[test]
+fn what_can_not_be_read_is_read_later_and_said_meanwhile() {
+    run(async {
+        let ground = Ground::new().await;
+        ground.publish().await;
+        ground.journal.failures.store(2, Ordering::SeqCst);
+        let group = ground.open().await;
+        let mut told = 0;
+        let leases = loop {
+            match group.lease(1, Duration::from_secs(30), 60_000).await {
+                Ok(leases) => break leases,
+                Err(ConsumeError::Feed(FeedError::Storage(_))) => told += 1,
+                Err(error) => panic!("{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        assert_eq!(leases.len(), 1);
+        assert!(told > 0 && ground.journal.failures.load(Ordering::SeqCst) == 0);
+        group.done(leases[0].letter.id, leases[0].token, Vec::new()).await.unwrap();
+        ground.publish().await;
+        assert_eq!(group.lease(1, Duration::from_secs(30), 60_000).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn the_journal_is_kept_for_a_group_that_begins_while_snapshots_are_written() {
+    let ground = run(Ground::new());
+    for _ in 0..2 {
+        run(async {
+            for _ in 0..5 {
+                ground.publish().await;
+            }
+        });
+        ground.trim();
+    }
+    assert!(ground.trim() >= Position(5), "nobody needs it");
+    let consumers = ground.consumers.clone();
+    *ground.journal.at_wait.lock().unwrap() = Some(Box::new(move || {
+        let open = ConsumersCommand::Open { of: of(), after: MessageId::after(3) };
+        run(consumers.ask(0, open)).unwrap();
+    }));
+    assert_eq!(ground.trim(), Position(3));
+}
