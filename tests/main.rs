@@ -7,6 +7,7 @@
 mod client;
 mod disks;
 mod events;
+mod groups;
 mod handlers;
 mod holds;
 mod http;

@@ -1,6 +1,6 @@
 //! Topics and consumer groups as a host uses them, on real stores: what is published once, who gets
-//! what and when, what becomes of messages that fail, and what a crash may not undo. What a group
-//! decides by itself is tested beside its machine.
+//! what and when, what becomes of messages that fail, and what a crash may not undo. Changes of a
+//! group are in `groups`; what it decides by itself is tested beside its machine.
 
 use std::{
     collections::BTreeMap,
@@ -22,30 +22,30 @@ use tidegate::{
 use crate::shop::{self, Shop, eventually};
 
 /// A guard against hanging, not a promise about speed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Long enough that no lease ends by itself: these are of the tests' own clock.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Long enough to be sure that nothing comes which should not.
-const A_MOMENT: Duration = Duration::from_millis(150);
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(150);
 
-const AT_ONCE: Retry = Retry { attempts_max: 3, backoff_ms: 0, backoff_ms_max: 0 };
+pub(crate) const AT_ONCE: Retry = Retry { attempts_max: 3, backoff_ms: 0, backoff_ms_max: 0 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Note {
+pub(crate) struct Note {
     text: String,
 }
 
-fn note(text: &str) -> Note {
+pub(crate) fn note(text: &str) -> Note {
     Note { text: text.to_owned() }
 }
 
-fn notes(gate: &Tidegate) -> Topic<Note> {
+pub(crate) fn notes(gate: &Tidegate) -> Topic<Note> {
     gate.topic("notes").unwrap()
 }
 
-async fn group(gate: &Tidegate, name: &str) -> ConsumerGroup<Note> {
+pub(crate) async fn group(gate: &Tidegate, name: &str) -> ConsumerGroup<Note> {
     notes(gate).group(name).begin(Whence::Oldest).retry(AT_ONCE).open().await.unwrap()
 }
 
@@ -56,21 +56,21 @@ async fn lease(group: &ConsumerGroup<Note>, max: usize) -> Vec<Leased<Note>> {
     leased
 }
 
-async fn one(group: &ConsumerGroup<Note>) -> Leased<Note> {
+pub(crate) async fn one(group: &ConsumerGroup<Note>) -> Leased<Note> {
     lease(group, 1).await.remove(0)
 }
 
-async fn assert_none(group: &ConsumerGroup<Note>) {
+pub(crate) async fn assert_none(group: &ConsumerGroup<Note>) {
     let leased = group.lease(9, A_MOMENT, LONG).await.unwrap();
     assert_eq!(leased.iter().map(text).collect::<Vec<_>>(), Vec::<String>::new());
 }
 
-fn text(leased: &Leased<Note>) -> String {
+pub(crate) fn text(leased: &Leased<Note>) -> String {
     leased.value().unwrap().text
 }
 
 /// Acknowledges `count` messages, one by one; their texts.
-async fn take(group: &ConsumerGroup<Note>, count: usize) -> Vec<String> {
+pub(crate) async fn take(group: &ConsumerGroup<Note>, count: usize) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.len() < count {
         let leased = one(group).await;
@@ -80,7 +80,7 @@ async fn take(group: &ConsumerGroup<Note>, count: usize) -> Vec<String> {
     texts
 }
 
-fn assert_late(result: Result<(), ConsumeError>) {
+pub(crate) fn assert_late(result: Result<(), ConsumeError>) {
     let error = result.expect_err("it must come too late");
     let late =
         matches!(error, ConsumeError::Ask(AskError::Rejected(ConsumersRejection::Late { .. })));
