@@ -10,12 +10,13 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tidegate_actors::{
     AskError,
-    dispatch::{ConsumeError, Dispatcher, Lease, Means, Whence},
+    dispatch::{ConsumeError, Dispatcher, GroupFigures, Lease, Means, Whence},
     feed::Letters,
 };
 use tidegate_machines::{
     ConsumersCommand, ConsumersRejection, ConsumersReply, DeadLetter, FollowUp, GroupId, GroupName,
-    GroupView, LeaseToken, Letter, MessageId, OrderId, OutOfBounds, Retry, TopicName, shard_of,
+    GroupView, LeaseToken, Letter, MessageId, OrderId, OutOfBounds, Retry, Timestamp, TopicName,
+    shard_of,
 };
 
 use crate::topics::{Post, Topic};
@@ -26,7 +27,7 @@ pub struct OpenGroup<T> {
     post: Post,
     topic: TopicName,
     name: String,
-    whence: Whence,
+    whence: Option<Whence>,
     retry: Retry,
     values: PhantomData<fn() -> T>,
 }
@@ -34,18 +35,25 @@ pub struct OpenGroup<T> {
 impl<T> OpenGroup<T> {
     pub(crate) fn new(post: Post, topic: TopicName, name: &str) -> Self {
         let (name, retry) = (name.to_owned(), Retry::default());
-        Self { post, topic, name, whence: Whence::Now, retry, values: PhantomData }
+        Self { post, topic, name, whence: Some(Whence::Now), retry, values: PhantomData }
     }
 
     /// Where the group begins if it is new. Default: with what is published from now on. One that
     /// is there already goes on where it is.
     pub fn begin(mut self, whence: Whence) -> Self {
-        self.whence = whence;
+        self.whence = Some(whence);
+        self
+    }
+
+    /// Makes no group: it must be there.
+    pub fn only_known(mut self) -> Self {
+        self.whence = None;
         self
     }
 
     /// How often a message is tried, and how far apart. Default: 10 times, half a second to 5
-    /// minutes. While the group is open, what it was opened with first holds.
+    /// minutes. While the group is open, what it was opened with first holds, or what
+    /// [`ConsumerGroup::set_retry`] said since.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
@@ -220,6 +228,20 @@ impl<T> ConsumerGroup<T> {
         }
     }
 
+    /// A dead letter; `None` if the message is none.
+    ///
+    /// # Errors
+    /// [`ConsumeError`].
+    pub async fn dead_letter(&self, id: MessageId) -> Result<Option<DeadLetter>, ConsumeError> {
+        let after = match id.within {
+            Some(0) => MessageId::after(id.position.saturating_sub(1)),
+            Some(within) => MessageId { within: Some(within - 1), ..id },
+            None => MessageId { within: Some(u32::MAX - 1), ..id },
+        };
+        let dead = self.dead_letters(Some(after), 1).await?;
+        Ok(dead.into_iter().find(|dead| dead.letter.id == id))
+    }
+
     /// Tries a dead letter again, from the first attempt on and before what is still to come of its
     /// key. Waits for the disk.
     ///
@@ -252,7 +274,30 @@ impl<T> ConsumerGroup<T> {
     /// were found to be no longer kept, since it was opened.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, u64) {
-        self.dispatcher.counts()
+        let GroupFigures { open, leased, trimmed, .. } = self.figures();
+        (open, leased, trimmed)
+    }
+
+    /// How the open group stands, as the present process knows it. Waits for nothing.
+    #[must_use]
+    pub fn figures(&self) -> GroupFigures {
+        self.dispatcher.figures()
+    }
+
+    /// Whether it will never hand out anything again: it was removed, has failed, or the store is
+    /// closed. Opened anew, it may.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.dispatcher.is_over()
+    }
+
+    /// From now on messages are tried so often, and so far apart, for all who have the group open.
+    /// Not kept over a restart. Waits for nothing.
+    ///
+    /// # Errors
+    /// A value out of bounds.
+    pub fn set_retry(&self, retry: Retry) -> Result<(), ConsumeError> {
+        self.dispatcher.set_retry(retry)
     }
 
     async fn ask(&self, command: ConsumersCommand) -> Result<ConsumersReply, ConsumeError> {
@@ -287,6 +332,12 @@ impl<T> Leased<T> {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.lease.attempt
+    }
+
+    /// When the lease ends, unless it is extended.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        self.lease.until
     }
 
     /// Names this lease, with the message's id: for who acknowledges from elsewhere. No other lease

@@ -46,7 +46,7 @@ pub use tidegate_actors::{
     AskError, Bucket, Distribution, ManualTime, Phase, ProjectorReport, RestoreError, ShardReport,
     SystemTimeSource, TimeSource,
     archive::UserCursor,
-    dispatch::{ConsumeError, LEASE_MESSAGES_MAX, LEASE_MS_MAX, Whence},
+    dispatch::{ConsumeError, GroupFigures, LEASE_MESSAGES_MAX, LEASE_MS_MAX, Whence},
     feed::{
         Cursor, Event, EventData, EventKind, Events, Feed, FeedError, HeldLine, PlacedLine, Reason,
         SetOptions,

@@ -41,6 +41,7 @@ mod random;
 mod replay;
 mod seed;
 mod shop;
+mod standing;
 mod supervision;
 mod tidy;
 mod topics;

@@ -324,14 +324,18 @@ impl Desk {
         }
     }
 
-    /// `id` is done or dead, and the lease `token` was its last.
-    pub(super) fn resolve(&mut self, id: MessageId, token: LeaseToken) {
+    /// `id` is done or dead, and the lease `token` was its last. False if the desk knows nothing of
+    /// that lease: it is one of before the group was opened.
+    pub(super) fn resolve(&mut self, id: MessageId, token: LeaseToken) -> bool {
         let has = |slot: &Slot| slot.state.token() == Some(token);
         if self.again.get(&id).is_some_and(has) {
             self.finish(id, true);
         } else if self.window.get(&id).is_some_and(has) {
             self.finish(id, false);
+        } else {
+            return false;
         }
+        true
     }
 
     fn finish(&mut self, id: MessageId, again: bool) {
@@ -370,6 +374,12 @@ impl Desk {
     /// agrees with the machine, or another is made.
     pub(super) fn set_changing(&mut self, changing: bool) {
         self.changing = changing;
+    }
+
+    /// When the oldest message at hand that is not resolved was published.
+    pub(super) fn oldest_at(&self) -> Option<Timestamp> {
+        let slots = self.again.values().chain(self.window.values());
+        slots.filter_map(|slot| slot.letter.as_ref()).map(|letter| letter.at).min()
     }
 
     /// Messages at hand that are not resolved, and those that somebody has.

@@ -5,21 +5,19 @@
 mod change;
 mod desk;
 mod offer;
+mod standing;
 mod tending;
 #[cfg(test)]
 mod tests;
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
 use tidegate_machines::{
     Consumers, ConsumersCommand, ConsumersRejection, ConsumersReply, FollowUp, GroupId, GroupView,
-    Incarnation, LeaseToken, Letter, MessageId, Retry, bounds::OutOfBounds,
+    Incarnation, LeaseToken, Letter, MessageId, Retry, Timestamp, bounds::OutOfBounds,
 };
 use tidegate_storage::Position;
 use tokio::sync::Notify;
@@ -32,6 +30,7 @@ use crate::{
     threads::ArbiterHandle,
 };
 use desk::Desk;
+pub use standing::GroupFigures;
 
 /// Most messages handed out by one call.
 pub const LEASE_MESSAGES_MAX: usize = 256;
@@ -124,6 +123,8 @@ pub struct Lease {
     pub attempt: u32,
     /// With the message's id it names the lease, and no other ever.
     pub token: LeaseToken,
+    /// When it ends, unless it is extended.
+    pub until: Timestamp,
 }
 
 /// See the module. One for each open group of a store, however many consumers share it.
@@ -145,6 +146,7 @@ struct Shared {
     /// Held by who changes the group, or makes the desk agree with the machine: one at a time.
     changing: tokio::sync::Mutex<()>,
     trimmed: AtomicU64,
+    retries: AtomicU64,
 }
 
 struct Work {
@@ -157,28 +159,31 @@ struct Work {
     in_doubt: bool,
     /// The store, the group or its last handle has gone.
     stopped: bool,
+    /// When a message is given up.
+    retry: Retry,
 }
 
 /// An answer of the machine to come. What is asked is on its way already.
 type Asked = Pin<Box<dyn Future<Output = Outcome<Consumers>> + Send>>;
 
 impl Dispatcher {
-    /// Opens the group, which begins at `whence` if it is new, and begins to read. Waits for the
-    /// disk.
+    /// Opens the group, which begins at `whence` if it is new, and begins to read. Without
+    /// `whence` it must be there. Waits for the disk.
     ///
     /// # Errors
     /// [`ConsumeError::Ask`]; [`FeedError::Ahead`] if `whence` was never reached.
-    pub async fn open(means: Means, whence: Whence) -> Result<Self, ConsumeError> {
+    pub async fn open(means: Means, whence: Option<Whence>) -> Result<Self, ConsumeError> {
         means.retry.check().map_err(invalid)?;
-        let after = place(&means.tap, whence)?;
+        let after = whence.map(|whence| place(&means.tap, whence)).transpose()?;
         let command = ConsumersCommand::Open { of: means.of.clone(), after };
         let view = match means.consumers.ask(means.shard, command).await? {
             ConsumersReply::View(view) => *view,
             other => return Err(unexpected(&other)),
         };
         let group = Incarnation { of: means.of.clone(), born: view.born };
-        let desk = Desk::new(view);
-        let work = Work { desk, ended: None, failing: None, in_doubt: false, stopped: false };
+        let (desk, retry) = (Desk::new(view), means.retry);
+        let work =
+            Work { desk, ended: None, failing: None, in_doubt: false, stopped: false, retry };
         let shared = Arc::new(Shared {
             means,
             group,
@@ -188,6 +193,7 @@ impl Dispatcher {
             doubted: Notify::new(),
             changing: tokio::sync::Mutex::new(()),
             trimmed: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
         });
         tending::start(&shared);
         Ok(Self { shared })
@@ -268,14 +274,6 @@ impl Dispatcher {
     pub async fn view(&self) -> Result<GroupView, ConsumeError> {
         self.shared.view().await
     }
-
-    /// Messages at hand that are not resolved; those of them that somebody has; how often messages
-    /// were found to be no longer kept.
-    #[must_use]
-    pub fn counts(&self) -> (usize, usize, u64) {
-        let (open, leased) = self.shared.work().desk.counts();
-        (open, leased, self.shared.trimmed.load(Ordering::Relaxed))
-    }
 }
 
 impl Drop for Dispatcher {
@@ -304,8 +302,8 @@ impl Shared {
 
     /// Tells the machine that an attempt has failed.
     fn fail(&self, letter: Letter, token: LeaseToken, cause: String) -> Asked {
-        let Means { consumers, shard, of, retry, .. } = &self.means;
-        let (of, retry) = (of.clone(), *retry);
+        let Means { consumers, shard, of, .. } = &self.means;
+        let (of, retry) = (of.clone(), self.work().retry);
         let command = ConsumersCommand::Fail { of, letter, token, cause, retry };
         Box::pin(consumers.ask(*shard, command))
     }
@@ -313,16 +311,23 @@ impl Shared {
     /// What the machine said to that.
     fn failed(&self, id: MessageId, token: LeaseToken, reply: &ConsumersReply) {
         match reply {
-            ConsumersReply::Failed(Some(not_before)) => {
+            ConsumersReply::Failed(not_before) => {
                 self.work().desk.failed(id, token, *not_before);
                 self.available.notify_waiters();
+            }
+            ConsumersReply::Died(dead) => {
+                self.tell_of(dead);
+                self.resolved(id, token);
             }
             _ => self.resolved(id, token),
         }
     }
 
     fn resolved(&self, id: MessageId, token: LeaseToken) {
-        self.work().desk.resolve(id, token);
+        let known = self.work().desk.resolve(id, token);
+        if !known {
+            self.doubt();
+        }
         self.room.notify_waiters();
         self.available.notify_waiters();
     }

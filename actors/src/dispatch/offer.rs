@@ -4,6 +4,7 @@
 
 use std::{
     pin::pin,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -106,9 +107,8 @@ impl Offered<'_> {
                 return Err(error.into());
             }
         };
-        let of = &self.shared.means.of;
-        for id in &died {
-            tracing::warn!(%of, %id, "given up: its attempts never ended");
+        for dead in &died {
+            self.shared.tell_of(dead);
             // They are off the desk when it has learnt of that.
             self.shared.doubt();
         }
@@ -125,7 +125,8 @@ impl Offered<'_> {
         kept.iter().for_each(|id| work.desk.withdraw(*id, now.plus_ms(KEPT_MS)));
         let leases = taken.into_iter().filter_map(|Attempt { id, number, token }| {
             let letter = work.desk.lease(id, token, until)?;
-            Some(Lease { letter, attempt: number, token })
+            self.shared.retries.fetch_add(u64::from(number > 1), Ordering::Relaxed);
+            Some(Lease { letter, attempt: number, token, until })
         });
         let leases: Vec<_> = leases.collect();
         Ok(match (leases.is_empty(), kept.is_empty()) {
@@ -150,7 +151,7 @@ impl Drop for Offered<'_> {
 impl Shared {
     /// Asks the machine for attempts of what is free, if anything is.
     fn offer(&self, max: usize) -> Result<Option<(Offered<'_>, Asked)>, ConsumeError> {
-        let Means { consumers, shard, retry, clock, .. } = &self.means;
+        let Means { consumers, shard, clock, .. } = &self.means;
         let mut work = self.work();
         if let Some(error) = &work.ended {
             return Err(error.clone());
@@ -162,7 +163,7 @@ impl Shared {
         let ids = letters.iter().map(|letter| letter.id).collect();
         let (moved, known_to) = (work.desk.moved(), read.last().copied());
         let offered = Offered { shared: self, moved, ids, known_to };
-        let take = Take { of: self.group.clone(), after, read, letters, retry: *retry };
+        let take = Take { of: self.group.clone(), after, read, letters, retry: work.retry };
         // Sent under the lock, so that the machine meets the attempts in the desk's order.
         let asked = consumers.ask(*shard, ConsumersCommand::Take(take));
         Ok(Some((offered, Box::pin(asked))))

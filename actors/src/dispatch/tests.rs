@@ -141,7 +141,7 @@ impl Ground {
             retry: Retry::default(),
             arbiter: self.threads.arbiters()[0].clone(),
         };
-        Dispatcher::open(means, Whence::Oldest).await.unwrap()
+        Dispatcher::open(means, Some(Whence::Oldest)).await.unwrap()
     }
 
     /// What the journal is told to drop.
@@ -216,7 +216,7 @@ fn the_journal_is_kept_for_a_group_that_begins_while_snapshots_are_written() {
     assert!(ground.trim() >= Position(5), "nobody needs it");
     let consumers = ground.consumers.clone();
     *ground.journal.at_wait.lock().unwrap() = Some(Box::new(move || {
-        let open = ConsumersCommand::Open { of: of(), after: MessageId::after(3) };
+        let open = ConsumersCommand::Open { of: of(), after: Some(MessageId::after(3)) };
         run(consumers.ask(0, open)).unwrap();
     }));
     assert_eq!(ground.trim(), Position(3));

@@ -17,12 +17,13 @@ use crate::{
 /// A command to a consumer shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsumersCommand {
-    /// Makes a group that begins after a place, unless it is there already.
+    /// Makes a group that begins after a place, unless it is there already. Without a place it must
+    /// be there.
     Open {
         /// The group.
         of: GroupId,
         /// Where a new group begins.
-        after: MessageId,
+        after: Option<MessageId>,
     },
     /// Begins attempts, before anybody gets the messages.
     Take(Take),
@@ -152,13 +153,15 @@ pub enum ConsumersReply {
         /// The messages taken.
         taken: Vec<Attempt>,
         /// The messages given up instead.
-        died: Vec<MessageId>,
-        /// The messages that should be given up and can't be, with too many dead letters there:
-        /// they stay where they are.
+        died: Vec<DeadLetter>,
+        /// The messages that should be given up and can't be, since there are too many dead
+        /// letters: they stay where they are.
         kept: Vec<MessageId>,
     },
-    /// To `Fail`: when it is tried again; `None` if it is given up.
-    Failed(Option<Timestamp>),
+    /// To `Fail`: when it is tried again.
+    Failed(Timestamp),
+    /// To `Fail`: it is given up.
+    Died(Box<DeadLetter>),
     /// To `DeadLetters`.
     DeadLetters(Vec<DeadLetter>),
     /// To `Groups`.

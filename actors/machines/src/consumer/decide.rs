@@ -31,10 +31,16 @@ impl Consumers {
         self.groups.get(&of.of).filter(|group| group.born == of.born).ok_or_else(unknown)
     }
 
-    pub(super) fn decide_open(&self, of: &GroupId, after: MessageId, now: Timestamp) -> Decided {
+    pub(super) fn decide_open(
+        &self,
+        of: &GroupId,
+        after: Option<MessageId>,
+        now: Timestamp,
+    ) -> Decided {
         if let Some(group) = self.groups.get(of) {
             return Ok(Decision::reply(ConsumersReply::View(group.view().into())));
         }
+        let after = after.ok_or_else(|| ConsumersRejection::UnknownGroup { of: of.clone() })?;
         if self.groups.len() >= GROUPS_MAX {
             return Err(ConsumersRejection::GroupsFull);
         }
@@ -73,16 +79,15 @@ impl Consumers {
                 break;
             }
         }
-        let died_ids = died.iter().map(|dead| dead.letter.id).collect();
         let changes = !(read.is_empty() && taken.is_empty() && died.is_empty());
         let event = changes.then(|| ConsumersEvent::Taken {
             at: now,
             of: of.of.clone(),
             read: read.to_vec(),
             taken: taken.iter().map(|attempt| attempt.id).collect(),
-            died,
+            died: died.clone(),
         });
-        let reply = ConsumersReply::Taken { taken, died: died_ids, kept };
+        let reply = ConsumersReply::Taken { taken, died, kept };
         Ok(Decision { event, ..Decision::reply(reply) })
     }
 
@@ -124,7 +129,7 @@ impl Consumers {
             let (id, not_before) = (letter.id, retry.not_before(letter.id, attempt, now));
             let of = of.clone();
             let event = ConsumersEvent::Failed { at: now, of, id, not_before, cause };
-            let reply = ConsumersReply::Failed(Some(not_before));
+            let reply = ConsumersReply::Failed(not_before);
             return Ok(Decision::event(event).answered(Answer::Now(reply)));
         }
         let letter = letter.clone();
@@ -132,8 +137,9 @@ impl Consumers {
         if !group.has_room_for(std::slice::from_ref(&dead)) {
             return Err(ConsumersRejection::DeadLettersFull);
         }
+        let reply = ConsumersReply::Died(dead.clone().into());
         let event = ConsumersEvent::Died { of: of.clone(), dead };
-        Ok(Decision::event(event).answered(Answer::Now(ConsumersReply::Failed(None))))
+        Ok(Decision::event(event).answered(Answer::Now(reply)))
     }
 
     pub(super) fn decide_pass(

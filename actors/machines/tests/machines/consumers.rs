@@ -39,7 +39,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 /// The number of the group's incarnation.
 fn open(consumers: &mut Consumers, of: &GroupId) -> u64 {
-    let open = ConsumersCommand::Open { of: of.clone(), after: MessageId::default() };
+    let open = ConsumersCommand::Open { of: of.clone(), after: Some(MessageId::default()) };
     match run(consumers, &open, 0).unwrap().answer {
         Answer::Now(ConsumersReply::View(view)) => view.born,
         other => panic!("{other:?}"),

@@ -71,7 +71,7 @@ impl World {
         let of =
             GroupId { topic: TopicName::new("t").unwrap(), group: GroupName::new("g").unwrap() };
         let mut machine = Consumers::new(ConsumersConfig { shard: 0, idle_ms_max: 1_000 });
-        let open = Command::Open { of: of.clone(), after: MessageId::default() };
+        let open = Command::Open { of: of.clone(), after: Some(MessageId::default()) };
         let decision = machine.decide(&open, Timestamp(0)).unwrap();
         machine.apply(&decision.event.unwrap());
         let view = machine.group(&of).unwrap().view();
@@ -141,7 +141,7 @@ impl World {
                     self.newest = *token;
                     self.current.insert(*id, *token);
                 }
-                self.current.retain(|id, _| !died.contains(id));
+                self.current.retain(|id, _| !died.iter().any(|dead| dead.letter.id == *id));
             }
             (Command::Done { id, token, .. }, result) => self.outcome(*id, *token, result),
             (Command::Fail { letter, token, .. }, result) => {
@@ -200,8 +200,8 @@ impl World {
             }
             Asker::Outcome { born, id, token, taken_back } if born == self.group.born => {
                 match result {
-                    Ok(Reply::Failed(Some(at))) => self.desk.failed(id, token, at),
-                    Ok(_) => self.desk.resolve(id, token),
+                    Ok(Reply::Failed(at)) => self.desk.failed(id, token, at),
+                    Ok(_) => self.in_doubt |= !self.desk.resolve(id, token),
                     Err(_) => self.in_doubt |= taken_back,
                 }
             }
@@ -337,7 +337,7 @@ impl World {
         let command = match (self.below(12), dead) {
             (0, _) => {
                 self.send(Command::Remove { of: of.clone() }, Asker::Nobody);
-                let open = Command::Open { of: of.of, after: MessageId::default() };
+                let open = Command::Open { of: of.of, after: Some(MessageId::default()) };
                 return self.send(open, Asker::Open);
             }
             (1 | 7..=9, _) => {
