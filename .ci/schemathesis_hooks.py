@@ -1,4 +1,4 @@
-"""Leads schemathesis to the one SKU that the server has. Only what is valid is changed, into what is
+"""Leads schemathesis to the one SKU that the server has, and to one topic with one group. Only what is valid is changed, into what is
 valid too, so that whatever was made to be refused still must be."""
 
 import re
@@ -25,6 +25,10 @@ def lead(value):
     quantity = led.get("quantity")
     if type(quantity) is int and 1 <= quantity <= 1_000_000:
         led["quantity"] = quantity % 3 + 1
+    # Nobody waits for long.
+    wait = led.get("wait_ms")
+    if type(wait) is int and 0 <= wait <= 30_000:
+        led["wait_ms"] = wait % 50
     price = led.get("price_minor")
     if type(price) is int and 0 <= price <= 1_000_000_000_000:
         led["price_minor"] = price % 1_000
@@ -38,9 +42,11 @@ def map_body(context, body):
 
 @schemathesis.hook
 def map_path_parameters(context, path_parameters):
-    if path_parameters and is_name(path_parameters.get("sku")):
-        return {**path_parameters, "sku": "0"}
-    return path_parameters
+    led = dict(path_parameters or {})
+    for name in ("sku", "topic", "group"):
+        if is_name(led.get(name)):
+            led[name] = "0"
+    return led
 
 
 # A stream of events has no end, so whoever would be given one asks for a place that was never

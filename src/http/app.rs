@@ -10,7 +10,10 @@ use actix_web::{
 use super::{
     figures::Template,
     problem::{Problem, ProblemType},
-    routes::{batch, changes, events, holds, metrics, orders, parse_only, server, skus},
+    routes::{
+        batch, changes, dead_letters, events, groups, holds, leases, metrics, orders, parse_only,
+        server, skus, topics,
+    },
 };
 
 /// All routes.
@@ -41,7 +44,36 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         .service(Path::new("/docs/docs.js").get(server::docs_script).end())
         .service(Path::new("/docs/docs.css").get(server::docs_style).end())
         .service(Path::new("/problems/{slug}").get(server::problem_page).end())
+        .configure(configure_topics)
         .default_service(web::to(server::not_found));
+}
+
+fn configure_topics(app: &mut ServiceConfig) {
+    let topic = Path::new("/v1/topics/{topic}/messages").post(topics::publish).end();
+    app.service(topic);
+    let schedules = Path::new("/v1/topics/{topic}/schedules").get(topics::schedules).end();
+    let schedule = Path::new("/v1/topics/{topic}/schedules/{name}").put(topics::put_schedule);
+    let schedule = schedule.get(topics::get_schedule).delete(topics::end_schedule).end();
+    app.service(schedules).service(schedule);
+
+    app.service(Path::new("/v1/groups").get(groups::list_all).end())
+        .service(Path::new("/v1/topics/{topic}/groups").get(groups::list).end());
+    let group = Path::new("/v1/topics/{topic}/groups/{group}").put(groups::put).get(groups::get);
+    app.service(group.delete(groups::remove).end());
+    app.service(Path::new("/v1/topics/{topic}/groups/{group}/lease").post(leases::lease).end())
+        .service(Path::new("/v1/topics/{topic}/groups/{group}/ack").post(leases::ack).end())
+        .service(Path::new("/v1/topics/{topic}/groups/{group}/fail").post(leases::fail).end())
+        .service(Path::new("/v1/topics/{topic}/groups/{group}/extend").post(leases::extend).end())
+        .service(Path::new("/v1/topics/{topic}/groups/{group}/pause").post(groups::pause).end())
+        .service(Path::new("/v1/topics/{topic}/groups/{group}/resume").post(groups::resume).end())
+        .service(Path::new("/v1/topics/{topic}/groups/{group}/seek").post(groups::seek).end());
+
+    let all = Path::new("/v1/topics/{topic}/groups/{group}/dead-letters").get(dead_letters::list);
+    let one = Path::new("/v1/topics/{topic}/groups/{group}/dead-letters/{id}");
+    let one = one.get(dead_letters::get).delete(dead_letters::discard);
+    let replay = Path::new("/v1/topics/{topic}/groups/{group}/dead-letters/{id}/replay");
+    let replay = replay.post(dead_letters::replay);
+    app.service(all.end()).service(one.end()).service(replay.end());
 }
 
 /// The yardstick of a bench, which no other server has. To be found as soon as what is measured
@@ -79,6 +111,15 @@ impl Path {
         H::Output: Responder + 'static,
     {
         self.with(guard::Method(Method::PUT), &["PUT"], handler)
+    }
+
+    fn delete<H, A>(self, handler: H) -> Self
+    where
+        H: Handler<A>,
+        A: FromRequest + 'static,
+        H::Output: Responder + 'static,
+    {
+        self.with(guard::Method(Method::DELETE), &["DELETE"], handler)
     }
 
     fn post<H, A>(self, handler: H) -> Self

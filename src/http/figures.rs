@@ -135,7 +135,7 @@ impl Latencies {
 
 /// Methods are whatever clients send.
 fn name(method: &Method) -> &'static str {
-    let known = ["GET", "HEAD", "POST", "PUT"];
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE"];
     known.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 

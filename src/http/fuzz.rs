@@ -10,13 +10,13 @@ use super::{
     access::Access,
     body,
     headers::{IdempotencyKey, RespondAsync, read_cursor, tagged, write_cursor},
-    wire::{holds, orders, place, skus},
+    wire::{groups, holds, leases, orders, place, skus, topics},
 };
 use crate::config::{Config, Flags};
 
 /// Every kind of body that a client can send.
 pub fn body(kind: u8, bytes: &[u8]) {
-    match kind % 9 {
+    match kind % 16 {
         0 => with(bytes, |order: place::PlaceOrder| drop(order.check(256))),
         1 => with(bytes, |batch: place::PlaceOrders| {
             for order in batch.orders {
@@ -33,7 +33,14 @@ pub fn body(kind: u8, bytes: &[u8]) {
         5 => with(bytes, |hold: holds::PlaceHold| drop(hold.check())),
         6 => with(bytes, |longer: holds::ExtendHold| drop(longer.ttl_ms())),
         7 => with(bytes, |patch: skus::SkuOptions| drop(patch.check())),
-        _ => with(bytes, |change: skus::Movement| drop(change.of("sku".to_owned()))),
+        8 => with(bytes, |change: skus::Movement| drop(change.of("sku".to_owned()))),
+        9 => with(bytes, |message: topics::NewMessage| drop(message.payload().map(drop))),
+        10 => with(bytes, |schedule: topics::PutSchedule| drop(schedule.check().map(drop))),
+        11 => with(bytes, |group: groups::PutGroup| drop(group.check())),
+        12 => with(bytes, |seek: groups::Seek| drop(seek.to())),
+        13 => with(bytes, |wanted: leases::LeaseMessages| drop(wanted.check())),
+        14 => with(bytes, |failed: leases::FailMessages| drop(failed.check())),
+        _ => with(bytes, |longer: leases::ExtendLeases| drop(longer.check())),
     }
 }
 

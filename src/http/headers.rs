@@ -45,6 +45,22 @@ impl FromRequest for IdempotencyKey {
     }
 }
 
+/// The `Idempotency-Key` header, which may be left out.
+pub(crate) struct MaybeKey(pub(crate) Option<String>);
+
+impl FromRequest for MaybeKey {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        if !request.headers().contains_key("idempotency-key") {
+            return ready(Ok(Self(None)));
+        }
+        let key = IdempotencyKey::from_request(request, payload).into_inner();
+        ready(key.map(|IdempotencyKey(key)| Self(Some(key))))
+    }
+}
+
 /// A key as it is, or as the IETF's draft has it: a string of a structured field (RFC 9651). Both
 /// are the same key.
 fn unquoted(text: &str) -> Option<String> {
@@ -90,6 +106,21 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
+/// The variable parts of a path that has several.
+pub(crate) struct Segments<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest for Segments<T> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let path = web::Path::<T>::from_request(request, payload).into_inner();
+        ready(path.map(|path| Self(path.into_inner())).map_err(|error| {
+            Problem::new(ProblemType::InvalidParameter, format!("the path: {error}"))
+        }))
+    }
+}
+
 /// The one variable part of a path.
 pub(crate) struct Segment(pub(crate) String);
 
@@ -98,10 +129,8 @@ impl FromRequest for Segment {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let path = web::Path::<String>::from_request(request, payload).into_inner();
-        ready(path.map(|path| Self(path.into_inner())).map_err(|error| {
-            Problem::new(ProblemType::InvalidParameter, format!("the path: {error}"))
-        }))
+        let part = Segments::<String>::from_request(request, payload).into_inner();
+        ready(part.map(|Segments(part)| Self(part)))
     }
 }
 

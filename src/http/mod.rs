@@ -9,6 +9,7 @@ mod caller;
 mod figures;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod groups;
 mod guard;
 mod headers;
 mod openapi;

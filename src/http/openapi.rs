@@ -16,7 +16,10 @@ use utoipa::{
 
 use super::{
     problem::{ProblemBody, ProblemType},
-    routes::{batch, changes, events, holds, metrics, orders, server, skus},
+    routes::{
+        batch, changes, dead_letters, events, groups, holds, leases, metrics, orders, server, skus,
+        topics,
+    },
 };
 
 /// What can be done with what was placed.
@@ -25,8 +28,8 @@ const LINKS: [(&str, &[&str]); 2] = [
     ("place_hold", &["get_hold", "extend_hold", "confirm_hold", "release_hold", "ship_hold"]),
 ];
 
-/// The operation whose body may be left out.
-const WITHOUT_BODY: &str = "fulfil_order";
+/// The operations whose body may be left out.
+const WITHOUT_BODY: [&str; 3] = ["fulfil_order", "put_group", "lease_messages"];
 
 /// The name of the security scheme.
 const BEARER: &str = "api_key";
@@ -43,6 +46,12 @@ const BEARER: &str = "api_key";
         orders::place, batch::place, orders::get, orders::by_user,
         changes::pay, changes::cancel, changes::fulfil, changes::take_back,
         events::stream, metrics::show,
+        topics::publish, topics::schedules,
+        topics::put_schedule, topics::get_schedule, topics::end_schedule,
+        groups::list_all, groups::list, groups::put, groups::get, groups::remove,
+        groups::pause, groups::resume, groups::seek,
+        leases::lease, leases::ack, leases::fail, leases::extend,
+        dead_letters::list, dead_letters::get, dead_letters::replay, dead_letters::discard,
         server::health, server::readiness,
     ),
     components(schemas(ProblemBody)),
@@ -79,7 +88,8 @@ impl Modify for Shared {
                 add_problems(operation);
                 let body = operation.request_body.as_mut();
                 let id = operation.operation_id.as_deref();
-                if let Some(body) = body.filter(|_| id == Some(WITHOUT_BODY)) {
+                let optional = id.is_some_and(|id| WITHOUT_BODY.contains(&id));
+                if let Some(body) = body.filter(|_| optional) {
                     body.required = Some(Required::False);
                 }
             }
@@ -88,7 +98,8 @@ impl Modify for Shared {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post].into_iter().flatten()
+    let PathItem { get, put, post, delete, .. } = item;
+    [get, put, post, delete].into_iter().flatten()
 }
 
 /// Every status that a problem can have, on every operation that doesn't give it another meaning.
@@ -156,6 +167,6 @@ mod tests {
                 assert!(operation["summary"].is_string(), "{id} has no summary");
             }
         }
-        assert_eq!(ids.len(), 21);
+        assert_eq!(ids.len(), 42);
     }
 }

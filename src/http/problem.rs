@@ -69,7 +69,8 @@ problem_types! {
     KeyExpired "api-key-expired" UNAUTHORIZED "The API key has expired"
         "Ask the operator for another one."
     RoleTooLow "role-too-low" FORBIDDEN "The API key may not do this"
-        "`read` may read, `sell` also sells, `admin` also changes SKUs and stock."
+        "`read` may read, `sell` also sells, publishes and consumes, `admin` also changes SKUs and \
+         stock, moves groups, and deals with dead letters and schedules."
     KeyDenied "api-key-denied" FORBIDDEN "The API key is denied"
         "It is on the deny list, or may not be used from this address."
     AddressDenied "address-denied" FORBIDDEN "The address is denied"
@@ -82,6 +83,12 @@ problem_types! {
         "There was no such hold, or it was settled longer ago than holds are remembered."
     UnknownOrder "unknown-order" NOT_FOUND "The order is unknown"
         "No such order was accepted."
+    UnknownSchedule "unknown-schedule" NOT_FOUND "The topic has no such schedule"
+        "It was never made, or it is ended."
+    UnknownGroup "unknown-group" NOT_FOUND "The topic has no such consumer group"
+        "Make it with `PUT /v1/topics/{topic}/groups/{group}` first. Nothing has changed."
+    UnknownDeadLetter "unknown-dead-letter" NOT_FOUND "The message is no dead letter of the group"
+        "It was never given up, or it was discarded, or replayed and is done."
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "The path has no such method"
         "`Allow` lists those it has."
     BodyTimeout "body-timeout" REQUEST_TIMEOUT "The body came too slowly"
@@ -112,10 +119,28 @@ problem_types! {
         "More units than can be ordered at once, or still be shipped or returned."
     ChangeUnderWay "change-under-way" CONFLICT "The order is being changed"
         "Another change is not finished yet; try again in a moment."
+    BuiltInTopic "built-in-topic" CONFLICT "The topic is built in"
+        "`events` tells what has happened; nothing else can be published there."
+    DelayedFull "delayed-full" CONFLICT "Too many messages wait for their time"
+        "Nothing has changed; the key is free. Try again when some were published."
+    SchedulesFull "schedules-full" CONFLICT "There are too many schedules"
+        "Nothing has changed. End one first."
+    GroupsFull "groups-full" CONFLICT "There are too many consumer groups"
+        "Nothing has changed. Remove one first."
+    LeaseOver "lease-over" CONFLICT "The lease is over"
+        "Somebody else has the message, or will have it, or has done it. Nothing has changed."
+    StillToCome "still-to-come" CONFLICT "The message comes by itself"
+        "The group was moved back to before it. Nothing has changed."
+    DeadLettersFull "dead-letters-full" CONFLICT "The group has too many dead letters"
+        "Nothing more is given up, and nothing is lost. Replay or discard some."
+    GroupMoving "group-moving" CONFLICT "The group is being moved"
+        "Try again in a moment."
     PositionAhead "position-ahead" CONFLICT "The place was never reached"
         "The id is of another store, or this one was restored to an earlier state."
     PositionTrimmed "position-trimmed" GONE "Events after this place are no longer kept"
         "Read anew what you need to know, then go on with `after=oldest`."
+    MessagesTrimmed "messages-trimmed" GONE "Messages that the group has not consumed are gone"
+        "Nothing is handed out until the group is told where to go on, with `seek`."
     BodyTooLarge "body-too-large" PAYLOAD_TOO_LARGE "The body is too large"
         "Nothing has changed."
     UnsupportedMediaType "unsupported-media-type" UNSUPPORTED_MEDIA_TYPE "The body must be JSON"
@@ -140,6 +165,8 @@ problem_types! {
         "Nothing has changed. Try again after `Retry-After` seconds."
     TooManyStreams "too-many-streams" TOO_MANY_REQUESTS "Too many readers of events"
         "Try again after `Retry-After` seconds."
+    TooManyGroups "too-many-groups" TOO_MANY_REQUESTS "Too many consumer groups are in use"
+        "Nothing has changed. Try again after `Retry-After` seconds."
     HeadersTooLarge "headers-too-large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large"
         "Nothing has changed."
     Internal "internal" INTERNAL_SERVER_ERROR "The server failed on this request"
@@ -187,7 +214,7 @@ pub(crate) struct ProblemBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'static str>,
-    /// Of events that are no longer kept: the oldest position that is.
+    /// Of events and messages that are no longer kept: the oldest position that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     oldest_position: Option<u64>,

@@ -2,8 +2,8 @@
 //! of its own; the store's errors say what is wrong.
 
 use tidegate::{
-    AskError, FeedError, IdempotencyError, OrderError, OrderRejection, OutOfBounds, Refusal,
-    StockError, StockRejection,
+    AskError, ConsumeError, ConsumersRejection, FeedError, IdempotencyError, MarkError, OrderError,
+    OrderRejection, OutOfBounds, Refusal, StockError, StockRejection, TopicError, TopicsRejection,
 };
 
 use super::problem::{Problem, ProblemType};
@@ -36,6 +36,40 @@ impl From<StockError> for Problem {
             _ => None,
         };
         asked(error, stock, field)
+    }
+}
+
+impl From<TopicError> for Problem {
+    fn from(error: TopicError) -> Self {
+        let field = |rejection: &TopicsRejection| match rejection {
+            TopicsRejection::Invalid(error) => Some(error.field),
+            _ => None,
+        };
+        asked(error, topic, field)
+    }
+}
+
+impl From<ConsumeError> for Problem {
+    fn from(error: ConsumeError) -> Self {
+        let field = |rejection: &ConsumersRejection| match rejection {
+            ConsumersRejection::Invalid(error) => Some(error.field),
+            _ => None,
+        };
+        let detail = error.to_string();
+        match error {
+            ConsumeError::Ask(error) => asked(error, consumers, field),
+            ConsumeError::Trimmed { oldest, .. } => {
+                Self::new(ProblemType::MessagesTrimmed, detail).oldest_position(oldest.0)
+            }
+            ConsumeError::Feed(error) => error.into(),
+            _ => Self::new(ProblemType::Internal, detail),
+        }
+    }
+}
+
+impl From<MarkError> for Problem {
+    fn from(error: MarkError) -> Self {
+        asked(error, invalid, |error| Some(error.field))
     }
 }
 
@@ -148,5 +182,31 @@ fn stock(rejection: &StockRejection) -> ProblemType {
         StockRejection::UnknownHold { .. } => ProblemType::UnknownHold,
         StockRejection::HoldSettled { .. } => ProblemType::HoldSettled,
         StockRejection::HoldNotConfirmed { .. } => ProblemType::HoldNotConfirmed,
+    }
+}
+
+fn topic(rejection: &TopicsRejection) -> ProblemType {
+    match rejection {
+        TopicsRejection::Invalid(error) => invalid(error),
+        TopicsRejection::Idempotency(error) => idempotency(error),
+        TopicsRejection::BuiltIn => ProblemType::BuiltInTopic,
+        TopicsRejection::DelayedFull => ProblemType::DelayedFull,
+        TopicsRejection::SchedulesFull => ProblemType::SchedulesFull,
+        TopicsRejection::UnknownSchedule { .. } => ProblemType::UnknownSchedule,
+    }
+}
+
+fn consumers(rejection: &ConsumersRejection) -> ProblemType {
+    match rejection {
+        ConsumersRejection::Invalid(error) => invalid(error),
+        ConsumersRejection::UnknownGroup { .. } => ProblemType::UnknownGroup,
+        ConsumersRejection::GroupsFull => ProblemType::GroupsFull,
+        ConsumersRejection::Late { .. } => ProblemType::LeaseOver,
+        ConsumersRejection::DeadLettersFull => ProblemType::DeadLettersFull,
+        // Acknowledgements over HTTP have no effects of their own.
+        ConsumersRejection::FollowUpsFull => ProblemType::Overloaded,
+        ConsumersRejection::UnknownDeadLetter { .. } => ProblemType::UnknownDeadLetter,
+        ConsumersRejection::StillToCome { .. } => ProblemType::StillToCome,
+        ConsumersRejection::Paused | ConsumersRejection::Moved => ProblemType::GroupMoving,
     }
 }

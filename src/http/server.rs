@@ -86,9 +86,11 @@ impl Server {
         format!("{scheme}://{}", self.address)
     }
 
-    /// From now on requests get at the store.
+    /// From now on requests get at the store. Needs a tokio runtime.
     pub(crate) fn open(&self, gate: Tidegate) {
-        self.service.open(gate);
+        self.service.open(gate.clone());
+        let (service, draining) = (self.service.clone(), self.service.draining());
+        tokio::spawn(async move { service.groups.tend(gate, draining).await });
     }
 
     /// From now on the figures of a worker are among the server's.

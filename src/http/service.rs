@@ -11,14 +11,19 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
-use tidegate::{Events, OrdersClient, Phase, Report, StockClient, Tidegate, postgres};
+use tidegate::{
+    Events, OrdersClient, OutOfBounds, Phase, Report, StockClient, Tidegate, Topic,
+    admin::groups::Standing, postgres,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     access::Access,
     caller::Caller,
     figures::Figures,
+    groups::Groups,
     problem::{Problem, ProblemType},
+    wire::topics::Json,
 };
 use crate::config::{self, Limits, Timeouts};
 
@@ -41,6 +46,7 @@ pub(crate) struct Service {
     /// Measured as requests are.
     pub(super) begun: quanta::Instant,
     pub(super) figures: Figures,
+    pub(super) groups: Groups,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) access: Access,
@@ -81,6 +87,7 @@ impl Service {
             // The first look at this clock takes up to 200 ms, here and not in a request.
             begun: quanta::Instant::now(),
             figures: Figures::default(),
+            groups: Groups::default(),
             limits,
             timeouts,
             access,
@@ -138,6 +145,17 @@ impl Service {
         self.gate.get().map(Tidegate::report)
     }
 
+    /// How every consumer group stands, by name, if the store is open and can tell.
+    pub(super) async fn standing(&self) -> Option<Vec<Standing>> {
+        let all = self.gate.get()?.consumer_groups().await.ok()?;
+        let mut open = self.groups.figures();
+        let standing = all.into_iter().map(|(of, summary)| {
+            let figures = open.remove(&of);
+            (of, summary, figures)
+        });
+        Some(standing.collect())
+    }
+
     /// Counts a request until its answer is made.
     pub(super) fn enter(service: &Data<Self>) -> InFlight {
         service.in_flight.fetch_add(1, Ordering::SeqCst);
@@ -187,6 +205,20 @@ impl Gate {
             "" => self.0.orders().clone(),
             name => self.0.orders().for_caller(name),
         }
+    }
+
+    /// A topic, with the caller's idempotency keys.
+    pub(super) fn topic<R>(
+        &self,
+        caller: &Caller<R>,
+        name: &str,
+    ) -> Result<Topic<Json>, OutOfBounds> {
+        self.0.topic(name).map(|topic| topic.for_caller(caller.name()))
+    }
+
+    /// The store, for what is the same for every caller.
+    pub(super) fn store(&self) -> &Tidegate {
+        &self.0
     }
 
     /// Durable events.

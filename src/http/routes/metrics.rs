@@ -1,9 +1,11 @@
 //! The figures of the server and of its store, for Prometheus. They name no user, no order and no
 //! SKU, but tell how business goes, so where there are keys they need one.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, http::header, web::Data};
 use tidegate::admin::{
-    metrics,
+    groups, metrics,
     page::{CONTENT_TYPE, Page},
 };
 
@@ -11,6 +13,10 @@ use crate::http::{
     caller::{Caller, Read},
     service::{Readiness, Service},
 };
+
+/// How long consumer groups may take to say how they stand: a shard that is being rebuilt must not
+/// keep all other figures back.
+const GROUPS_WAIT: Duration = Duration::from_secs(1);
 
 /// Figures of the server and of its store, as Prometheus reads them.
 ///
@@ -38,6 +44,9 @@ pub(crate) async fn show(_: Caller<Read>, service: Data<Service>) -> HttpRespons
     service.figures.write(&mut page);
     if let Some(report) = service.report() {
         metrics::write(&mut page, &report);
+    }
+    if let Ok(Some(standing)) = tokio::time::timeout(GROUPS_WAIT, service.standing()).await {
+        groups::write(&mut page, &standing);
     }
     if let Some(report) = service.follower() {
         metrics::write_postgres(&mut page, &report);

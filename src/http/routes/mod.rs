@@ -3,13 +3,17 @@
 
 pub(crate) mod batch;
 pub(crate) mod changes;
+pub(crate) mod dead_letters;
 pub(crate) mod events;
+pub(crate) mod groups;
 pub(crate) mod holds;
+pub(crate) mod leases;
 pub(crate) mod metrics;
 pub(crate) mod orders;
 pub(crate) mod parse_only;
 pub(crate) mod server;
 pub(crate) mod skus;
+pub(crate) mod topics;
 
 use actix_web::HttpResponse;
 
@@ -34,6 +38,19 @@ pub(crate) mod parameters {
             pattern = r#"^([!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}")$"#
         )]
         key: String,
+    }
+
+    /// The key of what is to be done, where one need not be given.
+    #[derive(IntoParams)]
+    #[into_params(parameter_in = Header)]
+    #[expect(dead_code, reason = "it is only documented")]
+    pub(crate) struct MaybeKey {
+        /// A key of the client's own for this one message. The same key with the same message gives
+        /// the same answer and publishes nothing again. Without one, what is sent again is
+        /// published again. It may stand in quotes.
+        #[param(rename = "Idempotency-Key", required = false, nullable = false)]
+        #[param(pattern = r#"^([!#-~][!-~]{0,254}|"[!#-\[\]-~]{1,255}")$"#)]
+        key: Option<String>,
     }
 
     /// What the client has already.

@@ -1,12 +1,16 @@
 //! What goes over the wire: the JSON of requests and answers, and nothing that decides. Requests
 //! refuse fields that they don't know.
 
+pub(crate) mod dead_letters;
+pub(crate) mod groups;
 pub(crate) mod holds;
+pub(crate) mod leases;
 pub(crate) mod object;
 pub(crate) mod orders;
 pub(crate) mod place;
 pub(crate) mod skus;
 pub(crate) mod time;
+pub(crate) mod topics;
 mod whole;
 
 use serde::{Deserialize, Deserializer};
@@ -51,4 +55,12 @@ fn held_ms(field: &'static str, seconds: Option<u64>) -> Result<u64, OutOfBounds
         Some(seconds @ 1..=SECONDS_MAX) => Ok(seconds * 1_000),
         Some(given) => Err(OutOfBounds::new(field, format_args!("1 to {SECONDS_MAX}"), given)),
     }
+}
+
+/// A number that must lie in `min..=max`.
+fn within(field: &'static str, given: u64, min: u64, max: u64) -> Result<u64, OutOfBounds> {
+    if (min..=max).contains(&given) {
+        return Ok(given);
+    }
+    Err(OutOfBounds::new(field, format_args!("{min} to {max}"), given))
 }

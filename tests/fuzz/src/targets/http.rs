@@ -21,6 +21,13 @@ pub const BODY: Target = Target {
             r#"{"ttl_seconds":60}"#,
             r#"{"price_minor":100,"currency":"EUR","limit_per_user":null,"backorder_limit":3}"#,
             r#"{"delta":-5,"reason":"count","location":"n"}"#,
+            r#"{"payload":{"a":[1.50,null]},"key":"k","delay_ms":5}"#,
+            r#"{"payload":1,"every_ms":1000,"phase_ms":7}"#,
+            r#"{"begin":"17.2","retry":{"attempts_max":3,"backoff_ms":0}}"#,
+            r#"{"to":"oldest"}"#,
+            r#"{"max":9,"wait_ms":30000,"lease_ms":1}"#,
+            r#"{"messages":[{"id":"17","lease":"3"}],"cause":"c"}"#,
+            r#"{"messages":[{"id":"17.2","lease":"3"}],"lease_ms":9}"#,
         ];
         let with_kind = |(kind, body): (u8, &str)| [&[kind], body.as_bytes()].concat();
         (0..).zip(bodies).map(with_kind).collect()

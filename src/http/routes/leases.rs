@@ -1,0 +1,198 @@
+//! Messages in the hands of clients: having them for a time, and saying what became of them. Whose
+//! turn it is, is the group's business.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpResponse, web::Data};
+use futures_util::future::join_all;
+use tidegate::{
+    ConsumeError, ConsumerGroup, ConsumersRejection, Effects, LeaseToken, Leased, MessageId,
+};
+
+use super::{Answer, groups::OfGroup};
+use crate::http::{
+    body::{Body, MaybeBody},
+    caller::{Caller, Sell},
+    headers::Segments,
+    problem::Problem,
+    service::{Gate, Service},
+    wire::{
+        leases::{
+            AckMessages, ExtendLeases, FailMessages, LeaseMessages, LeaseOutcome, LeaseOutcomes,
+            LeasedMessage, Leases, Named, Wanted,
+        },
+        topics::Json,
+    },
+};
+
+/// How long a request waits before it looks whether the server is about to end.
+const STEP: Duration = Duration::from_millis(250);
+
+/// Hands out messages for a time: nobody else gets them meanwhile, nor later ones of their keys.
+///
+/// Waits for the first one, if asked to; there may be none by then. A message that is neither done
+/// nor failed when its time is over comes again.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/groups/{group}/lease", tag = "topics",
+    operation_id = "lease_messages",
+    params(
+        ("topic" = String, Path, pattern = "^[!-~]{1,64}$"),
+        ("group" = String, Path, pattern = "^[!-~]{1,64}$"),
+    ),
+    request_body = LeaseMessages,
+    responses((status = 200, description = "The messages, or none", body = Leases)),
+)]
+pub(crate) async fn lease(
+    _: Caller<Sell>,
+    gate: Gate,
+    service: Data<Service>,
+    Segments((topic, group)): OfGroup,
+    MaybeBody(wanted): MaybeBody<LeaseMessages>,
+) -> Answer {
+    let wanted = wanted.check()?;
+    let group = service.groups.find(gate.store(), (&topic, &group)).await?;
+    let mut messages = Vec::new();
+    for leased in wait(&service, &group, &wanted).await? {
+        match LeasedMessage::of(&leased, leased.until()) {
+            Ok(message) => messages.push(message),
+            // Then no client has published it. It must not keep the others back.
+            Err(error) => {
+                let failed = leased.fail(&format!("the payload is no JSON: {error}")).await;
+                failed.unwrap_or_else(|error| tracing::warn!(%error, "a message is not failed"));
+            }
+        }
+    }
+    Ok(HttpResponse::Ok().json(Leases { messages }))
+}
+
+/// In steps, none of which is given up on the way: what a group was about to hand out would have
+/// been tried for nothing.
+async fn wait(
+    service: &Service,
+    group: &ConsumerGroup<Json>,
+    wanted: &Wanted,
+) -> Result<Vec<Leased<Json>>, Problem> {
+    let begun = Instant::now();
+    while !service.is_draining() {
+        let left = wanted.wait.saturating_sub(begun.elapsed());
+        let leased = group.lease(wanted.max, left.min(STEP), wanted.lease_for).await?;
+        if !leased.is_empty() || left <= STEP {
+            return Ok(leased);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Messages are done, durably.
+///
+/// The status is 200 even if every lease is over: look at the outcomes, which are in the order of
+/// the request. One whose lease is over has the problem `lease-over`: somebody else has the
+/// message, or will have it, or has done it.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/groups/{group}/ack", tag = "topics",
+    operation_id = "ack_messages",
+    params(
+        ("topic" = String, Path, pattern = "^[!-~]{1,64}$"),
+        ("group" = String, Path, pattern = "^[!-~]{1,64}$"),
+    ),
+    request_body = AckMessages,
+    responses((status = 200, description = "What became of each", body = LeaseOutcomes)),
+)]
+pub(crate) async fn ack(
+    _: Caller<Sell>,
+    gate: Gate,
+    service: Data<Service>,
+    Segments((topic, group)): OfGroup,
+    Body(messages): Body<AckMessages>,
+) -> Answer {
+    let named = messages.check()?;
+    let group = service.groups.find(gate.store(), (&topic, &group)).await?;
+    each(named, move |id, token| {
+        let group = group.clone();
+        async move { group.ack(id, token, Effects::new()).await }
+    })
+    .await
+}
+
+/// Messages could not be handled: each is tried again later, or is a dead letter after its last
+/// attempt.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/groups/{group}/fail", tag = "topics",
+    operation_id = "fail_messages",
+    params(
+        ("topic" = String, Path, pattern = "^[!-~]{1,64}$"),
+        ("group" = String, Path, pattern = "^[!-~]{1,64}$"),
+    ),
+    request_body = FailMessages,
+    responses((status = 200, description = "What became of each", body = LeaseOutcomes)),
+)]
+pub(crate) async fn fail(
+    _: Caller<Sell>,
+    gate: Gate,
+    service: Data<Service>,
+    Segments((topic, group)): OfGroup,
+    Body(messages): Body<FailMessages>,
+) -> Answer {
+    let (named, cause) = messages.check()?;
+    let group = service.groups.find(gate.store(), (&topic, &group)).await?;
+    each(named, move |id, token| {
+        let (group, cause) = (group.clone(), cause.clone());
+        async move { group.fail(id, token, &cause).await }
+    })
+    .await
+}
+
+/// Messages stay in the caller's hands for a time from now.
+#[utoipa::path(
+    post, path = "/v1/topics/{topic}/groups/{group}/extend", tag = "topics",
+    operation_id = "extend_leases",
+    params(
+        ("topic" = String, Path, pattern = "^[!-~]{1,64}$"),
+        ("group" = String, Path, pattern = "^[!-~]{1,64}$"),
+    ),
+    request_body = ExtendLeases,
+    responses((status = 200, description = "What became of each", body = LeaseOutcomes)),
+)]
+pub(crate) async fn extend(
+    _: Caller<Sell>,
+    gate: Gate,
+    service: Data<Service>,
+    Segments((topic, group)): OfGroup,
+    Body(leases): Body<ExtendLeases>,
+) -> Answer {
+    let (named, lease_for) = leases.check()?;
+    let group = service.groups.find(gate.store(), (&topic, &group)).await?;
+    each(named, move |id, token| {
+        let group = group.clone();
+        async move { group.extend(id, token, lease_for) }
+    })
+    .await
+}
+
+/// Says of each message what became of it. It goes on if the client goes away, so that the group
+/// knows of what its machine knows.
+async fn each<F>(named: Vec<Named>, say: impl Fn(MessageId, LeaseToken) -> F + 'static) -> Answer
+where
+    F: Future<Output = Result<(), ConsumeError>> + 'static,
+{
+    let saying = actix_web::rt::spawn(async move {
+        let outcome = |Named { id, token }| {
+            let token = token.ok_or(ConsumersRejection::Late { id, token: LeaseToken(0) });
+            let said = token.map(|token| say(id, token));
+            async move {
+                let outcome = match said {
+                    Ok(said) => said.await,
+                    Err(late) => Err(late.into()),
+                };
+                LeaseOutcome::new(id, outcome.map_err(Problem::from))
+            }
+        };
+        join_all(named.into_iter().map(outcome)).await
+    });
+    let failed = |error: tokio::task::JoinError| {
+        tracing::error!(%error, "outcomes of messages could not be told");
+        Problem::new(crate::http::problem::ProblemType::Internal, "see the log")
+    };
+    let outcomes = saying.await.map_err(failed)?;
+    Ok(HttpResponse::Ok().json(LeaseOutcomes { outcomes }))
+}
