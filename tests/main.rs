@@ -46,4 +46,5 @@ mod standing;
 mod supervision;
 mod tidy;
 mod topics;
+mod topics_program;
 mod traces;

@@ -3,6 +3,7 @@
 
 mod audit;
 mod config;
+mod dead_letters;
 mod demo;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
@@ -10,10 +11,12 @@ mod import;
 mod inspect;
 mod load;
 mod progress;
+mod remote;
 mod replay;
 mod serve;
 mod sync;
 mod telemetry;
+mod topics;
 mod trace;
 
 use std::path::PathBuf;
@@ -95,6 +98,22 @@ enum Command {
     /// movements, in the schema tidegate.
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Look at the consumer groups of a running server, publish, move groups.
+    ///
+    /// Asks a server over HTTP: at --url, with the API key in TIDEGATE_KEY if it has keys. Looking
+    /// needs the role `read`, publishing `sell`, moving groups `admin`.
+    ///
+    /// What a group lacks is its lag: messages that are published and neither done nor given up. A
+    /// group whose consumers can't keep up, or are gone, has a lag that grows.
+    Topics(topics::TopicsArguments),
+    /// Look at messages that consumers could not handle; try them again, or forget them.
+    ///
+    /// A message that fails is tried again later, and given up after its last attempt. Then it is a
+    /// dead letter of its group, and a line in the server's log. Mend what it failed of, and replay
+    /// it; or discard it, which is for good.
+    ///
+    /// Asks a server over HTTP, as `tidegate topics` does.
+    DeadLetters(dead_letters::DeadLettersArguments),
 }
 
 #[derive(Subcommand)]
@@ -255,6 +274,8 @@ impl Arguments {
             Command::Inspect(arguments) => inspect::run(arguments).await,
             Command::ImportStock(arguments) => import::run(arguments).await,
             Command::Sync(SyncCommand::Status(arguments)) => sync::status(arguments).await,
+            Command::Topics(arguments) => topics::run(arguments).await,
+            Command::DeadLetters(arguments) => dead_letters::run(arguments).await,
         }
     }
 }

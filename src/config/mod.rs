@@ -430,7 +430,9 @@ mod tests {
         // What is put there by mistake may be a secret.
         let error = refused("", &[("TIDEGATE_ACCESS__KEYS", "tg_secret")]);
         assert!(error.contains("must be an array") && !error.contains("tg_secret"), "{error}");
-        assert!(load("", &[("TIDEGATE_KEY", "tg_secret")]).unwrap().warnings.is_empty());
+        for of_clients in ["TIDEGATE_KEY", "TIDEGATE_URL"] {
+            assert!(load("", &[(of_clients, "tg_secret")]).unwrap().warnings.is_empty());
+        }
         // Kubernetes sets such for a service of this name.
         let config = load("", &[("TIDEGATE_SERVICE_HOST", "10.0.0.1")]).unwrap();
         assert!(config.warnings[0].contains("TIDEGATE_SERVICE_HOST"), "{:?}", config.warnings);

@@ -24,8 +24,9 @@ const KEY_NAMES: [&str; 5] = ["name", "role", "sha256", "expires_at", "allow"];
 /// Those that can't be left out.
 const KEY_NAMES_NEEDED: [&str; 3] = ["name", "role", "sha256"];
 
-/// The variable that clients take their API key from, as `examples/client.py` does.
-const OF_CLIENTS: &str = "KEY";
+/// The variables that clients take their API key and the server's URL from, as
+/// `tidegate topics` does.
+const OF_CLIENTS: [&str; 2] = ["KEY", "URL"];
 
 /// Words in variables that orchestrators set for a service of our name: `TIDEGATE_SERVICE_HOST`,
 /// `TIDEGATE_HTTP_PORT_8080_TCP`. None of the settings has one.
@@ -235,7 +236,7 @@ fn set(
     let Some(known) = known else {
         let variables = variables(settings);
         let hint = nearest(&format!("{PREFIX}{name}"), variables.iter().map(String::as_str));
-        if name == OF_CLIENTS {
+        if OF_CLIENTS.contains(&name) {
             return Ok(());
         }
         if section.is_some() || !name.split('_').any(|word| OF_ORCHESTRATORS.contains(&word)) {

@@ -1,0 +1,139 @@
+//! `tidegate topics` and `tidegate dead-letters` against a running server, as an operator types
+//! them: what they print, and what they exit with. What the server does is tested in `http_topics`.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    client::{Client, Server},
+    program::{Ran, tidegate},
+};
+
+/// A server with one key that may do everything, and how to ask it.
+struct Case {
+    _folder: tempfile::TempDir,
+    server: Server,
+}
+
+impl Case {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let hash: String =
+            Sha256::digest(b"secret").iter().map(|byte| format!("{byte:02x}")).collect();
+        let config = format!("[[access.keys]]\nname = 'ops'\nrole = 'admin'\nsha256 = '{hash}'\n");
+        let server = Server::start_with(&folder.path().join("data"), &config);
+        Self { _folder: folder, server }
+    }
+
+    fn client(&self) -> Client {
+        self.server.client().with_key("secret")
+    }
+
+    fn run_with(&self, key: &str, words: &[&str]) -> Ran {
+        let mut command = tidegate();
+        command.env("TIDEGATE_KEY", key).args(words);
+        let url = format!("http://{}/", self.server.address);
+        Ran::of(&command.args(["--url", &url]).output().unwrap())
+    }
+
+    /// What a command prints that must go well and be quiet on stderr.
+    fn run(&self, words: &[&str]) -> String {
+        let ran = self.run_with("secret", words);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        ran.stdout
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let words: Vec<_> = words.iter().copied().chain(["--json"]).collect();
+        serde_json::from_str(&self.run(&words)).unwrap()
+    }
+}
+
+#[track_caller]
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is missing in: {text}");
+    }
+}
+
+/// Leases one message and fails it.
+fn fail(client: &mut Client, group: &str, cause: &str) {
+    let lease = json!({"wait_ms": 30_000});
+    let leased = client.post(&format!("{group}/lease"), "", &lease).expect(200);
+    let message = &leased["messages"][0];
+    let named = json!({"id": message["id"], "lease": message["lease"]});
+    let failed = json!({"messages": [named], "cause": cause});
+    let told = client.post(&format!("{group}/fail"), "", &failed).expect(200);
+    assert_eq!(told["outcomes"][0]["status"], 200, "{told}");
+}
+
+#[test]
+fn an_operator_publishes_looks_and_moves_groups() {
+    let case = Case::new();
+    assert_eq!(case.run(&["topics", "list"]), "no consumer groups\n");
+    // A name that has to be written otherwise in a path.
+    let (topic, group) = ("a/b%?", "mail#1");
+    let path = "/v1/topics/a%2Fb%25%3F/groups/mail%231";
+    case.client().put(path, &json!({"begin": "oldest"})).expect(200);
+    let payload = r#"{"score": 1.000000000000000000001}"#;
+    let publish = ["topics", "publish", topic, payload, "--key", "ann", "--idempotency-key", "k"];
+    let told = case.run(&publish);
+    assert_has(&told, &["published to a/b%? as number "]);
+    assert_eq!(case.run(&publish), told, "it is published once");
+    let shown = case.run(&["topics", "show", topic, group]);
+    assert_has(&shown, &["a/b%?/mail#1\n", "dead letters  0"]);
+    assert!(!shown.contains("PAUSED"), "{shown}");
+    assert_has(&case.run(&["topics", "pause", topic, group]), &["PAUSED"]);
+    assert_eq!(case.json(&["topics", "list", topic])["groups"][0]["paused"], true);
+    assert_eq!(case.json(&["topics", "resume", topic, group])["paused"], false);
+    let sought = case.json(&["topics", "seek", topic, group, "now"]);
+    assert_ne!(sought["position"], "0");
+    assert_has(&case.run(&["topics", "list"]), &["a/b%?/mail#1", "0 messages, 0 of them"]);
+
+    case.run_with("secret", &["topics", "seek", topic, group, "x"])
+        .assert_failed(&["to must be a message's id", "(invalid-value)"]);
+    case.run_with("secret", &["topics", "show", topic, "other"])
+        .assert_failed(&["there is no group a/b%?/other", "(unknown-group)"]);
+    case.run_with("secret", &["topics", "publish", topic, "hello"])
+        .assert_failed(&["needs quotes"]);
+    case.run_with("wrong", &["topics", "list"]).assert_failed(&["(unauthorized)"]);
+    let nobody = Ran::of(
+        &tidegate().args(["topics", "list", "--url", "http://127.0.0.1:1"]).output().unwrap(),
+    );
+    nobody.assert_failed(&["can't ask http://127.0.0.1:1", "does a server run there?"]);
+}
+
+#[test]
+fn an_operator_looks_at_dead_letters_replays_and_discards_them() {
+    let case = Case::new();
+    let (mut client, path) = (case.client(), "/v1/topics/t/groups/g");
+    let once = json!({"begin": "oldest", "retry": {"attempts_max": 1}});
+    client.put(path, &once).expect(200);
+    for number in 0..3 {
+        let payload = format!(r#"{{"n": {number}.000000000000000000000}}"#);
+        case.run(&["topics", "publish", "t", &payload]);
+        fail(&mut client, path, "bad\u{1b}[2Jword");
+    }
+    let listed = case.run(&["dead-letters", "list", "t", "g"]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert_has(&listed, &["after 1 attempts: bad\\u{1b}[2Jword"]);
+    let all = case.json(&["dead-letters", "list", "t", "g"]);
+    let ids: Vec<_> = (0..3).map(|at| all["dead_letters"][at]["id"].as_str().unwrap()).collect();
+    let shown = case.run(&["dead-letters", "show", "t", "g", ids[1]]);
+    assert_has(&shown, &[ids[1], "bad\\u{1b}[2Jword", r#"{"n": 1.000000000000000000000}"#]);
+    let raw = case.run(&["dead-letters", "show", "t", "g", ids[1], "--json"]);
+    assert_has(&raw, &[r#""payload":{"n": 1.000000000000000000000}"#]);
+
+    assert_eq!(case.run(&["dead-letters", "replay", "t", "g", ids[1]]), "1 to be tried again\n");
+    case.run_with("secret", &["dead-letters", "show", "t", "g", ids[1]])
+        .assert_failed(&["is no dead letter", "(unknown-dead-letter)"]);
+    fail(&mut client, path, "again");
+    let discarded = case.json(&["dead-letters", "discard", "t", "g", ids[0]]);
+    assert_eq!(discarded, json!({"discarded": [ids[0]]}));
+    let replayed = case.json(&["dead-letters", "replay", "t", "g", "--all"]);
+    assert_eq!(replayed, json!({"replayed": [ids[1], ids[2]]}));
+    assert_eq!(case.run(&["dead-letters", "list", "t", "g"]), "");
+    assert_eq!(case.run(&["dead-letters", "discard", "t", "g", "--all"]), "0 forgotten\n");
+    let neither = case.run_with("secret", &["dead-letters", "discard", "t", "g"]);
+    assert_eq!(neither.code, Some(2), "{neither:?}");
+}
