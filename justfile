@@ -54,6 +54,7 @@ examples:
 # The life of an order, by the Python client against a server of its own
 client: release
     .ci/with_server "${CARGO_TARGET_DIR:-target}/release/tidegate" python3 examples/client.py
+    .ci/with_server "${CARGO_TARGET_DIR:-target}/release/tidegate" python3 examples/consumer.py
 
 # All that the OpenAPI document allows, and much that it doesn't, against a server of its own
 schemathesis examples="50": release

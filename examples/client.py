@@ -44,7 +44,7 @@ class Tidegate:
             request = urllib.request.Request(self.base + path, data, headers, method=method)
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.load(answer)
+                    return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
                 # Too busy, or not up yet. The idempotency key makes it safe to ask again even where
                 # the outcome is unknown.
