@@ -1,6 +1,8 @@
 //! `tidegate topics` and `tidegate dead-letters` against a running server, as an operator types
 //! them: what they print, and what they exit with. What the server does is tested in `http_topics`.
 
+use std::{path::Path, process::Stdio};
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -136,4 +138,41 @@ fn an_operator_looks_at_dead_letters_replays_and_discards_them() {
     assert_eq!(case.run(&["dead-letters", "discard", "t", "g", "--all"]), "0 forgotten\n");
     let neither = case.run_with("secret", &["dead-letters", "discard", "t", "g"]);
     assert_eq!(neither.code, Some(2), "{neither:?}");
+}
+
+#[test]
+fn who_has_seen_enough_of_a_report_makes_no_noise() {
+    let case = Case::new();
+    let url = format!("http://{}", case.server.address);
+    for words in [&["config", "defaults"][..], &["topics", "list", "--url", &url]] {
+        let mut command = tidegate();
+        command.args(words).env("TIDEGATE_KEY", "secret");
+        let (reader, writer) = std::io::pipe().unwrap();
+        command.stdout(writer).stderr(Stdio::piped());
+        drop(reader);
+        let ran = command.spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!((ran.status.code(), &*ran.stderr), (Some(0), &b""[..]), "{words:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_server_with_a_certificate_is_asked_if_it_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let config = format!("[tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n");
+    let server = Server::start_with(&folder.path().join("data"), &config);
+    let url = format!("https://{}", server.address);
+    let run = |trusted: &Path| {
+        let mut command = tidegate();
+        command.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
+        Ran::of(&command.args(["topics", "list", "--url", &url]).output().unwrap())
+    };
+    let ran = run(&certificate);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "no consumer groups\n"), "{ran:?}");
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&certificate, other.cert.pem()).unwrap();
+    run(&certificate).assert_failed(&["can't ask https://127.0.0.1"]);
 }

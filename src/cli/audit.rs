@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tidegate::AuditReport;
 
-use super::{AuditArguments, Verdict, print_json};
+use super::{AuditArguments, Verdict, print, print_json};
 
 /// Runs the command.
 pub(super) async fn run(arguments: AuditArguments) -> anyhow::Result<Verdict> {
@@ -12,7 +12,7 @@ pub(super) async fn run(arguments: AuditArguments) -> anyhow::Result<Verdict> {
     if arguments.json {
         print_json(&report)?;
     } else {
-        print!("{}", readable(&report));
+        print(&readable(&report))?;
     }
     Ok(Verdict::of(report.ok))
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 
-use super::{ConfigCommand, ServeArguments, Verdict};
+use super::{ConfigCommand, ServeArguments, Verdict, print};
 use crate::{
     config::{Config, DEFAULTS, Flags, Role, check_name, sha256},
     http,
@@ -25,7 +25,7 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<Verdict> {
                 "ok: would listen on {scheme}://{listen}, with {keys} API keys, data in {data}"
             );
         }
-        ConfigCommand::Defaults => print!("{DEFAULTS}"),
+        ConfigCommand::Defaults => print(DEFAULTS)?,
         ConfigCommand::NewKey { name, role } => new_key(&name, role)?,
     }
     Ok(Verdict::Good)

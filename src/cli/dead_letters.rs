@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Verdict, print_json,
+    Verdict, print, print_json,
     remote::{Remote, RemoteArguments, segment},
     topics::GroupArguments,
 };
@@ -98,8 +98,7 @@ impl DeadLettersArguments {
         if self.json {
             return print_json(answer);
         }
-        print!("{text}");
-        Ok(())
+        print(text)
     }
 }
 

@@ -18,7 +18,7 @@ use tidegate::{
 use super::{
     DemoArguments, Verdict, audit, grouped,
     load::{Load, drive},
-    print_json,
+    print, print_json,
     progress::bar,
     replay,
     trace::{Trace, TraceSummary},
@@ -92,7 +92,7 @@ pub(super) async fn run(arguments: DemoArguments) -> anyhow::Result<Verdict> {
     if arguments.json {
         print_json(&report)?;
     } else {
-        print!("{}", report.readable());
+        print(&report.readable())?;
     }
     Ok(Verdict::of(report.good()))
 }

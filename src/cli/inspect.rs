@@ -6,7 +6,7 @@ use std::fmt::Write;
 use anyhow::Context;
 use tidegate::InspectReport;
 
-use super::{InspectArguments, Verdict, grouped, print_json};
+use super::{InspectArguments, Verdict, grouped, print, print_json};
 
 /// Runs the command.
 pub(super) async fn run(arguments: InspectArguments) -> anyhow::Result<Verdict> {
@@ -17,7 +17,7 @@ pub(super) async fn run(arguments: InspectArguments) -> anyhow::Result<Verdict> 
     if arguments.json {
         print_json(&report)?;
     } else {
-        print!("{}", readable(&report)?);
+        print(&readable(&report)?)?;
     }
     Ok(Verdict::Good)
 }

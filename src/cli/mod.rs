@@ -19,8 +19,12 @@ mod telemetry;
 mod topics;
 mod trace;
 
-use std::path::PathBuf;
+use std::{
+    io::{ErrorKind, Write},
+    path::PathBuf,
+};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, value_parser};
 use serde::Serialize;
 
@@ -282,8 +286,15 @@ impl Arguments {
 
 /// One JSON object, on stdout.
 fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
+    print(&(serde_json::to_string(value)? + "\n"))
+}
+
+/// On stdout. Who reads it may have seen enough and gone, as `head` does.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("stdout"),
+    }
 }
 
 /// `1234567` as `1,234,567`.

@@ -19,7 +19,7 @@ use tidegate::{
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
-    ReplayArguments, Verdict, audit, grouped, print_json,
+    ReplayArguments, Verdict, audit, grouped, print, print_json,
     progress::bar,
     trace::{Trace, TraceOrder, TraceSummary},
 };
@@ -82,8 +82,8 @@ pub(super) async fn run(arguments: ReplayArguments) -> anyhow::Result<Verdict> {
     if arguments.json {
         print_json(&Printed { outcome: &outcome, audit: &audit })?;
     } else {
-        print!("{}", outcome.readable());
-        print!("{}", audit::readable(&audit));
+        print(&outcome.readable())?;
+        print(&audit::readable(&audit))?;
     }
     Ok(Verdict::of(audit.ok))
 }

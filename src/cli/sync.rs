@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use anyhow::Context;
 use tidegate::postgres::{self, Options, Status};
 
-use super::{SyncStatusArguments, Verdict, grouped, print_json};
+use super::{SyncStatusArguments, Verdict, grouped, print, print_json};
 
 /// Runs `tidegate sync status`.
 pub(super) async fn status(arguments: SyncStatusArguments) -> anyhow::Result<Verdict> {
@@ -22,7 +22,7 @@ pub(super) async fn status(arguments: SyncStatusArguments) -> anyhow::Result<Ver
     if json {
         print_json(&status)?;
     } else {
-        print!("{}", readable(&status)?);
+        print(&readable(&status)?)?;
     }
     Ok(Verdict::of(good))
 }

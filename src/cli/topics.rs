@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    Verdict, grouped, print_json,
+    Verdict, grouped, print, print_json,
     remote::{Remote, RemoteArguments, segment},
 };
 
@@ -114,7 +114,7 @@ fn ask(arguments: &TopicsArguments) -> anyhow::Result<Verdict> {
     if arguments.json {
         print_json(&answer)?;
     } else {
-        print!("{}", readable(&answer)?);
+        print(&readable(&answer)?)?;
     }
     Ok(Verdict::Good)
 }

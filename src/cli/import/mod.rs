@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 #[cfg(feature = "fuzzing")]
 pub(super) use self::file::fuzz_file;
 use self::file::{BadLine, FileError, StockFile, StockLine, Survey};
-use super::{ImportArguments, Verdict, grouped, print_json, progress::bar};
+use super::{ImportArguments, Verdict, grouped, print, print_json, progress::bar};
 
 /// Lines applied between two durable notes of how far the import is; also read ahead.
 const CHUNK_LINES: usize = 8_192;
@@ -92,7 +92,7 @@ pub(super) async fn run(arguments: ImportArguments) -> anyhow::Result<Verdict> {
     if arguments.json {
         print_json(&outcome)?;
     } else {
-        print!("{}", outcome.readable());
+        print(&outcome.readable())?;
     }
     Ok(Verdict::of(outcome.bad == 0))
 }
