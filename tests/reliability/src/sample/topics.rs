@@ -1,5 +1,5 @@
-//! Messages in the sample, and groups that consume them: every kind of event that a topic or a group
-//! has, and an end at which nothing comes by itself any more. It asks no questions itself.
+//! Messages in the sample, and groups that consume them: every kind of event that a topic or a
+//! group has, and an end at which nothing comes by itself any more. It asks no questions itself.
 
 use std::time::Duration;
 
