@@ -21,6 +21,8 @@ mod own;
 mod runtime;
 mod stock;
 mod topics;
+#[cfg(feature = "webhooks")]
+pub mod webhooks;
 
 pub mod machine;
 #[cfg(feature = "postgres")]

@@ -274,7 +274,7 @@ impl Tidegate {
     }
 
     /// Where orders at rest are.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "webhooks"))]
     pub(crate) fn state(&self) -> Arc<dyn State> {
         Arc::clone(&self.inner.state)
     }

@@ -48,3 +48,4 @@ mod tidy;
 mod topics;
 mod topics_program;
 mod traces;
+mod webhooks;
