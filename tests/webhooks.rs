@@ -16,7 +16,11 @@ use tidegate::{
     webhooks::{Endpoint, Secret, Sender},
 };
 
-use crate::shop::{Shop, eventually};
+use crate::{
+    client::{self, Server},
+    program::{Ran, tidegate},
+    shop::{Shop, eventually},
+};
 
 /// What came, and what is answered.
 #[derive(Default)]
@@ -240,4 +244,49 @@ async fn nothing_is_sent_to_this_machine_unless_that_is_allowed() {
     let shown = format!("{:?}", receiver.endpoint("a", &secret));
     assert!(!shown.contains("secret"), "{shown}");
     shop.audited().await;
+}
+
+#[test]
+fn a_server_posts_what_its_configuration_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, secret) = (Receiver::start(), Secret::random().unwrap());
+    let config = format!(
+        "[[webhooks.endpoints]]\nname = 'crm'\nurl = '{}'\nsecret = '{}'\n\
+         kinds = ['stock.defined']\nallow_private = true\n",
+        receiver.url,
+        secret.reveal(),
+    );
+    let server = Server::start_with(&folder.path().join("data"), &config);
+    let mut client = server.client();
+    client.put("/v1/skus/mug", &serde_json::json!({})).expect(200);
+    let url = format!("http://{}", server.address);
+    let run = |words: &[&str]| {
+        let mut command = tidegate();
+        Ran::of(&command.arg("webhook").args(words).args(["--url", &url]).output().unwrap())
+    };
+    // What it says is on its way at its own time.
+    client::eventually(|| !receiver.came().is_empty());
+    let came = receiver.came().remove(0);
+    assert!(came.is_signed_with(&secret));
+    assert_eq!(came.json()["type"], "stock.defined");
+    let taken = "tidegate_webhook_delivered_total{endpoint=\"crm\"} 1";
+    let mut page = || String::from_utf8(client.get("/metrics").body).unwrap();
+    client::eventually(|| page().contains(taken));
+    let tested = run(&["test", "crm"]);
+    assert_eq!(tested.code, Some(0), "{tested:?}");
+    assert!(tested.stdout.contains("webhook.test test-"), "{tested:?}");
+    receiver.next_answers(["500 Internal Server Error\r\n"]);
+    let refused = run(&["test", "crm"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stdout.contains("FAILED: 500 Internal Server Error"), "{refused:?}");
+    let listed = run(&["list"]);
+    assert!(listed.stdout.contains("topic events, group webhook-crm"), "{listed:?}");
+    let log = run(&["deliveries", "crm", "--json"]);
+    let log: Value = serde_json::from_str(&log.stdout).unwrap();
+    assert_eq!(log["deliveries"][0]["kind"], "stock.defined", "{log}");
+    assert_eq!(log["deliveries"][0]["status"], 204);
+    let unknown = run(&["test", "else"]);
+    assert!(unknown.stderr.contains("unknown-webhook"), "{unknown:?}");
+    server.terminate();
+    assert!(server.wait().success());
 }

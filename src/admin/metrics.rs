@@ -5,7 +5,7 @@
 use std::fmt::Display;
 
 use super::page::{Page, micros};
-use crate::{Distribution, Phase, QueueCounts, Report, ShardReport, postgres};
+use crate::{Distribution, Phase, QueueCounts, Report, ShardReport, postgres, webhooks};
 
 /// Batch sizes are told for the doublings from 1 to 2^14 − 1 records.
 const BATCH_EXPONENTS: std::ops::RangeInclusive<u32> = 1..=14;
@@ -205,6 +205,28 @@ pub fn write_postgres(page: &mut Page, report: &postgres::Report) {
     page.counter("tidegate_postgres_loads_total", loads, report.loads);
     let failures = "How often PostgreSQL was lost or could not be reached.";
     page.counter("tidegate_postgres_failures_total", failures, report.failures);
+}
+
+/// Writes how the endpoints of webhooks fare.
+pub fn write_webhooks(page: &mut Page, reports: &[webhooks::EndpointReport]) {
+    type Value = fn(&webhooks::EndpointReport) -> u64;
+    let families: [(&str, &str, &str, Value); 4] = [
+        ("delivered_total", "counter", "Messages that the endpoint took.", |it| it.delivered),
+        ("failures_total", "counter", "Attempts to deliver that failed.", |it| it.failed),
+        ("failures_in_a_row", "gauge", "Attempts that failed since it last took one.", |it| {
+            it.failures_in_a_row
+        }),
+        ("left_alone", "gauge", "1 if it is left alone for a while, or only tried.", |it| {
+            u64::from(it.left_alone)
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        let name = format!("tidegate_webhook_{name}");
+        page.head(&name, kind, help);
+        for report in reports {
+            page.sample(&name, &[("endpoint", &report.name)], value(report));
+        }
+    }
 }
 
 const PHASES: [(Phase, &str); 4] = [

@@ -18,6 +18,7 @@ mod sync;
 mod telemetry;
 mod topics;
 mod trace;
+mod webhook;
 
 use std::{
     io::{ErrorKind, Write},
@@ -118,6 +119,11 @@ enum Command {
     ///
     /// Asks a server over HTTP, as `tidegate topics` does.
     DeadLetters(dead_letters::DeadLettersArguments),
+    /// Look at the endpoints that a server posts messages to, try one, make secrets.
+    ///
+    /// Messages are posted when [[webhooks.endpoints]] in the server's configuration names where;
+    /// see docs/webhooks.md. Looking needs the role `read`, a test `admin`.
+    Webhook(webhook::WebhookArguments),
 }
 
 #[derive(Subcommand)]
@@ -280,6 +286,7 @@ impl Arguments {
             Command::Sync(SyncCommand::Status(arguments)) => sync::status(arguments).await,
             Command::Topics(arguments) => topics::run(arguments).await,
             Command::DeadLetters(arguments) => dead_letters::run(arguments).await,
+            Command::Webhook(arguments) => webhook::run(arguments).await,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `tidegate serve`: reads the configuration, serves while the store opens, and ends in order when
 //! asked to. What is served is in `http`.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tidegate::{Tidegate, postgres::Worker};
+use tidegate::{Tidegate, postgres::Worker, webhooks::Sender};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
@@ -20,6 +20,9 @@ use crate::{
 /// start.
 const FOLLOWER_WAIT: Duration = Duration::from_secs(5);
 
+/// How long ending waits for endpoints to answer.
+const SENDER_WAIT: Duration = Duration::from_secs(5);
+
 /// Runs the command.
 pub(super) async fn run(
     arguments: ServeArguments,
@@ -33,6 +36,7 @@ pub(super) async fn run(
     }
     let mut signals = Signals::listen()?;
     let (builder, keys) = (config.builder(), config.access.keys.len());
+    let endpoints = config.webhooks.clone();
     let follower = config.postgres.clone().map(Worker::new);
     let data = config.data.display().to_string();
     let server = Server::start(config, parse_only_route)?;
@@ -61,6 +65,8 @@ pub(super) async fn run(
     }
     server.open(gate.clone());
     let follower = follower.map(|worker| tokio::spawn(follow(worker, gate.clone())));
+    let sender = Arc::new(Sender::start(&gate, endpoints).await.context("webhooks")?);
+    server.post(Arc::clone(&sender));
     // For whoever started it: from here on requests are answered. Nobody need read it.
     let told = format!("listening on {url}\n  store in {data}, documentation at {url}/docs\n");
     let _ = std::io::stdout().write_all(told.as_bytes());
@@ -68,7 +74,7 @@ pub(super) async fn run(
     signals.next().await;
     tracing::info!("ending: answering what is in flight, then closing the store");
     tokio::select! {
-        closed = server.end(close(gate)) => closed?,
+        closed = server.end(close(gate, &sender)) => closed?,
         () = signals.next() => at_once(),
     }
     if let Some(follower) = follower {
@@ -101,7 +107,11 @@ fn at_once() -> ! {
     std::process::exit(1)
 }
 
-async fn close(gate: Tidegate) -> anyhow::Result<()> {
+async fn close(gate: Tidegate, sender: &Sender) -> anyhow::Result<()> {
+    // What is still on its way then is posted again at the next start.
+    if tokio::time::timeout(SENDER_WAIT, sender.stop()).await.is_err() {
+        tracing::warn!("ending while webhooks are still posted to");
+    }
     gate.close().await.context("the store did not close cleanly; the next start recovers it")
 }
 

@@ -6,6 +6,7 @@ mod access;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod typed;
+mod webhooks;
 
 use std::{
     net::SocketAddr,
@@ -15,7 +16,7 @@ use std::{
 
 pub(crate) use access::{AccessRules, ApiKey, Role, check_name, sha256};
 use anyhow::{Context, bail};
-use tidegate::{Builder, Intake, Tidegate, bounds, postgres::Options};
+use tidegate::{Builder, Intake, Tidegate, bounds, postgres::Options, webhooks::Endpoint};
 pub(crate) use typed::DEFAULTS;
 use typed::Typed;
 
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     /// The database that follows the store.
     pub(crate) postgres: Option<Options>,
+    /// Where messages are posted to.
+    pub(crate) webhooks: Vec<Endpoint>,
     /// What is not wrong but may not be meant.
     pub(crate) warnings: Vec<String>,
 }
@@ -175,6 +178,7 @@ impl Config {
             access,
             tls: tls(typed.tls)?,
             postgres: postgres(&typed.postgres)?,
+            webhooks: webhooks::check(&typed.webhooks)?,
             warnings,
         })
     }

@@ -18,11 +18,38 @@ const PREFIX: &str = "TIDEGATE_";
 /// Parts a section from a name in a variable.
 const SECTION: &str = "__";
 
-/// Names in a table of `access.keys`.
-const KEY_NAMES: [&str; 5] = ["name", "role", "sha256", "expires_at", "allow"];
+/// A setting that is a list of tables.
+struct Tables {
+    setting: &'static str,
+    names: &'static [&'static str],
+    /// Those that can't be left out.
+    needed: &'static [&'static str],
+}
 
-/// Those that can't be left out.
-const KEY_NAMES_NEEDED: [&str; 3] = ["name", "role", "sha256"];
+const TABLES: [Tables; 2] = [
+    Tables {
+        setting: "access.keys",
+        names: &["name", "role", "sha256", "expires_at", "allow"],
+        needed: &["name", "role", "sha256"],
+    },
+    Tables {
+        setting: "webhooks.endpoints",
+        names: &[
+            "name",
+            "url",
+            "secret",
+            "secret_env",
+            "topic",
+            "kinds",
+            "timeout_ms",
+            "workers",
+            "attempts_max",
+            "backoff_ms",
+            "allow_private",
+        ],
+        needed: &["name", "url"],
+    },
+];
 
 /// The variables that clients take their API key and the server's URL from, as
 /// `tidegate topics` does.
@@ -47,6 +74,7 @@ pub(super) struct Typed {
     pub(super) access: Access,
     pub(super) tls: Tls,
     pub(super) postgres: Postgres,
+    pub(super) webhooks: Webhooks,
 }
 
 #[derive(Deserialize)]
@@ -139,6 +167,28 @@ pub(super) struct Postgres {
     pub(super) batch_ms_max: i64,
 }
 
+#[derive(Deserialize)]
+pub(super) struct Webhooks {
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Endpoint {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) secret: Option<String>,
+    pub(super) secret_env: Option<String>,
+    pub(super) topic: Option<String>,
+    #[serde(default)]
+    pub(super) kinds: Vec<String>,
+    pub(super) timeout_ms: Option<i64>,
+    pub(super) workers: Option<i64>,
+    pub(super) attempts_max: Option<i64>,
+    pub(super) backoff_ms: Option<i64>,
+    #[serde(default)]
+    pub(super) allow_private: bool,
+}
+
 /// Lays the stages over each other, checks every name, and reads the types.
 pub(super) fn read(
     file: Option<(&str, &str)>,
@@ -177,9 +227,7 @@ fn lay(settings: &mut Table, typed: Table, names: &Table, section: &str) -> anyh
         let Some(known) = names.get(&name) else {
             bail!("unknown setting `{full}`{}", nearest(&name, names.keys().map(String::as_str)));
         };
-        if full == "access.keys" {
-            check_keys(&value)?;
-        }
+        check_tables(&full, &value)?;
         match (settings.get_mut(&name), value, known) {
             (Some(Value::Table(inner)), Value::Table(typed), Value::Table(names)) => {
                 lay(inner, typed, names, &format!("{full}."))?;
@@ -196,14 +244,17 @@ fn lay(settings: &mut Table, typed: Table, names: &Table, section: &str) -> anyh
     Ok(())
 }
 
-fn check_keys(value: &Value) -> anyhow::Result<()> {
-    for key in value.as_array().into_iter().flatten() {
-        let Some(key) = key.as_table() else { bail!("access.keys: each must be a table") };
-        if let Some(name) = key.keys().find(|name| !KEY_NAMES.contains(&name.as_str())) {
-            bail!("unknown setting `access.keys.{name}`{}", nearest(name, KEY_NAMES));
+/// Checks the names in each table of a setting that is a list of them.
+fn check_tables(setting: &str, value: &Value) -> anyhow::Result<()> {
+    let Some(known) = TABLES.iter().find(|known| known.setting == setting) else { return Ok(()) };
+    for table in value.as_array().into_iter().flatten() {
+        let Some(table) = table.as_table() else { bail!("{setting}: each must be a table") };
+        if let Some(name) = table.keys().find(|name| !known.names.contains(&name.as_str())) {
+            let names = known.names.iter().copied();
+            bail!("unknown setting `{setting}.{name}`{}", nearest(name, names));
         }
-        if let Some(name) = KEY_NAMES_NEEDED.iter().find(|name| !key.contains_key(**name)) {
-            bail!("access.keys: a key has no `{name}`");
+        if let Some(name) = known.needed.iter().find(|name| !table.contains_key(**name)) {
+            bail!("{setting}: one has no `{name}`");
         }
     }
     Ok(())
@@ -254,10 +305,7 @@ fn set(
     let parsed = parsed.and_then(|mut table| table.remove("it"));
     let parsed = parsed.filter(|parsed| parsed.same_type(known));
     *known = parsed.with_context(|| format!("{PREFIX}{name}: must be {}", kind(known)))?;
-    if lower == "access__keys" {
-        check_keys(known).with_context(|| format!("{PREFIX}{name}"))?;
-    }
-    Ok(())
+    check_tables(&lower.replace(SECTION, "."), known).with_context(|| format!("{PREFIX}{name}"))
 }
 
 /// Every variable there is.

@@ -12,7 +12,7 @@ use super::{
     problem::{Problem, ProblemType},
     routes::{
         batch, changes, dead_letters, events, groups, holds, leases, metrics, orders, parse_only,
-        server, skus, topics,
+        server, skus, topics, webhooks,
     },
 };
 
@@ -45,6 +45,9 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         .service(Path::new("/docs/docs.css").get(server::docs_style).end())
         .service(Path::new("/problems/{slug}").get(server::problem_page).end())
         .configure(configure_topics)
+        .service(Path::new("/v1/webhooks").get(webhooks::list).end())
+        .service(Path::new("/v1/webhooks/{webhook}/deliveries").get(webhooks::deliveries).end())
+        .service(Path::new("/v1/webhooks/{webhook}/test").post(webhooks::test).end())
         .default_service(web::to(server::not_found));
 }
 

@@ -18,7 +18,7 @@ use super::{
     problem::{ProblemBody, ProblemType},
     routes::{
         batch, changes, dead_letters, events, groups, holds, leases, metrics, orders, server, skus,
-        topics,
+        topics, webhooks,
     },
 };
 
@@ -51,6 +51,7 @@ const BEARER: &str = "api_key";
         groups::list_all, groups::list, groups::put, groups::get, groups::remove,
         groups::pause, groups::resume, groups::seek,
         leases::lease, leases::ack, leases::fail, leases::extend,
+        webhooks::list, webhooks::deliveries, webhooks::test,
         dead_letters::list, dead_letters::get, dead_letters::replay, dead_letters::discard,
         server::health, server::readiness,
     ),

@@ -89,6 +89,8 @@ problem_types! {
         "Make it with `PUT /v1/topics/{topic}/groups/{group}` first. Nothing has changed."
     UnknownDeadLetter "unknown-dead-letter" NOT_FOUND "The message is no dead letter of the group"
         "It was never given up, or it was discarded, or replayed and is done."
+    UnknownWebhook "unknown-webhook" NOT_FOUND "There is no such webhook"
+        "The server's configuration names them, under `webhooks.endpoints`."
     MethodNotAllowed "method-not-allowed" METHOD_NOT_ALLOWED "The path has no such method"
         "`Allow` lists those it has."
     BodyTimeout "body-timeout" REQUEST_TIMEOUT "The body came too slowly"

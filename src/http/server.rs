@@ -9,7 +9,7 @@ use std::{
 
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt::System, web::Data};
 use anyhow::Context;
-use tidegate::{Tidegate, postgres};
+use tidegate::{Tidegate, postgres, webhooks};
 
 use super::{access::Access, app, guard::guard, service::Service, tls};
 use crate::config::Config;
@@ -96,6 +96,11 @@ impl Server {
     /// From now on the figures of a worker are among the server's.
     pub(crate) fn follow(&self, figures: postgres::Figures) {
         self.service.follow(figures);
+    }
+
+    /// From now on the server can be asked what was posted.
+    pub(crate) fn post(&self, sender: Arc<webhooks::Sender>) {
+        self.service.post(sender);
     }
 
     /// Ends: accepts no more connections, waits for what is in flight, then runs `close`, while

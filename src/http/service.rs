@@ -13,7 +13,7 @@ use std::{
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use tidegate::{
     Events, OrdersClient, OutOfBounds, Phase, Report, StockClient, Tidegate, Topic,
-    admin::groups::Standing, postgres,
+    admin::groups::Standing, postgres, webhooks,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -37,6 +37,7 @@ const SEAT_RETRY_S: u64 = 5;
 pub(crate) struct Service {
     gate: OnceLock<Tidegate>,
     follower: OnceLock<postgres::Figures>,
+    webhooks: OnceLock<Arc<webhooks::Sender>>,
     draining: watch::Sender<bool>,
     in_flight: AtomicUsize,
     /// A permit for each stream of events that may be open.
@@ -79,6 +80,7 @@ impl Service {
         Self {
             gate: OnceLock::new(),
             follower: OnceLock::new(),
+            webhooks: OnceLock::new(),
             draining: watch::Sender::new(false),
             in_flight: AtomicUsize::new(0),
             seats: Arc::new(Semaphore::new(events.streams_max)),
@@ -111,6 +113,17 @@ impl Service {
     /// How PostgreSQL follows, if one is configured.
     pub(super) fn follower(&self) -> Option<postgres::Report> {
         self.follower.get().map(postgres::Figures::report)
+    }
+
+    /// From now on it can be asked what was posted.
+    pub(super) fn post(&self, sender: Arc<webhooks::Sender>) {
+        // There is one sender of a server.
+        let _ = self.webhooks.set(sender);
+    }
+
+    /// What posts messages, if anything does.
+    pub(super) fn webhooks(&self) -> Option<&webhooks::Sender> {
+        self.webhooks.get().map(Arc::as_ref)
     }
 
     /// From now on the server says that it ends.

@@ -96,7 +96,7 @@ impl Line {
         self.note(delivery);
         if gone {
             let name = &self.endpoint.name;
-            tracing::error!(endpoint = %name, "the endpoint says that it is gone: its group is paused");
+            tracing::error!(endpoint = %name, "it says that it is gone: its group is paused");
             self.group.pause().await?;
         }
         late_is_fine(match error {

@@ -21,7 +21,7 @@ mod signature;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -144,8 +144,8 @@ impl Endpoint {
         self
     }
 
-    /// How often a message is tried, and how far apart. Default: 15 times in a day and a half,
-    /// after 5 seconds first.
+    /// How often a message is tried, and how far apart. Default: 15 times within a day, the
+    /// second 5 seconds after the first.
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
@@ -199,8 +199,11 @@ impl Endpoint {
         self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind)
     }
 
-    /// What can only be said when all of it is known.
-    fn check(&self) -> Result<(), Error> {
+    /// Finds what can only be found when all of it is known, as [`Sender::start`] does.
+    ///
+    /// # Errors
+    /// [`Error`]: a bound was passed, or it may not be sent there.
+    pub fn check(&self) -> Result<(), Error> {
         self.retry.check()?;
         if self.private {
             return Ok(());
@@ -262,7 +265,7 @@ pub struct EndpointReport {
 pub struct Sender {
     lines: Vec<Arc<Line>>,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Sender {
@@ -276,20 +279,22 @@ impl Sender {
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<Self, Error> {
         let (stop, stopped) = watch::channel(false);
-        let mut sender = Self { lines: Vec::new(), stop, tasks: Vec::new() };
+        let mut lines: Vec<Arc<Line>> = Vec::new();
         for endpoint in endpoints {
-            if sender.line(&endpoint.name).is_some() {
-                let name = &endpoint.name;
+            let name = &endpoint.name;
+            if lines.iter().any(|line| line.endpoint.name == *name) {
                 return Err(Error::Setup(format!("there are two endpoints of the name {name}")));
             }
             endpoint.check()?;
-            sender.lines.push(Arc::new(line(gate, endpoint).await?));
+            lines.push(Arc::new(line(gate, endpoint).await?));
         }
-        for line in &sender.lines {
-            let work = |_| tokio::spawn(Arc::clone(line).work(stopped.clone()));
-            sender.tasks.extend((0..line.endpoint.workers).map(work));
-        }
-        Ok(sender)
+        let work = |line: &Arc<Line>| {
+            let (line, stopped) = (Arc::clone(line), stopped.clone());
+            (0..line.endpoint.workers)
+                .map(move |_| tokio::spawn(Arc::clone(&line).work(stopped.clone())))
+        };
+        let tasks = Mutex::new(lines.iter().flat_map(work).collect());
+        Ok(Self { lines, stop, tasks })
     }
 
     /// How each endpoint fares, in the order in which they were given.
@@ -322,10 +327,12 @@ impl Sender {
         line.endpoint.test().await.map(Some)
     }
 
-    /// Takes no more messages, and waits until those on their way have arrived or failed.
-    pub async fn stop(mut self) {
+    /// Takes no more messages, and waits until those on their way have arrived or failed. It can
+    /// still be asked what became of them.
+    pub async fn stop(&self) {
         self.stop.send_replace(true);
-        for task in self.tasks.drain(..) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a worker of a webhook has failed");
             }

@@ -51,6 +51,9 @@ pub(crate) async fn show(_: Caller<Read>, service: Data<Service>) -> HttpRespons
     if let Some(report) = service.follower() {
         metrics::write_postgres(&mut page, &report);
     }
+    if let Some(sender) = service.webhooks() {
+        metrics::write_webhooks(&mut page, &sender.report());
+    }
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE));
     response.insert_header((header::CACHE_CONTROL, "no-store")).body(page.into_text())
