@@ -36,6 +36,10 @@ power-loss *arguments:
 kills *arguments:
     cargo run --release -p tidegate-reliability -- kills {{arguments}}
 
+# Kills a process that publishes and consumes; `just messages --rounds 500`, or --one-bad-among 100000
+messages *arguments:
+    cargo run --release -p tidegate-reliability -- messages {{arguments}}
+
 # Fails each call that a store makes of the system, one in each run; needs strace
 io-faults *arguments:
     cargo run --release -p tidegate-reliability -- io-faults {{arguments}}
@@ -44,7 +48,7 @@ io-faults *arguments:
 soak *arguments:
     cargo run --release -p tidegate-reliability -- soak {{arguments}}
 
-# Runs the four examples
+# Runs the examples
 examples:
     cargo run --quiet --example embedded
     cargo run --quiet --example flash_sale

@@ -9,6 +9,7 @@ mod bad_bytes;
 mod histories;
 mod io_faults;
 mod kills;
+mod messages;
 mod power_loss;
 mod random;
 mod sale;
@@ -49,6 +50,10 @@ enum Tool {
     Sell(sale::sell::Arguments),
     /// Let ten times as many orders arrive as an intake releases, and draw the queue over time.
     Surge(surge::Arguments),
+    /// Kill a process that publishes and consumes, and see that each message had its effect once.
+    Messages(messages::Arguments),
+    #[command(hide = true)]
+    MessagesWork(messages::WorkArguments),
     BadBytes(bad_bytes::Arguments),
     StoredFormat(stored_format::Arguments),
 }
@@ -84,6 +89,8 @@ fn run(tool: Tool) -> anyhow::Result<Verdict> {
         Tool::Soak(arguments) => soak::run(&arguments),
         Tool::Sell(arguments) => sale::sell::run(&arguments),
         Tool::Surge(arguments) => surge::run(&arguments),
+        Tool::Messages(arguments) => messages::run(&arguments),
+        Tool::MessagesWork(arguments) => messages::work(&arguments),
         Tool::BadBytes(arguments) => bad_bytes::run(&arguments),
         Tool::StoredFormat(arguments) => stored_format::run(&arguments),
     }

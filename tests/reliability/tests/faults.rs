@@ -23,6 +23,14 @@ fn a_sale_that_is_killed_anywhere_keeps_what_it_answered() {
 }
 
 #[test]
+fn a_publisher_and_its_consumers_that_are_killed_do_everything_once() {
+    let said = held(&["messages", "--rounds", "4"]);
+    assert!(said.contains("messages: held"), "{said}");
+    let said = held(&["messages", "--one-bad-among", "500"]);
+    assert!(said.contains("messages: held"), "{said}");
+}
+
+#[test]
 fn a_call_that_fails_once_costs_nothing_that_was_answered() {
     let said = held(&["io-faults", "--points", "5"]);
     assert!(said.contains("io-faults: held") || said.contains("io-faults: skipped"), "{said}");
