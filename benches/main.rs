@@ -4,6 +4,7 @@
 mod check;
 mod contender;
 mod load;
+mod messages;
 mod orders;
 mod peers;
 mod plot;
@@ -63,6 +64,8 @@ enum What {
     Orders,
     /// Orders over HTTP beside a route that only parses, by wrk.
     Http,
+    /// Messages by topics and by Redis streams: published, handed out, acknowledged.
+    Messages,
     Journal,
     Reads,
     Recovery,
@@ -136,7 +139,14 @@ impl Run {
         if self.wants(What::Orders) {
             orders::run(&plan, &dir, &mut results).await?;
         }
-        let by_itself = [What::Http, What::Journal, What::Reads, What::Recovery, What::Snapshots];
+        let by_itself = [
+            What::Http,
+            What::Messages,
+            What::Journal,
+            What::Reads,
+            What::Recovery,
+            What::Snapshots,
+        ];
         for what in by_itself.into_iter().filter(|what| self.wants(*what)) {
             let mut rounds = Vec::new();
             for number in 1..=self.rounds {
@@ -166,6 +176,7 @@ impl Run {
         match what {
             What::Orders => Ok(Vec::new()),
             What::Http => wrk::run(dir, &self.in_flight, seconds).await,
+            What::Messages => messages::run(dir, &self.in_flight, seconds).await,
             What::Journal => store::journal::run(dir, seconds).await,
             What::Reads => store::reads::run(dir, seconds, stored_orders).await,
             What::Recovery => store::recovery::run(dir, stored_orders, seed).await,

@@ -35,7 +35,7 @@ return number";
 
 /// Each pipelines what is in flight on it. Redis syncs once for all that it reads in one turn, from
 /// as many connections as have something to say.
-const CONNECTIONS_MAX: u64 = 8;
+pub(crate) const CONNECTIONS_MAX: u64 = 8;
 
 pub(crate) fn settings(fsync: &str) -> String {
     format!(
@@ -62,15 +62,8 @@ impl Redis {
         in_flight: u64,
         fsync: &str,
     ) -> Result<Self> {
-        let socket = data.join("socket");
-        let mut command = Command::new(server::find("redis-server", &[])?);
-        command.args(["--port", "0", "--save", "", "--appendonly", "yes"]);
-        command.args(["--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"]);
-        command.arg("--unixsocket").arg(&socket).arg("--dir").arg(data);
-        let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
-        let client = Client::open(format!("redis+unix://{}", socket.display()))?;
-        let connect = async || Ok(client.get_multiplexed_async_connection().await?);
-        let mut first = server.wait_until(connect).await?;
+        let (server, client) = serve(data, fsync).await?;
+        let mut first = client.get_multiplexed_async_connection().await?;
         let mut connections = vec![first.clone()];
         while (connections.len() as u64) < in_flight.min(CONNECTIONS_MAX) {
             connections.push(client.get_multiplexed_async_connection().await?);
@@ -87,6 +80,20 @@ impl Redis {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         self.connections[next % self.connections.len()].clone()
     }
+}
+
+/// A private server with its data in `data`, ready to be asked.
+pub(crate) async fn serve(data: &Path, fsync: &str) -> Result<(Server, Client)> {
+    let socket = data.join("socket");
+    let mut command = Command::new(server::find("redis-server", &[])?);
+    command.args(["--port", "0", "--save", "", "--appendonly", "yes"]);
+    command.args(["--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"]);
+    command.arg("--unixsocket").arg(&socket).arg("--dir").arg(data);
+    let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
+    let client = Client::open(format!("redis+unix://{}", socket.display()))?;
+    let connect = async || Ok(client.get_multiplexed_async_connection().await?);
+    let _: MultiplexedConnection = server.wait_until(connect).await?;
+    Ok((server, client))
 }
 
 fn stock_key(sku: usize) -> String {
