@@ -21,6 +21,7 @@ mod own;
 mod runtime;
 mod stock;
 mod topics;
+mod views;
 
 pub mod machine;
 #[cfg(feature = "postgres")]
@@ -63,6 +64,11 @@ pub use tidegate_machines::{
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
 pub use topics::{NewSchedule, Publish, Topic, TopicError};
+pub use views::{
+    Fact, ROW_BYTES_MAX, ROW_KEY_BYTES_MAX, Rebuild, RebuildProgress, Rows, Sales, SalesHour,
+    SalesPage, SalesPeriod, SalesRow, SalesStep, SoldOrder, StoredView, View, ViewCondition,
+    ViewError, ViewFault, ViewPage, ViewReader, ViewReport, stored_views,
+};
 
 // The program's modules, compiled into the library for the fuzzers only.
 #[cfg(feature = "fuzzing")]

@@ -44,3 +44,4 @@ mod supervision;
 mod tidy;
 mod topics;
 mod traces;
+mod views;
