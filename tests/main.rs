@@ -45,3 +45,4 @@ mod tidy;
 mod topics;
 mod traces;
 mod views;
+mod views_sales;

@@ -135,6 +135,22 @@ async fn caught_up<V: View>(gate: &Tidegate) -> ViewReader<V> {
     reader
 }
 
+/// Makes the journal longer until its beginning is trimmed.
+pub(crate) async fn trim(gate: &Tidegate) {
+    gate.stock().define("filler", tidegate::SkuPatch::default()).await.unwrap();
+    let (oldest, reason) = (gate.report().oldest, "x".repeat(200));
+    while gate.report().oldest == oldest {
+        let begin = gate.position();
+        let mut all = tokio::task::JoinSet::new();
+        for number in 0..500 {
+            let (gate, key) = (gate.clone(), format!("{begin}-{number}"));
+            let more = tidegate::Adjustment::new("filler", 1, reason.clone());
+            all.spawn(async move { gate.stock().adjust(more, &key).await.unwrap() });
+        }
+        all.join_all().await;
+    }
+}
+
 fn buyer(placed: u64, confirmed: u64) -> Buyer {
     Buyer { placed, confirmed }
 }
@@ -160,7 +176,7 @@ async fn a_view_shows_what_its_reader_has_written_and_goes_on_over_restarts() {
         assert_eq!((page.rows.len(), page.next.as_deref()), (3, Some(&b"u-user-2"[..])));
         let page = buyers.scan("u-", page.next.as_deref(), 3).await.unwrap();
         assert_eq!((page.rows.len(), page.next), (2, None));
-        assert!(page.position >= receipt_position(&gate));
+        assert!(page.position > Position::ZERO);
         let report = buyers.report();
         assert_eq!((report.rows, report.condition), (5 + run, ViewCondition::Following));
         // The second time it is only dropped: the third begins where that left it.
@@ -171,11 +187,6 @@ async fn a_view_shows_what_its_reader_has_written_and_goes_on_over_restarts() {
             assert!(matches!(late, Err(ViewError::Closed)), "{late:?}");
         }
     }
-}
-
-/// The position of the order that was placed last is not after what is durable.
-fn receipt_position(gate: &Tidegate) -> Position {
-    Position(gate.position().0.min(1))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,15 +273,7 @@ async fn a_view_that_needs_the_whole_journal_says_so_and_one_that_loads_begins_w
     let gate = open(trimmed()).await;
     stocked(&gate).await;
     sell(&gate, "one", 20).await;
-    let (mut round, reason) = (0, "a long reason that makes the journal longer ".repeat(4));
-    // Also those that are archived by now must be found.
-    while gate.report().oldest <= Position(1) {
-        for number in 0..2_000 {
-            let more = tidegate::Adjustment::new("tea", 1, reason.clone());
-            gate.stock().adjust(more, &format!("more-{round}-{number}")).await.unwrap();
-        }
-        round += 1;
-    }
+    trim(&gate).await;
     gate.close().await.unwrap();
     drop(gate);
 

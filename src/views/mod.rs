@@ -89,7 +89,7 @@ pub enum Fact {
         stock_shard: u16,
         /// For whom.
         user: UserId,
-        /// What. A unit price is given as long as the order may not have it.
+        /// What. Unit prices are given as long as the order may not have them.
         lines: Vec<HeldLine>,
     },
 }

@@ -342,7 +342,8 @@ fn hold_lines(order: OrderId, shard: u16, lines: &[HeldLine], rows: &mut Kept<'_
     let Some(mut row) = order_row(order, rows)? else { return Ok(()) };
     let mut priced = false;
     for HeldLine { line, unit_price_minor } in lines {
-        let Some(price) = *unit_price_minor else { continue };
+        // A SKU without a price costs nothing.
+        let price = unit_price_minor.unwrap_or(0);
         if let Some(open) = line_of(&mut row, line).filter(|line| line.amount_minor.is_none()) {
             open.amount_minor = price.checked_mul(line.quantity);
             priced = true;
