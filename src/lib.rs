@@ -10,6 +10,7 @@ pub mod admin;
 mod audit;
 mod builder;
 mod consumers;
+mod detail;
 mod error;
 mod handler;
 mod inspect;
@@ -30,6 +31,7 @@ pub mod postgres;
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
 pub use consumers::{ConsumerGroup, Effects, Leased, OpenGroup};
+pub use detail::OrderDetail;
 pub use error::OpenError;
 pub use handler::{Handler, HandlerError, Message, Workers};
 pub use inspect::{

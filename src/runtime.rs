@@ -294,8 +294,13 @@ impl Tidegate {
         &self.inner.id
     }
 
+    #[cfg(test)]
+    pub(crate) fn journal(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.inner.journal)
+    }
+
     /// Where orders at rest are.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", test))]
     pub(crate) fn state(&self) -> Arc<dyn State> {
         Arc::clone(&self.inner.state)
     }

@@ -15,7 +15,7 @@ use std::{
 
 pub(crate) use access::{AccessRules, ApiKey, Role, check_name, sha256};
 use anyhow::{Context, bail};
-use tidegate::{Builder, Intake, Tidegate, bounds, postgres::Options};
+use tidegate::{Builder, Intake, Sales, Tidegate, bounds, postgres::Options};
 pub(crate) use typed::DEFAULTS;
 use typed::Typed;
 
@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) rates: Rates,
     pub(crate) access: AccessRules,
     pub(crate) tls: Option<Tls>,
+    /// Whether there is the view of sales.
+    sales_view: bool,
     /// The database that follows the store.
     pub(crate) postgres: Option<Options>,
     /// What is not wrong but may not be meant.
@@ -174,6 +176,7 @@ impl Config {
             rates,
             access,
             tls: tls(typed.tls)?,
+            sales_view: typed.views.sales,
             postgres: postgres(&typed.postgres)?,
             warnings,
         })
@@ -198,6 +201,9 @@ impl Config {
         }
         if let Some(intake) = self.intake {
             builder = builder.intake(intake);
+        }
+        if self.sales_view {
+            builder = builder.view(Sales);
         }
         builder
     }

@@ -46,6 +46,7 @@ pub(super) struct Typed {
     pub(super) access: Access,
     pub(super) tls: Tls,
     pub(super) postgres: Postgres,
+    pub(super) views: Views,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +137,11 @@ pub(super) struct Postgres {
     pub(super) url: String,
     pub(super) batch_events_max: i64,
     pub(super) batch_ms_max: i64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Views {
+    pub(super) sales: bool,
 }
 
 /// Lays the stages over each other, checks every name, and reads the types.

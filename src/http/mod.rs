@@ -12,6 +12,7 @@ pub(crate) mod fuzz;
 mod guard;
 mod headers;
 mod openapi;
+mod position;
 mod problem;
 mod refusals;
 mod routes;

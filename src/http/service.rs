@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
-use tidegate::{Events, OrdersClient, Phase, Report, StockClient, Tidegate, postgres};
+use tidegate::{Events, OrdersClient, Phase, Position, Report, StockClient, Tidegate, postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
@@ -133,6 +133,11 @@ impl Service {
         self.seats_max.saturating_sub(self.seats.available_permits())
     }
 
+    /// Where the store is, once it is open: everything answered is at or before it.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.gate.get().map(Tidegate::position)
+    }
+
     /// The store's figures, once it is open.
     pub(super) fn report(&self) -> Option<Report> {
         self.gate.get().map(Tidegate::report)
@@ -187,6 +192,11 @@ impl Gate {
             "" => self.0.orders().clone(),
             name => self.0.orders().for_caller(name),
         }
+    }
+
+    /// The store itself, for what no caller's name matters to.
+    pub(super) fn store(&self) -> &Tidegate {
+        &self.0
     }
 
     /// Durable events.

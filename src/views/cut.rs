@@ -202,3 +202,97 @@ fn held(stock: &Stock, take: &mut impl FnMut(Fact) -> Result<(), Halt>) -> Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Adjustment, NewOrder, PaymentEvent, SkuPatch, Tidegate};
+
+    async fn order(gate: &Tidegate, key: &str) -> OrderId {
+        gate.orders().place(NewOrder::new("u").line("a", 1), key).await.unwrap().id
+    }
+
+    async fn pay(gate: &Tidegate, order: OrderId) {
+        gate.orders().pay(order, PaymentEvent::captured("bank", "1", 10)).await.unwrap();
+    }
+
+    /// Waits until this order, as it is now, is in the archive only.
+    async fn archived(gate: &Tidegate, id: OrderId) -> Order {
+        let now = gate.orders().get(id).await.unwrap();
+        let shards = gate.shards_of::<Orders>().unwrap();
+        for _ in 0..6_000 {
+            let away = shards.inspect(id.shard(), move |machine: &Orders, _| machine.is_away(id));
+            let row = archive::read(&*gate.state(), id).unwrap();
+            if away.await.unwrap() && row.as_ref() == Some(&now) {
+                return now;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("order {id} is not archived");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn everything_is_told_as_it_was_at_the_cut_whatever_has_changed_since() {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = Tidegate::builder(folder.path()).arbiters(1);
+        let gate = builder.order_shards(2).stock_shards(2).open().await.unwrap();
+        gate.stock().define("a", SkuPatch::default().price_minor(10)).await.unwrap();
+        gate.stock().adjust(Adjustment::new("a", 9, "arrival"), "k").await.unwrap();
+        let (old, idle) = (order(&gate, "old").await, order(&gate, "idle").await);
+        pay(&gate, old).await;
+        pay(&gate, idle).await;
+        let (before, idle) = (archived(&gate, old).await, archived(&gate, idle).await);
+        let open = order(&gate, "open").await;
+        let waiting = gate.orders().get(open).await.unwrap();
+
+        let everything = Everything {
+            orders: gate.shards_of().unwrap(),
+            stock: gate.shards_of().unwrap(),
+            journal: gate.journal(),
+            state: gate.state(),
+            clock: Arc::new(Clock::new(tidegate_actors::SystemTimeSource)),
+        };
+        let cut = Cut::take(&everything).await.unwrap();
+        assert_eq!(cut.position, gate.position());
+        // It comes back from the archive twice, and is in it again; the others go there, too.
+        gate.orders().fulfil(old, None, "f").await.unwrap();
+        archived(&gate, old).await;
+        let paid = PaymentEvent::refunded("bank", "2", 1);
+        gate.orders().pay(old, paid).await.unwrap();
+        let new = order(&gate, "new").await;
+        for id in [open, new] {
+            pay(&gate, id).await;
+        }
+        for id in [old, open, new] {
+            archived(&gate, id).await;
+        }
+
+        let mut facts = Vec::new();
+        cut.tell(|fact| {
+            facts.push(fact);
+            Ok(())
+        })
+        .unwrap();
+        let mut orders = Vec::new();
+        for fact in facts {
+            match fact {
+                Fact::Sku(item) => {
+                    let level = crate::Level { on_hand: 9, held: 1, allocated: 2 };
+                    assert_eq!((item.sku.as_str(), item.total), ("a", level));
+                }
+                Fact::Order(order) => orders.push(*order),
+                Fact::Held { order, lines, .. } => {
+                    assert_eq!((order, lines[0].line.quantity), (open, 1));
+                }
+                Fact::Hold(hold) => panic!("{hold:?}"),
+            }
+        }
+        let mut expected = vec![before, idle, waiting];
+        expected.sort_unstable_by_key(|order| order.id);
+        orders.sort_unstable_by_key(|order| order.id);
+        assert_eq!(orders, expected);
+        gate.close().await.unwrap();
+    }
+}

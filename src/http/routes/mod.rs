@@ -10,6 +10,7 @@ pub(crate) mod orders;
 pub(crate) mod parse_only;
 pub(crate) mod server;
 pub(crate) mod skus;
+pub(crate) mod views;
 
 use actix_web::HttpResponse;
 

@@ -7,6 +7,7 @@ pub(crate) mod orders;
 pub(crate) mod place;
 pub(crate) mod skus;
 pub(crate) mod time;
+pub(crate) mod views;
 mod whole;
 
 use serde::{Deserialize, Deserializer};
