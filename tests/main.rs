@@ -20,6 +20,7 @@ mod http_metrics;
 mod http_parse_only;
 mod http_ready;
 mod http_tls;
+mod http_views;
 mod import;
 mod inspect;
 mod intake;
