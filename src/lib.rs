@@ -96,3 +96,8 @@ pub mod fuzz {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+/// The example of the documentation of views, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/views.md")]
+struct ViewsExamples;

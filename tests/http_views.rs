@@ -1,11 +1,14 @@
 //! Views from outside: sales over HTTP with the position of a write, an order with its SKUs, and
 //! `tidegate view` on a closed store. What views hold is in `views` and `views_sales`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
     client::{Client, Server},
     program::{Ran, run},
+    seed::Random,
 };
 
 const ON: &str = "[views]\nsales = true\n";
@@ -99,6 +102,44 @@ fn an_order_comes_with_its_skus_as_they_are_now() {
     client.get("/v1/skus/tee/sales").assert_problem(404, "unknown-view");
     assert_eq!(client.get("/v1/views").expect(200), json!({"views": []}));
     client.post("/v1/views/sales/rebuild", "", &json!({})).assert_problem(404, "unknown-view");
+}
+
+#[test]
+fn killed_servers_lose_no_sale_and_count_none_twice() {
+    let mut random = Random::of("killed_servers_lose_no_sale_and_count_none_twice");
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for round in 0..5 {
+        let server = Server::start_with(&data, ON);
+        let mut client = server.client();
+        stock(&mut client, "tee", 100);
+        stock(&mut client, "mug", 50);
+        let more = json!({"delta": 100, "reason": "more"});
+        for sku in ["tee", "mug"] {
+            client.post(&format!("/v1/skus/{sku}/stock"), &format!("{round}"), &more).expect(200);
+        }
+        for number in 0..random.between(1, 20) {
+            sell(&mut client, &format!("{round}-{number}"));
+        }
+        if random.number().is_multiple_of(2) {
+            client.post("/v1/views/sales/rebuild", "", &json!({})).expect(202);
+        }
+        std::thread::sleep(Duration::from_millis(random.between(0, 20)));
+        server.kill();
+    }
+    let server = Server::start_with(&data, ON);
+    let mut client = server.client();
+    let (_, position) = sell(&mut client, "last");
+    let page = client.get("/v1/users/ann/orders?limit=100").expect(200);
+    let orders = page["orders"].as_array().unwrap();
+    assert!(orders.iter().all(|order| order["state"] == "confirmed"));
+    let count = orders.len() as u64;
+    for (sku, units, minor) in [("tee", 2, 200), ("mug", 1, 50)] {
+        let path = format!("/v1/skus/{sku}/sales?min_position={position}");
+        let hours = sold(&client.get(&path).expect(200));
+        let sums = hours.into_iter().fold((0, 0), |sum, hour| (sum.0 + hour.0, sum.1 + hour.1));
+        assert_eq!(sums, (units * count, minor * count));
+    }
 }
 
 fn view(data: &std::path::Path, arguments: &[&str]) -> Ran {

@@ -257,6 +257,34 @@ async fn another_version_is_built_and_the_old_rows_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_in_turn_never_take_what_is_left_for_the_whole() {
+    const ORDERS: u64 = 600;
+    let folder = tempfile::tempdir().unwrap();
+    let gate = open(small(folder.path()).view(Buyers::default())).await;
+    stocked(&gate).await;
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..ORDERS {
+        let (gate, order) = (gate.clone(), NewOrder::new("user-1").line("tea", 1));
+        all.spawn(async move { gate.orders().place(order, &format!("{number}")).await.unwrap() });
+    }
+    all.join_all().await;
+    caught_up::<Buyers>(&gate).await;
+    drop(gate);
+    for _ in 0..3 {
+        let gate = open(small(folder.path()).view(Later)).await;
+        let later = caught_up::<Later>(&gate).await;
+        assert_eq!(later.get("user-1").await.unwrap(), Some(ORDERS));
+        // Wherever the deleting of the old rows is.
+        drop(gate);
+        let gate = open(small(folder.path()).view(Buyers::default())).await;
+        let buyers = caught_up::<Buyers>(&gate).await;
+        let orders = buyers.scan("o-", None, 1_000).await.unwrap().rows.len() as u64;
+        assert_eq!((orders, buyers.report().rows), (ORDERS, ORDERS + 1));
+        drop(gate);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_views_of_one_name_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let opened = small(folder.path()).view(Buyers::default()).view(Later).open().await;

@@ -1,5 +1,5 @@
-//! `tidegate view`: what a closed store has of its views, and building one anew. How that is done is
-//! the library's.
+//! `tidegate view`: what a closed store has of its views, and building one anew. How that is done
+//! is the library's.
 
 use std::{
     path::Path,

@@ -1,5 +1,5 @@
-//! The position that an answer carries, so that its reader can ask a view for at least that. Whoever
-//! writes gets it; what is read from a view has its own.
+//! The position that an answer carries, so that its reader can ask a view for at least that.
+//! Whoever writes gets it here; what is read from a view has its own.
 
 use actix_web::http::{Method, StatusCode, header::HeaderName};
 

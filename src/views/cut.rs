@@ -3,8 +3,8 @@
 //! stops nobody, and changes nothing.
 //!
 //! The archive is no copy: an order that has left memory may have come back and changed since. Then
-//! the journal tells how it was: what brings an order back from the archive holds all of it. So each
-//! page of the archive is read first, and the journal after it, up to where the page may be.
+//! the journal tells how it was: what brings an order back from the archive holds all of it. So
+//! each page of the archive is read first, and the journal after it, up to where the page may be.
 
 use std::{
     collections::{BTreeMap, HashMap},

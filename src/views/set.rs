@@ -28,10 +28,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 const NAME_BYTES_MAX: usize = 64;
 
 /// Starts one view.
-pub(crate) type AddView = Box<dyn FnOnce(&Source) -> Result<Kind, OpenError> + Send>;
+pub(crate) type AddView = Box<dyn FnOnce(&Source) -> Result<RunningView, OpenError> + Send>;
 
 /// A view that runs.
-pub(crate) struct Kind {
+pub(crate) struct RunningView {
     door: ViewDoor,
     reader: Box<dyn Any + Send + Sync>,
     stop: watch::Sender<bool>,
@@ -48,7 +48,7 @@ fn check_name<V: View>() -> Result<(), OpenError> {
     Err(OpenError::ViewName { name })
 }
 
-impl Kind {
+impl RunningView {
     /// Starts `view` on a thread of its own.
     pub(crate) fn start<V: View>(view: V, source: &Source) -> Result<Self, OpenError> {
         check_name::<V>()?;
@@ -79,52 +79,52 @@ impl Kind {
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Views(Arc<[Kind]>);
+pub(crate) struct Views(Arc<[RunningView]>);
 
 impl Views {
     /// Starts all of them.
     pub(crate) fn start(views: Vec<AddView>, source: &Source) -> Result<Self, OpenError> {
-        let mut kinds: Vec<Kind> = Vec::with_capacity(views.len());
+        let mut running: Vec<RunningView> = Vec::with_capacity(views.len());
         for add in views {
-            let added = add(source).and_then(|kind| {
-                let name = kind.door.shared.name;
-                let taken = kinds.iter().any(|other| other.door.shared.name == name);
+            let added = add(source).and_then(|view| {
+                let name = view.door.shared.name;
+                let taken = running.iter().any(|other| other.door.shared.name == name);
                 if taken {
-                    kind.end();
+                    view.end();
                     return Err(OpenError::ViewTaken { name });
                 }
-                Ok(kind)
+                Ok(view)
             });
             match added {
-                Ok(kind) => kinds.push(kind),
+                Ok(view) => running.push(view),
                 Err(error) => {
-                    kinds.iter().for_each(Kind::end);
+                    running.iter().for_each(RunningView::end);
                     return Err(error);
                 }
             }
         }
-        Ok(Self(kinds.into()))
+        Ok(Self(running.into()))
     }
 
     pub(crate) fn reader<V: View>(&self) -> Option<ViewReader<V>> {
-        self.0.iter().find_map(|kind| kind.reader.downcast_ref::<ViewReader<V>>()).cloned()
+        self.0.iter().find_map(|view| view.reader.downcast_ref::<ViewReader<V>>()).cloned()
     }
 
     pub(crate) fn rebuild(&self, name: &str) -> Option<Rebuild> {
-        let kind = self.0.iter().find(|kind| kind.door.shared.name == name);
-        kind.map(|kind| kind.door.rebuild())
+        let view = self.0.iter().find(|view| view.door.shared.name == name);
+        view.map(|view| view.door.rebuild())
     }
 
     pub(crate) fn report(&self) -> Vec<ViewReport> {
-        self.0.iter().map(|kind| kind.door.shared.report()).collect()
+        self.0.iter().map(|view| view.door.shared.report()).collect()
     }
 
     /// Lets all of them take in what has happened up to `through`, and ends them.
     pub(crate) async fn close(&self, through: Position) {
-        self.0.iter().for_each(|kind| kind.door.close(through));
+        self.0.iter().for_each(|view| view.door.close(through));
         let closed = async {
-            for kind in &*self.0 {
-                let mut told = kind.door.shared.told.subscribe();
+            for view in &*self.0 {
+                let mut told = view.door.shared.told.subscribe();
                 let closed = super::ViewCondition::Closed;
                 // An error can't be: the sender is right here.
                 let _ = told.wait_for(|told| told.condition == closed).await;
@@ -137,10 +137,10 @@ impl Views {
 
     /// Ends them where they are, and waits until they have ended. Blocks shortly.
     pub(crate) fn stop(&self) {
-        for kind in &*self.0 {
-            kind.stop.send_replace(true);
+        for view in &*self.0 {
+            view.stop.send_replace(true);
         }
-        self.0.iter().for_each(Kind::join);
+        self.0.iter().for_each(RunningView::join);
     }
 }
 
