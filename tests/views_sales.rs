@@ -232,4 +232,17 @@ async fn what_is_built_from_a_trimmed_journal_under_load_is_right() {
     let gate = trimmed().open().await.unwrap();
     assert_right(&gate, &made.world()).await;
     gate.close().await.unwrap();
+    drop(gate);
+    // Away for so long that the journal no longer has what it missed: it is built anew by itself.
+    let away = small(folder.path()).time(Arc::clone(&time));
+    let away = away.snapshot_every_bytes(1 << 20).events_retained_bytes(0);
+    let gate = away.open().await.unwrap();
+    run(&gate, &made, random.number(), 20).await;
+    trim(&gate).await;
+    gate.close().await.unwrap();
+    drop(gate);
+    let gate = trimmed().open().await.unwrap();
+    assert_right(&gate, &made.world()).await;
+    assert_eq!(gate.view::<Sales>().unwrap().report().builds, 1);
+    gate.close().await.unwrap();
 }

@@ -63,7 +63,8 @@ pub struct ViewReport {
     pub position: Position,
     /// Records of the journal that are on disk and not in it.
     pub lag_records: u64,
-    /// How long ago it had everything, in milliseconds; 0 if it has.
+    /// How long ago it had everything, in milliseconds; 0 if it has. At least since the store was
+    /// opened, if it has not had everything since.
     pub lag_ms: u64,
     /// Its rows.
     pub rows: u64,
@@ -99,15 +100,14 @@ pub(super) struct Shared {
     counted: Mutex<Counted>,
 }
 
-#[derive(Default)]
 pub(super) struct Counted {
     pub(super) rows: u64,
     pub(super) events: u64,
     pub(super) batches: u64,
     pub(super) builds: u64,
     pub(super) failures: u64,
-    /// When it last had everything, and whether nothing has come since.
-    had_all: Option<Instant>,
+    /// When it last had everything, or when the store was opened; whether nothing has come since.
+    had_all: Instant,
     is_all: bool,
 }
 
@@ -122,7 +122,15 @@ impl Shared {
             served: RwLock::new(None),
             told: watch::Sender::new(told),
             progress: watch::Sender::new(None),
-            counted: Mutex::default(),
+            counted: Mutex::new(Counted {
+                rows: 0,
+                events: 0,
+                batches: 0,
+                builds: 0,
+                failures: 0,
+                had_all: Instant::now(),
+                is_all: false,
+            }),
         }
     }
 
@@ -137,7 +145,7 @@ impl Shared {
             counted.rows = rows;
             counted.is_all = position >= self.events.durable();
             if counted.is_all {
-                counted.had_all = Some(Instant::now());
+                counted.had_all = Instant::now();
             }
         }
         let condition = ViewCondition::Following;
@@ -148,7 +156,7 @@ impl Shared {
     pub(super) fn came(&self) {
         let mut counted = self.count();
         if std::mem::take(&mut counted.is_all) {
-            counted.had_all = Some(Instant::now());
+            counted.had_all = Instant::now();
         }
     }
 
@@ -160,7 +168,7 @@ impl Shared {
         let Told { condition, position } = self.told.borrow().clone();
         let lag_records = self.events.durable().0.saturating_sub(position.0);
         let counted = self.count();
-        let since = counted.had_all.map_or(0, |at| at.elapsed().as_millis());
+        let since = counted.had_all.elapsed().as_millis();
         ViewReport {
             name: self.name.to_owned(),
             version: self.version,
