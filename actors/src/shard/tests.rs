@@ -5,15 +5,15 @@ use std::{future::Future, pin::pin, sync::Arc, task, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tidegate_machines::{
-    Answer, Decision, Fingerprint, KeyHash, Level, Location, Machine, Orders, OrdersConfig,
-    Refusal, Sku, SkuPatch, Stock, StockCommand, StockConfig, StockRejection, StockReply,
-    Timestamp, UserId,
+    Answer, Decision, Fingerprint, KeyHash, Level, Location, Machine, NewLine, OrderCommand,
+    Orders, OrdersConfig, PlaceOrder, Refusal, Sku, SkuPatch, Stock, StockCommand, StockConfig,
+    StockRejection, StockReply, Timestamp, UserId,
 };
 use tidegate_storage::{Journal, MemoryJournal, MemoryState, Position, Snapshots, State};
 
 use crate::{
-    AskError, Board, Clock, Durable, FromStock, Group, Kind, Kit, ManualTime, NoEffects, Phase,
-    Retained, ShardOptions, Shards, Threads, snapshot_all,
+    AskError, Board, Clock, Durable, FromOrders, FromStock, Group, Kind, Kit, ManualTime,
+    NoEffects, Phase, Projector, Retained, ShardOptions, Shards, Threads, snapshot_all,
 };
 
 /// What the tests stand on.
@@ -41,8 +41,8 @@ impl Ground {
         Group::new(1, kit)
     }
 
-    /// A stock shard with its board. The orders that it would answer do not run.
-    fn stock(&self) -> (Group<Stock>, Arc<Board>) {
+    /// A stock shard with its board, and the order shard that it answers, which does not run yet.
+    fn stock(&self) -> (Group<Stock>, Arc<Board>, Group<Orders>) {
         let (idempotency_retention_ms, idempotency_keys_max) = (86_400_000, 100);
         let group = self.group(move |shard| {
             Stock::new(StockConfig { shard, idempotency_retention_ms, idempotency_keys_max })
@@ -61,7 +61,7 @@ impl Ground {
         let board = Arc::new(Board::default());
         let arbiters = self.threads.arbiters();
         group.start(arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(&board))));
-        (group, board)
+        (group, board, orders)
     }
 }
 
@@ -102,7 +102,7 @@ fn hold(key: u128, sku: &Sku, quantity: u64) -> StockCommand {
 fn no_reply_no_refusal_no_reading_and_no_board_is_ahead_of_the_disk() {
     run(async {
         let ground = Ground::new();
-        let (stock, board) = ground.stock();
+        let (stock, board, _) = ground.stock();
         stock.restore().await.unwrap();
         let (sku, main) = (Sku::new("mug").unwrap(), Location::default());
         let define = StockCommand::Define { sku: sku.clone(), patch: SkuPatch::default() };
@@ -152,10 +152,50 @@ fn no_reply_no_refusal_no_reading_and_no_board_is_ahead_of_the_disk() {
 }
 
 #[test]
+fn no_order_is_archived_before_it_is_on_disk() {
+    run(async {
+        let ground = Ground::new();
+        let (stock, _, orders) = ground.stock();
+        // It does not run: what it is told stays where it can be counted.
+        let projector = Projector::new(Arc::clone(&ground.state));
+        orders.start(ground.threads.arbiters(), |_| {
+            Box::new(FromOrders::new(stock.clone(), projector.handle()))
+        });
+        stock.restore().await.unwrap();
+        orders.restore().await.unwrap();
+        let line = NewLine {
+            sku: Sku::new("unknown").unwrap(),
+            location: Location::default(),
+            quantity: 1,
+            amount_minor: None,
+        };
+        let mut placed = pin!(orders.ask(
+            0,
+            OrderCommand::Place(PlaceOrder {
+                key: KeyHash(1),
+                fingerprint: Fingerprint(1),
+                user: UserId::new("ada").unwrap(),
+                lines: vec![line],
+                hold_ms: 60_000,
+                respond_async: true,
+                hint: None,
+            })
+        ));
+        // What stock said is the second command: the order is rejected, and at rest.
+        decided(&orders, 2).await;
+        assert!(!is_ready(placed.as_mut()));
+        assert_eq!(projector.report().backlog, 0, "a row of what may never have been");
+        ground.journal.commit();
+        placed.await.unwrap();
+        until(|| projector.report().backlog == 1).await;
+    });
+}
+
+#[test]
 fn a_failed_sync_answers_everybody_who_waits_and_everybody_to_come() {
     run(async {
         let ground = Ground::new();
-        let (stock, _) = ground.stock();
+        let (stock, ..) = ground.stock();
         stock.restore().await.unwrap();
         let define = |sku: &str| StockCommand::Define {
             sku: Sku::new(sku).unwrap(),

@@ -45,7 +45,7 @@ impl Seeds {
         let opened = Store::open_existing(&dir, &Default::default())?;
         let (mut records, mut snapshots, mut rows) = Default::default();
         read_records(&*opened.journal, &mut records)?;
-        for stream in [1, 2].into_iter().flat_map(|kind| [kind << 16, kind << 16 | 1]) {
+        for stream in (1..=4).flat_map(|kind| [kind << 16, kind << 16 | 1]) {
             let saved = Snapshots::new(opened.state.clone()).latest(StreamId(stream))?;
             if let Some((_, bytes)) = saved {
                 BTreeMap::insert(&mut snapshots, stream, bytes);
@@ -65,6 +65,13 @@ impl Seeds {
     #[must_use]
     pub fn of_kind(&self, kind: u32) -> Vec<Vec<u8>> {
         self.records.get(&kind).cloned().unwrap_or_default()
+    }
+
+    /// The snapshots of one kind of machine.
+    #[must_use]
+    pub fn images_of(&self, kind: u32) -> Vec<Vec<u8>> {
+        let of_kind = self.snapshots.iter().filter(|(stream, _)| **stream >> 16 == kind);
+        of_kind.map(|(_, bytes)| bytes.clone()).collect()
     }
 }
 

@@ -6,12 +6,17 @@ use std::fmt::Debug;
 
 use serde::{Serialize, de::DeserializeOwned};
 use tidegate_actors::codec;
-use tidegate_machines::{Machine, Order, OrderEvent, Orders, Stock, StockEvent, Timestamp};
+use tidegate_machines::{
+    Consumers, ConsumersEvent, GroupId, GroupName, Machine, MessageId, Order, OrderEvent, Orders,
+    Stock, StockEvent, Timestamp, TopicName, Topics, TopicsEvent,
+};
 
 use crate::Target;
 
 const STOCK_KIND: u32 = 1;
 const ORDERS_KIND: u32 = 2;
+const TOPICS_KIND: u32 = 3;
+const CONSUMERS_KIND: u32 = 4;
 
 /// An event of an order shard.
 pub const ORDER_EVENT: Target = Target {
@@ -27,24 +32,50 @@ pub const STOCK_EVENT: Target = Target {
     seeds: |seeds| seeds.of_kind(STOCK_KIND),
 };
 
+/// An event of a shard of topics.
+pub const TOPICS_EVENT: Target = Target {
+    name: "topics-event",
+    run: value::<TopicsEvent>,
+    seeds: |seeds| seeds.of_kind(TOPICS_KIND),
+};
+
+/// An event of a shard of consumer groups.
+pub const CONSUMERS_EVENT: Target = Target {
+    name: "consumers-event",
+    run: value::<ConsumersEvent>,
+    seeds: |seeds| {
+        let (topic, group) = (TopicName::new("risk"), GroupName::new("mail"));
+        let passed = topic.and_then(|topic| {
+            let of = GroupId { topic, group: group? };
+            Ok(ConsumersEvent::Passed { at: Timestamp(1), of, to: MessageId::after(7) })
+        });
+        seeds.of_kind(CONSUMERS_KIND).into_iter().chain(passed.iter().map(encoded)).collect()
+    },
+};
+
 /// A snapshot of an order shard.
 pub const ORDERS_IMAGE: Target = Target {
     name: "orders-image",
     run: image::<Orders>,
-    seeds: |seeds| {
-        let of_orders = seeds.snapshots.iter().filter(|(stream, _)| **stream >> 16 == ORDERS_KIND);
-        of_orders.map(|(_, bytes)| bytes.clone()).collect()
-    },
+    seeds: |seeds| seeds.images_of(ORDERS_KIND),
 };
 
 /// A snapshot of a stock shard.
-pub const STOCK_IMAGE: Target = Target {
-    name: "stock-image",
-    run: image::<Stock>,
-    seeds: |seeds| {
-        let of_stock = seeds.snapshots.iter().filter(|(stream, _)| **stream >> 16 == STOCK_KIND);
-        of_stock.map(|(_, bytes)| bytes.clone()).collect()
-    },
+pub const STOCK_IMAGE: Target =
+    Target { name: "stock-image", run: image::<Stock>, seeds: |seeds| seeds.images_of(STOCK_KIND) };
+
+/// A snapshot of a shard of topics.
+pub const TOPICS_IMAGE: Target = Target {
+    name: "topics-image",
+    run: image::<Topics>,
+    seeds: |seeds| seeds.images_of(TOPICS_KIND),
+};
+
+/// A snapshot of a shard of consumer groups.
+pub const CONSUMERS_IMAGE: Target = Target {
+    name: "consumers-image",
+    run: image::<Consumers>,
+    seeds: |seeds| seeds.images_of(CONSUMERS_KIND),
 };
 
 /// An order of the archive.

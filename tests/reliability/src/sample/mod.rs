@@ -2,6 +2,7 @@
 //! from then on. It breaks nothing; those who do begin with it.
 
 mod questions;
+mod topics;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -36,7 +37,7 @@ fn builder(dir: &Path) -> tidegate::Builder {
     let small = Tidegate::builder(dir).segment_bytes(1 << 20).snapshot_every_bytes(300 << 10);
     // Slow enough for orders that still wait in the end, since the clock stands still then.
     let intake = Intake { deadline_ms: LATER_MS - BEGIN_MS, ..Intake::per_second(1) };
-    let small = small.events_retained_bytes(512 << 10).intake(intake);
+    let small = small.events_retained_bytes(2 << 20).intake(intake);
     small.stock_shards(2).order_shards(2).arbiters(1)
 }
 
@@ -57,8 +58,10 @@ impl Sample {
         }
         sample.holds().await?;
         sample.gate.marks().set("how far", "to the end").await?;
+        sample.publish().await?;
         sample.time.advance_ms(LATER_MS - BEGIN_MS);
         sample.settle().await?;
+        sample.consume().await?;
         sample.queue().await?;
         sample.settle().await?;
         Ok(sample)

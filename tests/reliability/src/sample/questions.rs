@@ -6,6 +6,8 @@ use std::fmt::Write;
 use anyhow::{Context, bail};
 use tidegate::{Adjustment, NewOrder, Tidegate};
 
+use super::topics;
+
 const PAGE: usize = 50;
 
 /// Questions in the order in which they are asked.
@@ -64,8 +66,10 @@ impl Questions {
 fn is_answer(error: &anyhow::Error) -> bool {
     let order = error.downcast_ref::<tidegate::OrderError>();
     let stock = error.downcast_ref::<tidegate::StockError>();
+    let topic = error.downcast_ref::<tidegate::TopicError>();
     matches!(order, Some(tidegate::AskError::Rejected(_)))
         || matches!(stock, Some(tidegate::AskError::Rejected(_)))
+        || matches!(topic, Some(tidegate::AskError::Rejected(_)))
 }
 
 async fn ask(gate: &Tidegate, question: &str) -> anyhow::Result<String> {
@@ -91,6 +95,20 @@ async fn ask(gate: &Tidegate, question: &str) -> anyhow::Result<String> {
         ["adjust", sku, units, reason, key] => {
             let again = Adjustment::new(sku, units.parse()?, reason);
             format!("{:?}", gate.stock().adjust(again, key).await?)
+        }
+        ["publish", text, key, once] => {
+            let text = text.to_owned();
+            let again = topics::topic(gate)?.publish(&text).key(key).idempotency(once);
+            format!("{:?}", again.await?)
+        }
+        ["schedules"] => format!("{:?}", topics::topic(gate)?.schedules().await?),
+        ["group", name] => {
+            let view = topics::group(gate, name).await?.view().await?;
+            format!("{} done, {} dead, paused: {}", view.done, view.dead, view.paused)
+        }
+        ["dead", name] => {
+            let group = topics::group(gate, name).await?;
+            format!("{:?}", group.dead_letters(None, PAGE).await?)
         }
         _ => bail!("no question: {question}"),
     })
