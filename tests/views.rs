@@ -257,7 +257,7 @@ async fn another_version_is_built_and_the_old_rows_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn versions_in_turn_never_take_what_is_left_for_the_whole() {
+async fn versions_take_turns_over_crashes() {
     const ORDERS: u64 = 600;
     let folder = tempfile::tempdir().unwrap();
     let gate = open(small(folder.path()).view(Buyers::default())).await;

@@ -37,6 +37,20 @@ pub(super) struct Head {
     pub(super) next: u32,
 }
 
+impl Head {
+    /// The same without what is of no use and will be deleted: another version of the view would
+    /// take what is left of it for the whole. What was asked for stays so, under a number that has
+    /// no rows yet.
+    pub(super) fn naming(&self, serving_is_of_use: bool, building_is_of_use: bool) -> Self {
+        let unused = self.building.filter(|_| !building_is_of_use).map(|_| self.next);
+        Self {
+            serving: self.serving.filter(|_| serving_is_of_use),
+            building: unused.or(self.building),
+            next: self.next + u32::from(unused.is_some()),
+        }
+    }
+}
+
 /// How far a generation is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
@@ -244,6 +258,18 @@ mod tests {
             assert_eq!(rows(&found), *expected, "{written} changes were written");
             assert_eq!(note.position == Some(9), written > 0);
         }
+    }
+
+    #[test]
+    fn what_will_be_deleted_is_not_named_any_more() {
+        let head = Head { serving: Some(3), building: Some(4), next: 5 };
+        assert_eq!(head.naming(true, true), head);
+        let old = Head { serving: None, building: Some(4), next: 5 };
+        assert_eq!(head.naming(false, true), old);
+        let begun_anew = Head { serving: Some(3), building: Some(5), next: 6 };
+        assert_eq!(head.naming(true, false), begun_anew);
+        let fresh = Head::default();
+        assert_eq!(fresh.naming(false, false), fresh);
     }
 
     #[test]

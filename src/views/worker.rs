@@ -189,14 +189,7 @@ impl<V: View> Worker<V> {
         let all = self.shared.kept.generations()?;
         self.leftovers = all.into_iter().filter(|it| !used.contains(&it.number)).collect();
         let rebuild = head.building.is_some() || serving.is_none();
-        // What is to be deleted must not be named any more: another version of the view would take
-        // what is left of it for the whole. A number without rows keeps what was asked for.
-        let unused = head.building.filter(|_| begun.is_none()).map(|_| head.next);
-        let named = Head {
-            serving: head.serving.filter(|_| serving.is_some()),
-            building: unused.or(head.building),
-            next: head.next + u32::from(unused.is_some()),
-        };
+        let named = head.naming(serving.is_some(), begun.is_some());
         if named != head {
             self.shared.kept.set_head(&named)?;
         }
