@@ -84,12 +84,13 @@ async fn found(
     limit: usize,
 ) -> (Figures, BTreeMap<String, Level>) {
     let (mut figures, mut levels) = (Figures::new(), BTreeMap::new());
+    let sales = gate.view::<Sales>().unwrap();
     for sku in &world.skus {
         let name = Sku::new(sku).unwrap();
         let mut from = Some(Timestamp(0));
         while let Some(begin) = from {
             let all = (begin, Timestamp(u64::MAX));
-            let page = gate.sales(&name, all, step, limit).await.unwrap().unwrap();
+            let page = sales.periods(&name, all, step, limit).await.unwrap();
             assert!(page.periods.len() <= limit);
             for period in page.periods {
                 levels.extend(period.figures.level.map(|level| (sku.clone(), level)));

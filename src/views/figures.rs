@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -97,6 +97,8 @@ pub(super) struct Shared {
     pub(super) served: RwLock<Option<Generation>>,
     pub(super) told: watch::Sender<Told>,
     pub(super) progress: watch::Sender<Option<RebuildProgress>>,
+    /// Whether the store is about to end: a batch that is at work need not be finished.
+    pub(super) ending: AtomicBool,
     counted: Mutex<Counted>,
 }
 
@@ -122,6 +124,7 @@ impl Shared {
             served: RwLock::new(None),
             told: watch::Sender::new(told),
             progress: watch::Sender::new(None),
+            ending: AtomicBool::new(false),
             counted: Mutex::new(Counted {
                 rows: 0,
                 events: 0,

@@ -3,7 +3,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use super::{
@@ -56,6 +56,9 @@ impl<V: View> Fold<V> {
         let mut changes = Changes::default();
         let mut begun = 0;
         for (number, event) in events.iter().enumerate() {
+            if self.shared.ending.load(Ordering::Relaxed) {
+                return Err(Halt::Closed);
+            }
             if let Err(fault) = self.apply_one(event, &mut changes) {
                 let halt = fault.at(Some(event.position));
                 self.apply_before(&events[begun..number], event.position)?;

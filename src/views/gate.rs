@@ -1,7 +1,7 @@
 //! What an open store says of its views. It only finds them; reading is the reader's.
 
-use super::{Rebuild, SalesPage, SalesStep, View, ViewError, ViewReader, periods};
-use crate::{Position, Sku, Tidegate, Timestamp};
+use super::{Rebuild, View, ViewReader};
+use crate::{Position, Tidegate};
 
 impl Tidegate {
     /// Reads the view `V`; `None` if it was not added with [`Builder::view`](crate::Builder::view).
@@ -21,22 +21,5 @@ impl Tidegate {
     #[must_use]
     pub fn position(&self) -> Position {
         self.events().durable()
-    }
-
-    /// Sales and stock of `sku` over time, from the view [`Sales`](crate::Sales): up to `limit`
-    /// periods in which something happened, oldest first, of those that begin at `from` or later
-    /// and before `to`. Reads the disk. `None` if the view was not added.
-    ///
-    /// # Errors
-    /// [`ViewError`].
-    pub async fn sales(
-        &self,
-        sku: &Sku,
-        (from, to): (Timestamp, Timestamp),
-        step: SalesStep,
-        limit: usize,
-    ) -> Option<Result<SalesPage, ViewError>> {
-        let reader = self.view()?;
-        Some(periods::read(&reader, sku, (from, to), step, limit).await)
     }
 }

@@ -48,7 +48,8 @@ pub trait View: Send + Sync + 'static {
     /// [`Durable`](crate::machine::Durable) for what that asks of a type.
     type Row: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Applies one event. Runs on the view's own thread.
+    /// Applies one event. Runs on the view's own thread; one that does not return holds up its
+    /// readers and closing.
     ///
     /// # Errors
     /// Any; the view then stops before the record of this event.

@@ -49,45 +49,51 @@ pub struct SalesPage {
     pub next: Option<Timestamp>,
 }
 
-/// Up to `limit` periods that begin at or after `from` and before `to`.
-pub(crate) async fn read(
-    reader: &ViewReader<Sales>,
-    sku: &Sku,
-    (from, to): (Timestamp, Timestamp),
-    step: SalesStep,
-    limit: usize,
-) -> Result<SalesPage, ViewError> {
-    let hours = step.hours();
-    let period_ms = hours * HOUR_MS;
-    // Whole periods only: the first that begins at `from` or later.
-    let first = from.0.div_ceil(period_ms).saturating_mul(hours);
-    let prefix = hours_key(sku);
-    let mut after = first.checked_sub(1).map(|before| hour_key(sku, before));
-    let mut page = SalesPage { periods: Vec::new(), position: Position::ZERO, next: None };
-    loop {
-        let rows = reader.scan(&prefix, after.as_deref(), PAGE_HOURS).await?;
-        // The oldest of the positions: at least so much is in all of them.
-        let known = page.periods.last().map(|_| page.position);
-        page.position = known.unwrap_or(rows.position).min(rows.position);
-        for (key, row) in rows.rows {
-            let hour = key.last_chunk::<8>().map_or(0, |hour| u64::from_be_bytes(*hour));
-            let SalesRow::Hour(figures) = row else { continue };
-            let begin = Timestamp((hour / hours).saturating_mul(period_ms));
-            if begin >= to {
-                return Ok(page);
+impl ViewReader<Sales> {
+    /// Sales and stock of `sku` over time: up to `limit` periods in which something happened,
+    /// oldest first, of those that begin at `from` or later and before `to`. Reads the disk.
+    ///
+    /// # Errors
+    /// [`ViewError`]; a view that has stopped can be read.
+    pub async fn periods(
+        &self,
+        sku: &Sku,
+        (from, to): (Timestamp, Timestamp),
+        step: SalesStep,
+        limit: usize,
+    ) -> Result<SalesPage, ViewError> {
+        let hours = step.hours();
+        let period_ms = hours * HOUR_MS;
+        // Whole periods only: the first that begins at `from` or later.
+        let first = from.0.div_ceil(period_ms).saturating_mul(hours);
+        let prefix = hours_key(sku);
+        let mut after = first.checked_sub(1).map(|before| hour_key(sku, before));
+        let mut page = SalesPage { periods: Vec::new(), position: Position::ZERO, next: None };
+        loop {
+            let rows = self.scan(&prefix, after.as_deref(), PAGE_HOURS).await?;
+            // The oldest of the positions: at least so much is in all of them.
+            let known = page.periods.last().map(|_| page.position);
+            page.position = known.unwrap_or(rows.position).min(rows.position);
+            for (key, row) in rows.rows {
+                let hour = key.last_chunk::<8>().map_or(0, |hour| u64::from_be_bytes(*hour));
+                let SalesRow::Hour(figures) = row else { continue };
+                let begin = Timestamp((hour / hours).saturating_mul(period_ms));
+                if begin >= to {
+                    return Ok(page);
+                }
+                if let Some(last) = page.periods.last_mut().filter(|last| last.begin == begin) {
+                    add(&mut last.figures, &figures);
+                } else if page.periods.len() == limit {
+                    page.next = Some(begin);
+                    return Ok(page);
+                } else {
+                    page.periods.push(SalesPeriod { begin, figures });
+                }
             }
-            if let Some(last) = page.periods.last_mut().filter(|last| last.begin == begin) {
-                add(&mut last.figures, &figures);
-            } else if page.periods.len() == limit {
-                page.next = Some(begin);
-                return Ok(page);
-            } else {
-                page.periods.push(SalesPeriod { begin, figures });
+            match rows.next {
+                Some(next) => after = Some(next),
+                None => return Ok(page),
             }
-        }
-        match rows.next {
-            Some(next) => after = Some(next),
-            None => return Ok(page),
         }
     }
 }

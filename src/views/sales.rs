@@ -14,7 +14,7 @@ pub(super) const HOUR_MS: u64 = 60 * 60 * 1_000;
 
 /// The built-in view of sales and stock over time. Add it with
 /// [`Builder::view`](crate::Builder::view), read it with
-/// [`Tidegate::sales`](crate::Tidegate::sales).
+/// [`ViewReader::periods`](crate::ViewReader::periods).
 ///
 /// An order counts in the hour in which it was placed, from when it is confirmed; one that is
 /// cancelled later is taken out again. What came back counts in the hour in which it did. So these

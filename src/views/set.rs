@@ -4,7 +4,7 @@
 use std::{
     any::Any,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
 };
@@ -65,8 +65,13 @@ impl RunningView {
     }
 
     fn end(&self) {
-        self.stop.send_replace(true);
+        self.ask_to_end();
         self.join();
+    }
+
+    fn ask_to_end(&self) {
+        self.door.shared.ending.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
     }
 
     fn join(&self) {
@@ -137,9 +142,7 @@ impl Views {
 
     /// Ends them where they are, and waits until they have ended. Blocks shortly.
     pub(crate) fn stop(&self) {
-        for view in &*self.0 {
-            view.stop.send_replace(true);
-        }
+        self.0.iter().for_each(RunningView::ask_to_end);
         self.0.iter().for_each(RunningView::join);
     }
 }

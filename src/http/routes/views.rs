@@ -112,8 +112,7 @@ pub(crate) async fn sales(
     reader.at_least(Position(min_position), VIEW_WAIT).await?;
     let span = (Timestamp(from), Timestamp(to));
     let step = wanted.step.map(Into::into).unwrap_or_default();
-    let page = gate.store().sales(&name, span, step, limit as usize).await;
-    let page = page.ok_or_else(|| switched_off(SALES))??;
+    let page = reader.periods(&name, span, step, limit as usize).await?;
     let position = page.position;
     let body = Sales::from(page);
     if body.is_empty() {
