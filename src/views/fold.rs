@@ -130,12 +130,16 @@ impl<V: View> Fold<V> {
         let (changed, more) = changes.take();
         let rows = self.rows.saturating_add_signed(more);
         let note = Note::new(V::VERSION, Some(position), rows);
-        {
-            let served = &self.shared.served;
-            // A reader that has panicked has changed nothing.
-            let _turn = self.serves.then(|| served.write().unwrap_or_else(PoisonError::into_inner));
-            self.generation.keep(note, changed)?;
+        // A reader that has panicked has changed nothing.
+        let served = || self.shared.served.write().unwrap_or_else(PoisonError::into_inner);
+        let mut served = self.serves.then(served);
+        let kept = self.generation.keep(note, changed);
+        if let (Err(_), Some(served)) = (&kept, &mut served) {
+            // Perhaps half of it is written: nobody may read that. The next open mends it.
+            **served = None;
         }
+        drop(served);
+        kept?;
         (self.position, self.rows) = (position, rows);
         self.shared.count().batches += 1;
         if self.serves {
