@@ -188,9 +188,10 @@ impl OrderRow {
 
     /// As [`Order::payment_status`].
     pub(super) fn payment_status(&self) -> PaymentStatus {
+        let amounts = || self.lines.iter().map(|line| line.amount_minor).sum();
         PaymentStatus::of(&PaymentSums {
             state: self.state,
-            total_minor: self.total_minor,
+            total_minor: self.total_minor.or_else(amounts),
             authorized: self.authorized,
             captured_minor: self.captured_minor,
             refunded_minor: self.refunded_minor,

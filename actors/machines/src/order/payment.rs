@@ -59,7 +59,7 @@ pub enum PaymentStatus {
 pub struct PaymentSums {
     /// What became of the order.
     pub state: OrderState,
-    /// Its total; `None` until it is accepted.
+    /// Its total, as soon as it is known.
     pub total_minor: Option<u64>,
     /// Whether anything was ever set aside.
     pub authorized: bool,
@@ -138,10 +138,12 @@ impl Order {
     #[must_use]
     pub fn payment_status(&self) -> PaymentStatus {
         let authorized = |payment: &Payment| payment.kind == PaymentKind::Authorized;
+        // Until it is accepted, stock has not said what lines without an amount cost.
+        let accepted = self.expires_at.is_some();
+        let priced = self.lines.iter().all(|line| line.amount_minor.is_some());
         PaymentStatus::of(&PaymentSums {
             state: self.state,
-            // Before that, stock has not said what each line costs.
-            total_minor: self.expires_at.map(|_| self.total_minor),
+            total_minor: (accepted || priced).then_some(self.total_minor),
             authorized: self.payments.iter().any(authorized),
             captured_minor: self.captured_minor,
             refunded_minor: self.refunded_minor,
