@@ -54,6 +54,7 @@ examples:
     cargo run --quiet --example flash_sale
     cargo run --quiet --example order_saga
     cargo run --quiet --example own_machine
+    cargo run --quiet --example own_view
 
 # The life of an order, by the Python client against a server of its own
 client: release
@@ -62,7 +63,8 @@ client: release
 
 # All that the OpenAPI document allows, and much that it doesn't, against a server of its own
 schemathesis examples="50": release
-    .ci/with_server "${CARGO_TARGET_DIR:-target}/release/tidegate" .ci/schemathesis {{examples}}
+    TIDEGATE_VIEWS__SALES=true \
+        .ci/with_server "${CARGO_TARGET_DIR:-target}/release/tidegate" .ci/schemathesis {{examples}}
 
 # A server under load, killed and ended this many times
 http-kills rounds="50":

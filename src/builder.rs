@@ -16,6 +16,7 @@ use crate::{
     intake::Intake,
     own::OwnOptions,
     runtime::{self, Parts},
+    views::{AddView, RunningView, View},
 };
 
 /// The smallest journal segment: a batch may take a quarter of it, and must hold the largest order.
@@ -33,6 +34,7 @@ pub struct Builder {
     pub(crate) retained: Retained,
     pub(crate) time: Box<dyn TimeSource>,
     pub(crate) machines: Vec<AddMachine>,
+    pub(crate) views: Vec<AddView>,
 }
 
 /// Wires and starts the shards of one kind of machine.
@@ -52,6 +54,7 @@ impl Builder {
             retained: Retained { bytes: 256 << 20, unconsumed_bytes_max: 1 << 30 },
             time: Box::new(SystemTimeSource),
             machines: Vec::new(),
+            views: Vec::new(),
         }
     }
 
@@ -225,6 +228,15 @@ impl Builder {
             group.start(&parts.arbiters, |_| deliver(group.clone()));
             Ok(Arc::new(group))
         }));
+        self
+    }
+
+    /// Adds a view: rows that follow the events, on a thread of its own. Read it through
+    /// [`Tidegate::view`]. Default: none, the built-in [`Sales`](crate::Sales) included, for each
+    /// view writes the state, on the disk that orders wait for.
+    #[must_use]
+    pub fn view<V: View>(mut self, view: V) -> Self {
+        self.views.push(Box::new(move |source| RunningView::start(view, source)));
         self
     }
 

@@ -60,6 +60,26 @@ pub enum OpenError {
         /// What is wrong with them.
         cause: codec::CodecError,
     },
+    /// Two views have the same name.
+    #[error("there are two views of the name {name}; give one of them another")]
+    ViewTaken {
+        /// The name.
+        name: &'static str,
+    },
+    /// A view has a name that it can't have.
+    #[error("{name:?} can't be the name of a view: 1 to 64 visible ASCII characters can")]
+    ViewName {
+        /// The name.
+        name: &'static str,
+    },
+    /// What the store says of a view can't be understood.
+    #[error("the view {name}: {what}")]
+    View {
+        /// The view.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The system can't start a thread.
     #[error("can't start a thread: {0}")]
     Threads(#[from] std::io::Error),

@@ -10,6 +10,7 @@ pub mod admin;
 mod audit;
 mod builder;
 mod consumers;
+mod detail;
 mod error;
 mod handler;
 mod inspect;
@@ -21,6 +22,7 @@ mod own;
 mod runtime;
 mod stock;
 mod topics;
+mod views;
 #[cfg(feature = "webhooks")]
 pub mod webhooks;
 
@@ -31,6 +33,7 @@ pub mod postgres;
 pub use audit::{AuditReport, Check, audit};
 pub use builder::Builder;
 pub use consumers::{ConsumerGroup, Effects, Leased, OpenGroup};
+pub use detail::OrderDetail;
 pub use error::OpenError;
 pub use handler::{Handler, HandlerError, Message, Workers};
 pub use inspect::{
@@ -65,6 +68,11 @@ pub use tidegate_machines::{
 };
 pub use tidegate_storage::{JournalStats, Position, StorageError};
 pub use topics::{NewSchedule, Publish, Topic, TopicError};
+pub use views::{
+    Fact, ROW_BYTES_MAX, ROW_KEY_BYTES_MAX, Rebuild, RebuildProgress, Rows, Sales, SalesHour,
+    SalesPage, SalesPeriod, SalesRow, SalesStep, SoldOrder, StoredView, View, ViewCondition,
+    ViewError, ViewFault, ViewPage, ViewReader, ViewReport, stored_views,
+};
 
 // The program's modules, compiled into the library for the fuzzers only.
 #[cfg(feature = "fuzzing")]
@@ -90,3 +98,8 @@ pub mod fuzz {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+/// The example of the documentation of views, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/views.md")]
+struct ViewsExamples;

@@ -12,7 +12,8 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
     ArbiterHandle, Board, Clock, Durable, Group, Keyring, Kit, Projector, ProjectorReport,
-    Retained, ShardOptions, ShardReport, Shards, Snapshotter, Threads, calibrate, codec,
+    Retained, ShardOptions, ShardReport, Shards, Snapshotter, Threads, TimeSource, calibrate,
+    codec,
     dispatch::ConsumeError,
     feed::{Events, Tap},
     snapshot_all,
@@ -32,6 +33,7 @@ use crate::{
     own::Own,
     stock::StockClient,
     topics::{Post, Topic},
+    views::{Source, ViewReport, Views},
 };
 
 /// How long closing waits for answers that are still due.
@@ -57,6 +59,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let state = Arc::new(ClosableState::new(opened.state));
     // From here on an error ends what has begun in the same order as a close.
     let mut running = Running {
+        views: Views::default(),
         groups: Vec::new(),
         snapshotter: None,
         projector: None,
@@ -65,18 +68,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         state,
         _lock: opened.lock,
     };
-    let mut parts = Parts {
-        journal: Arc::clone(&running.journal),
-        state: Arc::clone(&running.state) as Arc<dyn State>,
-        clock: Arc::new(Clock::new(builder.time)),
-        arbiters: running.threads.iter().flat_map(Threads::arbiters).cloned().collect(),
-        layout: Layout::read(&*running.state)?,
-        shard_options: builder.shards,
-        shards_default: u16::try_from(arbiters).unwrap_or(u16::MAX),
-    };
-    if parts.layout.is_empty() && parts.journal.appended() > Position::ZERO {
-        return Err(OpenError::StateMissing);
-    }
+    let mut parts = Parts::of(&running, builder.time, builder.shards, arbiters)?;
 
     let own = Own::new(&mut parts, builder.own)?;
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
@@ -103,14 +95,18 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     )?);
     let tap = Tap::new(Arc::clone(&parts.journal));
     let Own { stock, orders, topics, consumers } = own;
-    let post = Post::new(topics, consumers, keys.clone(), tap.clone(), &parts);
+    let events = Events::new(tap.clone());
+    let source = Source::new(&events, (&orders, &stock), &parts);
+    running.views = Views::start(builder.views, &source)?;
+    let post = Post::new(topics, consumers, keys.clone(), tap, &parts);
     let store = Inner {
         id: keys.store_id(),
         stock: StockClient::new(stock, keys.clone()),
         orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board, behind),
         groups: running.groups.clone(),
         projector,
-        events: Events::new(tap),
+        events,
+        views: running.views.clone(),
         post,
         marks: Marks::new(Arc::clone(&parts.state)),
         retained: builder.retained,
@@ -175,8 +171,8 @@ impl AtRest {
 
 /// What groups are built from.
 pub(crate) struct Parts {
-    journal: Arc<dyn Journal>,
-    state: Arc<dyn State>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) state: Arc<dyn State>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) arbiters: Vec<ArbiterHandle>,
     layout: Layout,
@@ -185,6 +181,28 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// Of what runs already, on so many arbiters.
+    fn of(
+        running: &Running,
+        time: Box<dyn TimeSource>,
+        shard_options: ShardOptions,
+        arbiters: usize,
+    ) -> Result<Self, OpenError> {
+        let layout = Layout::read(&*running.state)?;
+        if layout.is_empty() && running.journal.appended() > Position::ZERO {
+            return Err(OpenError::StateMissing);
+        }
+        Ok(Self {
+            journal: Arc::clone(&running.journal),
+            state: Arc::clone(&running.state) as Arc<dyn State>,
+            clock: Arc::new(Clock::new(time)),
+            arbiters: running.threads.iter().flat_map(Threads::arbiters).cloned().collect(),
+            layout,
+            shard_options,
+            shards_default: u16::try_from(arbiters).unwrap_or(u16::MAX),
+        })
+    }
+
     /// A group with as many shards as the store was created with, or `asked` if that is now.
     pub(crate) fn group<M: Durable>(
         &mut self,
@@ -233,6 +251,7 @@ struct Inner {
     groups: Vec<Arc<dyn Shards>>,
     projector: Arc<Projector>,
     events: Events,
+    views: Views,
     marks: Marks,
     retained: Retained,
     post: Post,
@@ -258,6 +277,8 @@ pub struct Report {
     pub durable: Position,
     /// Size of the state on disk, in bytes.
     pub state_disk_bytes: u64,
+    /// Every view.
+    pub views: Vec<ViewReport>,
 }
 
 impl Tidegate {
@@ -273,8 +294,13 @@ impl Tidegate {
         &self.inner.id
     }
 
+    #[cfg(test)]
+    pub(crate) fn journal(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.inner.journal)
+    }
+
     /// Where orders at rest are.
-    #[cfg(any(feature = "postgres", feature = "webhooks"))]
+    #[cfg(any(feature = "postgres", feature = "webhooks", test))]
     pub(crate) fn state(&self) -> Arc<dyn State> {
         Arc::clone(&self.inner.state)
     }
@@ -314,6 +340,10 @@ impl Tidegate {
         self.inner.post.groups().await
     }
 
+    pub(crate) fn views(&self) -> &Views {
+        &self.inner.views
+    }
+
     /// Small durable notes of the host's own.
     #[must_use]
     pub fn marks(&self) -> &Marks {
@@ -333,7 +363,7 @@ impl Tidegate {
     /// The figures of every actor and of the journal.
     #[must_use]
     pub fn report(&self) -> Report {
-        let Inner { groups, projector, journal, state, .. } = &*self.inner;
+        let Inner { groups, projector, journal, state, views, .. } = &*self.inner;
         Report {
             shards: groups.iter().flat_map(|group| group.report()).collect(),
             projector: projector.report(),
@@ -342,6 +372,7 @@ impl Tidegate {
             durable: journal.durable(),
             appended: journal.appended(),
             state_disk_bytes: state.disk_bytes(),
+            views: views.report(),
         }
     }
 
@@ -360,6 +391,8 @@ impl Tidegate {
         settle(groups).await;
         projector.drain().await;
         settle(groups).await;
+        // What they have taken in by then is flushed below.
+        self.inner.views.close(journal.durable()).await;
         let (groups, journal, state) = (groups.clone(), Arc::clone(journal), Arc::clone(state));
         let retained = self.inner.retained;
         let closing = move || {
@@ -398,6 +431,7 @@ async fn settle(groups: &[Arc<dyn Shards>]) {
 
 /// What ends with the store, in this order.
 struct Running {
+    views: Views,
     groups: Vec<Arc<dyn Shards>>,
     snapshotter: Option<Snapshotter>,
     projector: Option<Arc<Projector>>,
@@ -411,6 +445,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Clients may outlive the store: they are answered, not left waiting.
         self.groups.iter().for_each(|group| group.close_admission());
+        self.views.stop();
         drop(self.snapshotter.take());
         drop(self.threads.take());
         if let Some(projector) = self.projector.take() {

@@ -71,6 +71,21 @@ impl<R> AskError<R> {
             _ => None,
         }
     }
+
+    /// The same for a command that has other rejections; `None` if it is a rejection.
+    pub fn unless_rejected<S>(self) -> Option<AskError<S>> {
+        Some(match self {
+            Self::Rejected(_) => return None,
+            Self::Overloaded { shards, index, in_flight_max } => {
+                AskError::Overloaded { shards, index, in_flight_max }
+            }
+            Self::Backlogged { at_rest_max } => AskError::Backlogged { at_rest_max },
+            Self::Closing => AskError::Closing,
+            Self::Unavailable { why } => AskError::Unavailable { why },
+            Self::Fault { shards, index, panic } => AskError::Fault { shards, index, panic },
+            Self::Dead { shards, index } => AskError::Dead { shards, index },
+        })
+    }
 }
 
 /// Why a shard could not be rebuilt from what is stored.

@@ -5,7 +5,10 @@
 use std::fmt::Display;
 
 use super::page::{Page, micros};
-use crate::{Distribution, Phase, QueueCounts, Report, ShardReport, postgres, webhooks};
+use crate::{
+    Distribution, Phase, QueueCounts, Report, ShardReport, ViewCondition, ViewReport, postgres,
+    webhooks,
+};
 
 /// Batch sizes are told for the doublings from 1 to 2^14 − 1 records.
 const BATCH_EXPONENTS: std::ops::RangeInclusive<u32> = 1..=14;
@@ -25,6 +28,7 @@ pub fn write(page: &mut Page, report: &Report) {
     intake(page, report);
     journal(page, report);
     projector(page, report);
+    views(page, report);
 }
 
 fn machines(page: &mut Page, report: &Report) {
@@ -173,6 +177,42 @@ fn projector(page: &mut Page, report: &Report) {
         "1 if the projector has stopped because the state can't be written.",
         u64::from(projector.failed),
     );
+}
+
+fn views(page: &mut Page, report: &Report) {
+    if report.views.is_empty() {
+        return;
+    }
+    let mut each = |kind: &str, name: &str, help: &str, figure: fn(&ViewReport) -> u64| {
+        page.head(name, kind, help);
+        for view in &report.views {
+            page.sample(name, &[("view", &view.name)], figure(view));
+        }
+    };
+    each(
+        "gauge",
+        "tidegate_view_position",
+        "Position up to which the view holds everything.",
+        |view| view.position.0,
+    );
+    let help = "Records on disk that the view does not have yet.";
+    each("gauge", "tidegate_view_lag_records", help, |view| view.lag_records);
+    let help = "How long ago the view had everything; 0 if it has.";
+    each("gauge", "tidegate_view_lag_milliseconds", help, |view| view.lag_ms);
+    each("gauge", "tidegate_view_rows", "Rows of the view.", |view| view.rows);
+    each("gauge", "tidegate_view_stopped", "1 if the view has stopped; see the log.", |view| {
+        u64::from(matches!(view.condition, ViewCondition::Stopped(_)))
+    });
+    let help = "1 while new rows of the view are being built.";
+    each("gauge", "tidegate_view_rebuilding", help, |view| u64::from(view.rebuilding));
+    let help = "Events taken in by the view.";
+    each("counter", "tidegate_view_events_total", help, |view| view.events);
+    let help = "Batches of rows kept by the view.";
+    each("counter", "tidegate_view_batches_total", help, |view| view.batches);
+    let help = "How often the view was built anew.";
+    each("counter", "tidegate_view_builds_total", help, |view| view.builds);
+    let help = "How often the view has stopped or could not be built.";
+    each("counter", "tidegate_view_failures_total", help, |view| view.failures);
 }
 
 /// Writes how a PostgreSQL database follows.

@@ -16,7 +16,7 @@ use std::{
 
 pub(crate) use access::{AccessRules, ApiKey, Role, check_name, sha256};
 use anyhow::{Context, bail};
-use tidegate::{Builder, Intake, Tidegate, bounds, postgres::Options, webhooks::Endpoint};
+use tidegate::{Builder, Intake, Sales, Tidegate, bounds, postgres::Options, webhooks::Endpoint};
 pub(crate) use typed::DEFAULTS;
 use typed::Typed;
 
@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) rates: Rates,
     pub(crate) access: AccessRules,
     pub(crate) tls: Option<Tls>,
+    /// Whether there is the view of sales.
+    sales_view: bool,
     /// The database that follows the store.
     pub(crate) postgres: Option<Options>,
     /// Where messages are posted to.
@@ -177,6 +179,7 @@ impl Config {
             rates,
             access,
             tls: tls(typed.tls)?,
+            sales_view: typed.views.sales,
             postgres: postgres(&typed.postgres)?,
             webhooks: webhooks::check(&typed.webhooks)?,
             warnings,
@@ -202,6 +205,9 @@ impl Config {
         }
         if let Some(intake) = self.intake {
             builder = builder.intake(intake);
+        }
+        if self.sales_view {
+            builder = builder.view(Sales);
         }
         builder
     }

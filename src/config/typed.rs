@@ -75,6 +75,7 @@ pub(super) struct Typed {
     pub(super) tls: Tls,
     pub(super) postgres: Postgres,
     pub(super) webhooks: Webhooks,
+    pub(super) views: Views,
 }
 
 #[derive(Deserialize)]
@@ -187,6 +188,11 @@ pub(super) struct Endpoint {
     pub(super) backoff_ms: Option<i64>,
     #[serde(default)]
     pub(super) allow_private: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Views {
+    pub(super) sales: bool,
 }
 
 /// Lays the stages over each other, checks every name, and reads the types.

@@ -12,7 +12,7 @@ use super::{
     problem::{Problem, ProblemType},
     routes::{
         batch, changes, dead_letters, events, groups, holds, leases, metrics, orders, parse_only,
-        server, skus, topics, webhooks,
+        server, skus, topics, views, webhooks,
     },
 };
 
@@ -23,6 +23,7 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         .service(Path::new("/v1/orders:batch").post(batch::place).end())
         .service(Path::new("/v1/skus/{sku}").put(skus::define).get(skus::get).end())
         .service(Path::new("/v1/skus/{sku}/stock").post(skus::adjust).end())
+        .service(Path::new("/v1/skus/{sku}/sales").get(views::sales).end())
         .service(Path::new("/v1/holds").post(holds::place).end())
         .service(Path::new("/v1/holds/{id}").get(holds::get).end())
         .service(Path::new("/v1/holds/{id}/extend").post(holds::extend).end())
@@ -30,12 +31,15 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         .service(Path::new("/v1/holds/{id}/release").post(holds::release).end())
         .service(Path::new("/v1/holds/{id}/ship").post(holds::ship).end())
         .service(Path::new("/v1/orders/{id}").get(orders::get).end())
+        .service(Path::new("/v1/orders/{id}/detail").get(views::order_detail).end())
         .service(Path::new("/v1/orders/{id}/payments").post(changes::pay).end())
         .service(Path::new("/v1/orders/{id}/cancel").post(changes::cancel).end())
         .service(Path::new("/v1/orders/{id}/fulfilments").post(changes::fulfil).end())
         .service(Path::new("/v1/orders/{id}/returns").post(changes::take_back).end())
         .service(Path::new("/v1/users/{user}/orders").get(orders::by_user).end())
         .service(Path::new("/v1/events").get(events::stream).end())
+        .service(Path::new("/v1/views").get(views::list).end())
+        .service(Path::new("/v1/views/{name}/rebuild").post(views::rebuild).end())
         .service(Path::new("/metrics").get(metrics::show).end())
         .service(Path::new("/healthz").get(server::health).end())
         .service(Path::new("/readyz").get(server::readiness).end())

@@ -19,6 +19,7 @@ use quanta::Instant;
 use super::{
     access::Identity,
     figures::{Counts, REFUSED, Template, UNMATCHED},
+    position::{POSITION, is_written},
     problem::{Problem, ProblemType},
     service::Service,
 };
@@ -60,6 +61,12 @@ pub(super) async fn guard<B: MessageBody>(
     };
     if let Ok(value) = HeaderValue::from_str(&trace_id) {
         response.headers_mut().insert(TRACE_ID, value);
+    }
+    let method = response.request().method();
+    if let Some(position) = service.position()
+        && is_written(method, response.status())
+    {
+        response.headers_mut().insert(POSITION, position.0.into());
     }
     if service.is_draining() {
         // So that clients go elsewhere, and nothing is left waiting here.

@@ -13,6 +13,7 @@ mod groups;
 mod guard;
 mod headers;
 mod openapi;
+mod position;
 mod problem;
 mod refusals;
 mod routes;

@@ -8,8 +8,9 @@ use tidegate::EventKind;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Content, Ref, RefOr, Required, ResponseBuilder,
+        Content, HeaderBuilder, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder,
         path::{Operation, PathItem},
+        schema::Type,
         security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
@@ -18,13 +19,23 @@ use super::{
     problem::{ProblemBody, ProblemType},
     routes::{
         batch, changes, dead_letters, events, groups, holds, leases, metrics, orders, server, skus,
-        topics, webhooks,
+        topics, views, webhooks,
     },
 };
 
 /// What can be done with what was placed.
 const LINKS: [(&str, &[&str]); 2] = [
-    ("place_order", &["get_order", "add_payment", "cancel_order", "fulfil_order", "return_units"]),
+    (
+        "place_order",
+        &[
+            "get_order",
+            "get_order_detail",
+            "add_payment",
+            "cancel_order",
+            "fulfil_order",
+            "return_units",
+        ],
+    ),
     ("place_hold", &["get_hold", "extend_hold", "confirm_hold", "release_hold", "ship_hold"]),
 ];
 
@@ -53,6 +64,7 @@ const BEARER: &str = "api_key";
         leases::lease, leases::ack, leases::fail, leases::extend,
         webhooks::list, webhooks::deliveries, webhooks::test,
         dead_letters::list, dead_letters::get, dead_letters::replay, dead_letters::discard,
+        views::order_detail, views::sales, views::list, views::rebuild,
         server::health, server::readiness,
     ),
     components(schemas(ProblemBody)),
@@ -85,6 +97,7 @@ impl Modify for Shared {
         let key = SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
         document.security = Some(vec![none, key]);
         for item in document.paths.paths.values_mut() {
+            [&mut item.put, &mut item.post].into_iter().flatten().for_each(add_position);
             for operation in operations(item) {
                 add_problems(operation);
                 let body = operation.request_body.as_mut();
@@ -101,6 +114,19 @@ impl Modify for Shared {
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, delete, .. } = item;
     [get, put, post, delete].into_iter().flatten()
+}
+
+/// Where the store is after a write: for reads that must show it.
+fn add_position(operation: &mut Operation) {
+    let responses = operation.responses.responses.iter_mut();
+    for (_, response) in responses.filter(|(status, _)| status.starts_with('2')) {
+        if let RefOr::T(response) = response {
+            let header = HeaderBuilder::new()
+                .schema(ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]+$")))
+                .description(Some("A position; views that have reached it show this write."));
+            response.headers.insert("Tidegate-Position".to_owned(), header.build());
+        }
+    }
 }
 
 /// Every status that a problem can have, on every operation that doesn't give it another meaning.
@@ -168,6 +194,6 @@ mod tests {
                 assert!(operation["summary"].is_string(), "{id} has no summary");
             }
         }
-        assert_eq!(ids.len(), 42);
+        assert_eq!(ids.len(), 49);
     }
 }

@@ -4,6 +4,7 @@
 use tidegate::{
     AskError, ConsumeError, ConsumersRejection, FeedError, IdempotencyError, MarkError, OrderError,
     OrderRejection, OutOfBounds, Refusal, StockError, StockRejection, TopicError, TopicsRejection,
+    ViewError,
 };
 
 use super::problem::{Problem, ProblemType};
@@ -94,6 +95,31 @@ impl From<FeedError> for Problem {
             error => {
                 tracing::error!(%error, "events can't be read");
                 Self::new(ProblemType::Internal, "the journal can't be read; see the log")
+            }
+        }
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ViewError::Ahead { .. } => {
+                Self::new(ProblemType::PositionAhead, detail).field("min_position")
+            }
+            ViewError::Building { .. } | ViewError::Late { .. } => {
+                Self::new(ProblemType::ViewBehind, detail).retry_after_s(RESTART_RETRY_S)
+            }
+            // Why it has stopped is for the log and the operator, not for a client.
+            ViewError::Stopped { name, .. } => {
+                Self::new(ProblemType::ViewBehind, format!("the view {name} has stopped"))
+            }
+            ViewError::Closed => {
+                Self::new(ProblemType::ShuttingDown, detail).retry_after_s(RESTART_RETRY_S)
+            }
+            error => {
+                tracing::error!(%error, "a view can't be read");
+                Self::new(ProblemType::Internal, "the view can't be read; see the log")
             }
         }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use tidegate::{
-    Events, OrdersClient, OutOfBounds, Phase, Report, StockClient, Tidegate, Topic,
+    Events, OrdersClient, OutOfBounds, Phase, Position, Report, StockClient, Tidegate, Topic,
     admin::groups::Standing, postgres, webhooks,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -151,6 +151,11 @@ impl Service {
     /// Streams of events that are open.
     pub(super) fn streams(&self) -> usize {
         self.seats_max.saturating_sub(self.seats.available_permits())
+    }
+
+    /// Where the store is, once it is open: everything answered is at or before it.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.gate.get().map(Tidegate::position)
     }
 
     /// The store's figures, once it is open.

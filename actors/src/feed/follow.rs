@@ -159,6 +159,26 @@ impl<P: Pick> Feed<P> {
         }
     }
 
+    /// All items of the next records and the position of the last of these, for whoever takes in
+    /// whole records. Records that tell nothing move the position as well, so there may be no item.
+    /// Waits for the next record; gives what [`Feed::next`] has left over first. May be dropped and
+    /// called again at any time. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    /// [`FeedError`]; called again it tries again.
+    pub async fn page(&mut self) -> Result<(Vec<P::Item>, Position), FeedError> {
+        if self.page.is_empty() {
+            if self.reading.is_none() {
+                let known = self.source.as_ref().and_then(Source::caught_up_at);
+                self.wait(known).await?;
+            }
+            self.read().await?;
+        }
+        self.place = self.page_end;
+        let items = self.page.drain(..).map(|(_, item)| item).collect();
+        Ok((items, self.place.position))
+    }
+
     /// Reads a page, or goes on with one that is being read.
     async fn read(&mut self) -> Result<(), FeedError> {
         if self.reading.is_none() {

@@ -53,6 +53,20 @@ fn report() -> Report {
         appended: Position(30),
         durable: Position(27),
         state_disk_bytes: 77,
+        views: vec![ViewReport {
+            name: "sales".to_owned(),
+            version: 1,
+            condition: ViewCondition::Stopped("a \"reason\"".into()),
+            rebuilding: true,
+            position: Position(20),
+            lag_records: 7,
+            lag_ms: 12,
+            rows: 3,
+            events: 19,
+            batches: 2,
+            builds: 1,
+            failures: 1,
+        }],
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod parse_only;
 pub(crate) mod server;
 pub(crate) mod skus;
 pub(crate) mod topics;
+pub(crate) mod views;
 pub(crate) mod webhooks;
 
 use actix_web::HttpResponse;

@@ -11,6 +11,7 @@ pub(crate) mod place;
 pub(crate) mod skus;
 pub(crate) mod time;
 pub(crate) mod topics;
+pub(crate) mod views;
 pub(crate) mod webhooks;
 mod whole;
 

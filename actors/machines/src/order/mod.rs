@@ -144,7 +144,10 @@ impl Orders {
         }
     }
 
-    fn is_away(&self, order: OrderId) -> bool {
+    /// Whether the number of `order` was given out here, and it is not in memory: it is in the
+    /// archive then, or came to nothing.
+    #[must_use]
+    pub fn is_away(&self, order: OrderId) -> bool {
         let sequence = order.sequence();
         let given_out = order.shard() == self.config.shard && sequence < self.next_order;
         given_out && sequence > 0 && !self.orders.contains_key(&order)

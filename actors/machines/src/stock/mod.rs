@@ -154,6 +154,11 @@ impl Stock {
         self.order_holds.get(&order)
     }
 
+    /// What each order holds here, in no particular order.
+    pub fn order_holds(&self) -> impl Iterator<Item = (OrderId, &OrderHold)> {
+        self.order_holds.iter().map(|(order, held)| (*order, held))
+    }
+
     // The time before which keys and finished holds may be forgotten, if that is worth an event.
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
         let finished = self.finished.first().map(|(at, _)| *at);

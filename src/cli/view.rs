@@ -1,0 +1,135 @@
+//! `tidegate view`: what a closed store has of its views, and building one anew. How that is done
+//! is the library's.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use tidegate::{Rebuild, Sales, StoredView, Tidegate, View};
+
+use super::{Verdict, ViewArguments, ViewListArguments, grouped, print_json, progress};
+
+/// How often the bar is moved.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Serialize)]
+struct Listed {
+    views: Vec<StoredView>,
+}
+
+/// What a rebuild came to.
+#[derive(Serialize)]
+struct Rebuilt {
+    name: String,
+    position: u64,
+    rows: u64,
+    seconds: f64,
+}
+
+/// Runs `tidegate view list`.
+pub(super) async fn list(arguments: ViewListArguments) -> anyhow::Result<Verdict> {
+    let views = stored(&arguments.data).await?;
+    if arguments.json {
+        print_json(&Listed { views })?;
+    } else if views.is_empty() {
+        println!("the store has no views");
+    } else {
+        for view in &views {
+            println!("{:>20}  {}", view.name, readable(view));
+        }
+    }
+    Ok(Verdict::Good)
+}
+
+/// Runs `tidegate view show`.
+pub(super) async fn show(arguments: ViewArguments) -> anyhow::Result<Verdict> {
+    let ViewArguments { name, of } = arguments;
+    let views = stored(&of.data).await?;
+    let Some(view) = views.into_iter().find(|view| view.name == name) else {
+        eprintln!("the store has no rows of a view {name:?}");
+        return Ok(Verdict::Bad);
+    };
+    if of.json {
+        print_json(&view)?;
+        return Ok(Verdict::Good);
+    }
+    let version = view.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
+    println!("{:>20}  {}", "view", view.name);
+    println!("{:>20}  {version}", "version");
+    println!("{:>20}  {}", "position", grouped(view.position));
+    println!("{:>20}  {} records", "lag", grouped(view.durable.saturating_sub(view.position)));
+    println!("{:>20}  {}", "rows", grouped(view.rows));
+    println!("{:>20}  {}", "being rebuilt", if view.rebuilding { "yes" } else { "no" });
+    Ok(Verdict::Good)
+}
+
+/// Runs `tidegate view rebuild`.
+pub(super) async fn rebuild(arguments: ViewArguments) -> anyhow::Result<Verdict> {
+    let ViewArguments { name, of } = arguments;
+    if name != Sales::NAME {
+        bail!(
+            "{name:?} is not a built-in view ({} is); a host's own view is built by the host, with \
+             Tidegate::rebuild_view",
+            Sales::NAME
+        );
+    }
+    // Opening would make a store where there is none.
+    stored(&of.data).await?;
+    let begun = Instant::now();
+    let gate = Tidegate::builder(&of.data).view(Sales).open().await?;
+    let rebuild = gate.rebuild_view(&name).context("the view was not started")?;
+    let position = finished(rebuild).await;
+    let rows = gate.view::<Sales>().map_or(0, |sales| sales.report().rows);
+    gate.close().await.context("the store did not close cleanly; the next open recovers it")?;
+    let (position, seconds) = (position?.0, begun.elapsed().as_secs_f64());
+    if of.json {
+        print_json(&Rebuilt { name, position, rows, seconds })?;
+    } else {
+        let (rows, position) = (grouped(rows), grouped(position));
+        println!("{name}: {rows} rows up to position {position}, in {seconds:.1} s");
+    }
+    Ok(Verdict::Good)
+}
+
+/// Waits for the end, and shows how far it is.
+async fn finished(mut rebuild: Rebuild) -> anyhow::Result<tidegate::Position> {
+    let (loading, mut folding) = (progress::bar(None, "loading"), None);
+    let finished = loop {
+        if let Ok(finished) = tokio::time::timeout(LOOK_EVERY, rebuild.finished()).await {
+            break finished;
+        }
+        let Some(progress) = rebuild.progress() else { continue };
+        loading.set_position(progress.loaded);
+        if progress.position.0 > 0 {
+            let bar = folding
+                .get_or_insert_with(|| progress::bar(Some(progress.target.0), "taking in events"));
+            bar.set_length(progress.target.0);
+            bar.set_position(progress.position.0);
+        }
+    };
+    loading.finish_and_clear();
+    if let Some(bar) = folding {
+        bar.finish_and_clear();
+    }
+    Ok(finished?)
+}
+
+async fn stored(data: &Path) -> anyhow::Result<Vec<StoredView>> {
+    let data = data.to_owned();
+    Ok(tokio::task::spawn_blocking(move || tidegate::stored_views(data)).await??)
+}
+
+fn readable(view: &StoredView) -> String {
+    let (position, rows) = (grouped(view.position), grouped(view.rows));
+    let lag = grouped(view.durable.saturating_sub(view.position));
+    let rebuilding = if view.rebuilding { ", being rebuilt" } else { "" };
+    match view.version {
+        Some(version) => {
+            format!("version {version}, {rows} rows, position {position}, lag {lag}{rebuilding}")
+        }
+        None => format!("no rows yet{rebuilding}"),
+    }
+}
