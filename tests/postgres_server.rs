@@ -74,7 +74,8 @@ impl Database {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let mut config = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\n\
-             max_connections = 30\nshared_buffers = 16MB\nfsync = off\nlog_min_messages = panic\n",
+             max_connections = 30\nshared_buffers = 16MB\nfsync = off\nlog_min_messages = panic\n\
+             dynamic_shared_memory_type = mmap\n",
             data.display()
         );
         for (name, value) in settings {

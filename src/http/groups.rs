@@ -159,8 +159,10 @@ impl Groups {
             None => opening.only_known(),
         };
         let opened = opening.open().await?;
-        let retry = recall(gate, opened.id()).await?.unwrap_or_default();
-        opened.set_retry(retry.of())?;
+        // Of a group that somebody in this process has opened, they have said it.
+        if let Some(retry) = recall(gate, opened.id()).await? {
+            opened.set_retry(retry.of())?;
+        }
         let open = Open { group: opened.clone(), asked: Instant::now() };
         self.all().insert(opened.id().clone(), open);
         Ok(opened)

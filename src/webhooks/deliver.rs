@@ -199,7 +199,7 @@ mod tests {
         let told: Value = serde_json::from_slice(&told).unwrap();
         let expected = json!({
             "type": "order.placed",
-            "timestamp": "2026-11-22T19:37:40.532Z",
+            "timestamp": "2026-11-22T17:37:40.532Z",
             "data": { "order": "o-1" },
         });
         assert_eq!(told, expected);

@@ -353,7 +353,9 @@ impl Drop for Sender {
 async fn line(gate: &Tidegate, endpoint: Endpoint) -> Result<Line, Error> {
     let topic = gate.topic::<Value>(&endpoint.topic)?;
     let name = format!("{GROUP}{}", endpoint.name);
-    let group = topic.group(&name).begin(Whence::Now).retry(endpoint.retry).open().await?;
+    let group = topic.group(&name).begin(Whence::Now).open().await?;
+    // Somebody may have it open already.
+    group.set_retry(endpoint.retry)?;
     let (state, of) = (gate.state(), endpoint.name.clone());
     let log = tokio::task::spawn_blocking(move || log::Log::open(state, &of)).await;
     let log = log.map_err(|error| Error::Setup(error.to_string()))??;

@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "Secret(…)");
         for wrong in ["", "whsec_", "whsec_AAAA", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
             let error = Secret::parse(wrong).unwrap_err().to_string();
-            assert!(wrong.is_empty() || !error.contains(&wrong[wrong.len() - 3..]), "{error}");
+            assert!(!error.contains("AAAA") && !error.contains("MfKQ9r8G"), "{error}");
         }
     }
 }
