@@ -115,8 +115,8 @@ async fn measure(
     .await?;
     consumers.iter().for_each(JoinHandle::abort);
     let who = if is_redis { "redis-streams" } else { "tidegate" };
-    let what = if handled { "published, handed out and acknowledged" } else { "published" };
-    let mut row = Row::of(&format!("messages, {what}"), who, "message");
+    let what = if handled { "handled" } else { "published" };
+    let mut row = Row::of(what, who, "message");
     row = row.with_load(&asked, |()| true)?;
     row.durability = "synced before the answer".to_owned();
     row.in_flight = in_flight;

@@ -6,10 +6,12 @@ use std::fmt::Write;
 use crate::row::{Results, Row};
 
 /// Each kind of row with its heading.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 9] = [
     ("proof", "Proofs: the same hash is the same result"),
     ("orders", "Whole orders"),
     ("http", "Over HTTP, by wrk, beside a route that only parses"),
+    ("published", "Messages, until they are published"),
+    ("handled", "Messages, until they are published, handed out and acknowledged"),
     ("journal", "The journal, beside a bare loop"),
     ("reads", "Reads"),
     ("recovery", "Opening again"),
