@@ -157,7 +157,7 @@ where
 
 /// Says how it went, again and again while the group's shard has too much to do or its answer is
 /// not known: it says itself when the lease is over.
-async fn tell<T>(
+pub(crate) async fn tell<T>(
     leased: &Leased<T>,
     outcome: &Result<(), HandlerError>,
 ) -> Result<(), ConsumeError> {

@@ -23,7 +23,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(arguments.run()) {
+    let ended = runtime.block_on(arguments.run());
+    // What others have not answered yet would be waited for.
+    runtime.shutdown_background();
+    match ended {
         Ok(cli::Verdict::Good) => ExitCode::SUCCESS,
         Ok(cli::Verdict::Bad) => ExitCode::FAILURE,
         Err(error) => {

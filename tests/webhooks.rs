@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tidegate::{
     NewOrder, Retry, Topic, Whence,
     webhooks::{Endpoint, Secret, Sender},
@@ -169,7 +170,11 @@ async fn what_happens_is_posted_once_it_is_taken_signed_and_in_order() {
     let endpoint = receiver.endpoint("crm", &new).only(["stock.defined"]);
     let sender = Sender::start(&shop.gate, [endpoint]).await.unwrap();
     eventually("the rest is posted", async || (receiver.came().len() == 5).then_some(())).await;
-    assert_eq!(sender.deliveries("crm", 99).await.unwrap().unwrap().len(), 5, "the log is kept");
+    eventually("the log is kept, and goes on", async || {
+        let log = sender.deliveries("crm", 99).await.unwrap().unwrap();
+        (log.len() == 5).then_some(())
+    })
+    .await;
     sender.stop().await;
     shop.audited().await;
 }
@@ -215,6 +220,26 @@ async fn what_no_endpoint_takes_is_a_dead_letter_and_gone_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_an_endpoint_refuses_do_not_keep_others_back() {
+    let shop = Shop::open().await;
+    let (receiver, secret) = (Receiver::start(), Secret::random().unwrap());
+    let topic: Topic<u32> = shop.gate.topic("numbers").unwrap();
+    receiver.next_answers(["422 Unprocessable Content\r\n"; 9]);
+    let endpoint = receiver.endpoint("mail", &secret).topic("numbers").workers(1);
+    let sender = Sender::start(&shop.gate, [endpoint]).await.unwrap();
+    for number in 1..=4 {
+        topic.publish(&number).key("k").await.unwrap();
+    }
+    // Three are tried three times each; then the fourth is taken, at once.
+    eventually("the last is posted", async || (receiver.came().len() == 10).then_some(())).await;
+    let report = sender.report().remove(0);
+    assert!(!report.left_alone, "{report:?}");
+    assert_eq!(receiver.came()[9].json()["data"], 4);
+    sender.stop().await;
+    shop.audited().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_sent_to_this_machine_unless_that_is_allowed() {
     let shop = Shop::open().await;
     let (receiver, secret) = (Receiver::start(), Secret::random().unwrap());
@@ -239,6 +264,10 @@ async fn nothing_is_sent_to_this_machine_unless_that_is_allowed() {
     let error = test.error.unwrap();
     assert!(error.contains("not on the public internet"), "{error}");
     assert!(receiver.came().is_empty());
+    let mistyped = receiver.endpoint("a", &secret).only(["order.confirm"]);
+    let error = mistyped.check().unwrap_err().to_string();
+    assert!(error.contains("order.confirm"), "{error}");
+    assert!(receiver.endpoint("a", &secret).topic("t").only(["order.confirmed"]).check().is_err());
     let twice = [receiver.endpoint("a", &secret), receiver.endpoint("a", &secret)];
     assert!(Sender::start(&shop.gate, twice).await.is_err());
     let shown = format!("{:?}", receiver.endpoint("a", &secret));
@@ -256,6 +285,15 @@ fn a_server_posts_what_its_configuration_names() {
         receiver.url,
         secret.reveal(),
     );
+    let hash: String = Sha256::digest(b"sell").iter().map(|byte| format!("{byte:02x}")).collect();
+    let seller = format!("[[access.keys]]\nname = 'till'\nrole = 'sell'\nsha256 = '{hash}'\n");
+    let guarded = Server::start_with(&folder.path().join("guarded"), &format!("{config}{seller}"));
+    let mut till = guarded.client().with_key("sell");
+    let lease = till.post("/v1/topics/events/groups/webhook-crm/lease", "", &serde_json::json!({}));
+    lease.assert_problem(403, "role-too-low");
+    drop(till);
+    guarded.terminate();
+    assert!(guarded.wait().success());
     let server = Server::start_with(&folder.path().join("data"), &config);
     let mut client = server.client();
     client.put("/v1/skus/mug", &serde_json::json!({})).expect(200);

@@ -63,10 +63,17 @@ pub(super) async fn run(
     if let Some(worker) = &follower {
         server.follow(worker.figures());
     }
+    // Before anybody is served: it may be that it can't be done.
+    let sender = match Sender::start(&gate, endpoints).await {
+        Ok(sender) => Arc::new(sender),
+        Err(error) => {
+            let _ = server.end(gate.close()).await;
+            return Err(error).context("webhooks");
+        }
+    };
+    server.post(Arc::clone(&sender));
     server.open(gate.clone());
     let follower = follower.map(|worker| tokio::spawn(follow(worker, gate.clone())));
-    let sender = Arc::new(Sender::start(&gate, endpoints).await.context("webhooks")?);
-    server.post(Arc::clone(&sender));
     // For whoever started it: from here on requests are answered. Nobody need read it.
     let told = format!("listening on {url}\n  store in {data}, documentation at {url}/docs\n");
     let _ = std::io::stdout().write_all(told.as_bytes());
@@ -78,7 +85,10 @@ pub(super) async fn run(
         () = signals.next() => at_once(),
     }
     if let Some(follower) = follower {
-        settle(follower).await;
+        tokio::select! {
+            () = settle(follower) => {}
+            () = signals.next() => at_once(),
+        }
     }
     tracing::info!("closed");
     Ok(Verdict::Good)

@@ -359,6 +359,13 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_not_shown_where_the_file_is_malformed() {
+        let text = "[[webhooks.endpoints]]\nname = 'crm'\nsecret = whsec_AAAABBBB\n";
+        let error = format!("{:#}", load(text, &[]).unwrap_err());
+        assert!(error.contains("a.toml, line 3") && !error.contains("AAAA"), "{error}");
+    }
+
+    #[test]
     fn the_defaults_are_good_and_each_stage_goes_before_the_last() {
         let config = load("", &[]).unwrap();
         assert_eq!((config.listen.port(), config.limits.body_bytes_max), (8080, 1 << 20));

@@ -205,7 +205,7 @@ pub(super) fn read(
     let mut settings: Table = DEFAULTS.parse().context("the defaults")?;
     let names = settings.clone();
     if let Some((name, text)) = file {
-        let typed: Table = text.parse().with_context(|| name.to_owned())?;
+        let typed: Table = text.parse().map_err(|error| malformed(name, text, &error))?;
         lay(&mut settings, typed, &names, "").with_context(|| name.to_owned())?;
     }
     for (variable, value) in environment {
@@ -224,6 +224,13 @@ pub(super) fn read(
         let text = error.to_string();
         anyhow!("a setting has the wrong type: {}", text.trim().replace('\n', " "))
     })
+}
+
+/// Where a file is no TOML, and why; not what stands there, which may be a secret.
+fn malformed(name: &str, text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, why) = (before.matches('\n').count() + 1, error.message());
+    anyhow!("{name}, line {line}: {why}")
 }
 
 /// Puts `typed` over `settings`; every name must be among `names`.

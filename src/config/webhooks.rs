@@ -30,7 +30,8 @@ fn endpoint(typed: &typed::Endpoint) -> anyhow::Result<Endpoint> {
     let secret = match (&typed.secret, &typed.secret_env) {
         (Some(secret), None) => secret.clone(),
         (None, Some(name)) => {
-            std::env::var(name).with_context(|| format!("secret_env: the variable {name}"))?
+            let value = std::env::var(name).ok();
+            value.with_context(|| format!("secret_env: there is no text in the variable {name}"))?
         }
         _ => bail!("give `secret` or `secret_env`, and not both"),
     };

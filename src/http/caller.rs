@@ -7,6 +7,7 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
+use tidegate::webhooks::GROUP_PREFIX;
 
 use super::{
     access::Identity,
@@ -52,6 +53,18 @@ impl<N> Caller<N> {
     /// Who it is.
     pub(super) fn into_identity(self) -> Identity {
         self.identity
+    }
+}
+
+impl Caller<Sell> {
+    /// An error if the group is an endpoint's, and the caller may not deal with those: what it
+    /// takes there is posted nowhere.
+    pub(super) fn may_have(&self, group: &str) -> Result<(), Problem> {
+        if group.starts_with(GROUP_PREFIX) && self.identity.role < Role::Admin {
+            let detail = format!("{group} is the group of a webhook, which needs `admin`");
+            return Err(Problem::new(ProblemType::RoleTooLow, detail));
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidegate::{ConsumerGroup, GroupFigures, GroupId, Tidegate, Topic, Whence};
+use tidegate::{
+    ConsumerGroup, GroupFigures, GroupId, Tidegate, Topic, Whence, webhooks::GROUP_PREFIX,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -218,6 +220,10 @@ async fn remember(gate: &Tidegate, of: &GroupId, retry: &Retry) -> Result<(), Pr
 }
 
 async fn recall(gate: &Tidegate, of: &GroupId) -> Result<Option<Retry>, Problem> {
+    // How an endpoint is tried again is in the configuration.
+    if of.group.as_str().starts_with(GROUP_PREFIX) {
+        return Ok(None);
+    }
     let text = gate.marks().get(&note(of)).await?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }

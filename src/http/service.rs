@@ -167,6 +167,7 @@ impl Service {
     pub(super) async fn standing(&self) -> Option<Vec<Standing>> {
         let all = self.gate.get()?.consumer_groups().await.ok()?;
         let mut open = self.groups.figures();
+        open.extend(self.webhooks().into_iter().flat_map(|sender| sender.figures()));
         let standing = all.into_iter().map(|(of, summary)| {
             let figures = open.remove(&of);
             (of, summary, figures)

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
 use tidegate_actors::{AskError, dispatch::ConsumeError};
 use tidegate_machines::{ConsumersRejection, Letter, Timestamp};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -15,11 +15,11 @@ use tokio::sync::watch;
 
 use super::{
     Delivery, Endpoint, EndpointReport,
-    breaker::{Breaker, Gate},
+    breaker::{Breaker, Gate, Trial},
     log::Log,
     post::{Outcome, Post, Poster},
 };
-use crate::{ConsumerGroup, Leased};
+use crate::{ConsumerGroup, HandlerError, Leased, handler::tell};
 
 /// How long a worker waits for a message before it looks whether it is to stop.
 const WAIT: Duration = Duration::from_secs(1);
@@ -50,17 +50,16 @@ impl Line {
             }
             let leased = self.group.lease(1, WAIT, self.endpoint.timeout + MARGIN).await;
             let error = match leased.map(|mut leases| leases.pop()) {
-                Ok(Some(leased)) => self.deliver(&leased).await.err(),
+                Ok(Some(leased)) => self.deliver(&leased, gate.trial()).await.err(),
                 Ok(None) => None,
                 Err(error) => Some(error),
             };
-            if gate == Gate::Trial {
-                // Unless it was tried: then this changes nothing.
-                self.breaker().give_back();
-            }
+            // Unless it was made: then this changes nothing.
+            self.breaker().give_back(gate.trial());
             match error {
                 None => self.figures().trouble = None,
-                Some(error) if is_over(&error) => return,
+                Some(ConsumeError::Ask(AskError::Closing)) => return,
+                Some(error) if is_over(&error) => return self.trouble(&error),
                 Some(error) => {
                     self.trouble(&error);
                     let _ = tokio::time::timeout(WAIT, stopped.changed()).await;
@@ -69,14 +68,24 @@ impl Line {
         }
     }
 
-    async fn deliver(self: &Arc<Self>, leased: &Leased<Value>) -> Result<(), ConsumeError> {
+    async fn deliver(
+        self: &Arc<Self>,
+        leased: &Leased<Value>,
+        trial: Option<Trial>,
+    ) -> Result<(), ConsumeError> {
         let letter = leased.letter();
-        let (kind, data) = self.told(letter);
+        let (kind, data) = match self.told(letter) {
+            Ok(told) => told,
+            Err(error) => {
+                let why = HandlerError::new(format_args!("its payload is no JSON: {error}"));
+                return late_is_fine(tell(leased, &Err(why)).await);
+            }
+        };
         if !self.endpoint.wants(&kind) {
-            return late_is_fine(leased.ack().await);
+            return late_is_fine(tell(leased, &Ok(())).await);
         }
         let id = format!("{}-{}", self.store, letter.id);
-        let body = body(&kind, letter.at, &data);
+        let body = body(&kind, letter.at, data);
         let post = Post { id, kind, attempt: leased.attempt(), body };
         let line = Arc::clone(self);
         let sent = tokio::task::spawn_blocking(move || {
@@ -87,40 +96,39 @@ impl Line {
             outcome
         });
         // An error is the runtime's end, or a panic: then the message comes again.
-        let Ok(Outcome { delivery, rest, gone }) = sent.await else { return Ok(()) };
-        let error = delivery.error.clone();
-        match &error {
-            None => self.breaker().succeeded(),
-            Some(_) => self.breaker().failed(Instant::now(), rest),
+        let Ok(Outcome { delivery, answered, rest, gone }) = sent.await else { return Ok(()) };
+        let outcome = delivery.error.as_ref().map_or(Ok(()), |why| Err(HandlerError::new(why)));
+        if answered {
+            self.breaker().answered();
+        } else {
+            self.breaker().failed(Instant::now(), trial, rest);
         }
         self.note(delivery);
         if gone {
             let name = &self.endpoint.name;
             tracing::error!(endpoint = %name, "it says that it is gone: its group is paused");
-            self.group.pause().await?;
+            if let Err(error) = self.group.pause().await {
+                self.trouble(&error);
+            }
         }
-        late_is_fine(match error {
-            None => leased.ack().await,
-            Some(cause) => leased.fail(&cause).await,
-        })
+        late_is_fine(tell(leased, &outcome).await)
     }
 
-    /// The kind of a message, and what it says.
-    fn told(&self, letter: &Letter) -> (String, Value) {
+    /// The kind of a message, and what it says, as it was written.
+    fn told<'a>(&self, letter: &'a Letter) -> serde_json::Result<(String, &'a RawValue)> {
         /// An event, as the built-in topic has it.
         #[derive(Deserialize)]
-        struct Told {
+        struct Told<'a> {
             kind: String,
-            data: Value,
+            #[serde(borrow)]
+            data: &'a RawValue,
         }
-        let bytes = letter.payload.bytes();
-        let topic = &self.group.id().topic;
-        if topic.is_events()
-            && let Ok(Told { kind, data }) = serde_json::from_slice(bytes)
-        {
-            return (kind, data);
+        let (bytes, topic) = (letter.payload.bytes(), &self.group.id().topic);
+        if topic.is_events() {
+            let Told { kind, data } = serde_json::from_slice(bytes)?;
+            return Ok((kind, data));
         }
-        (topic.to_string(), serde_json::from_slice(bytes).unwrap_or(Value::Null))
+        Ok((topic.to_string(), serde_json::from_slice(bytes)?))
     }
 
     fn note(&self, delivery: Delivery) {
@@ -164,10 +172,17 @@ impl Line {
 }
 
 /// A message as the standard recommends it.
-pub(super) fn body(kind: &str, at: Timestamp, data: &Value) -> Vec<u8> {
+pub(super) fn body(kind: &str, at: Timestamp, data: &RawValue) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        r#type: &'a str,
+        timestamp: String,
+        data: &'a RawValue,
+    }
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000);
-    let at = at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default();
-    json!({ "type": kind, "timestamp": at, "data": data }).to_string().into_bytes()
+    let timestamp = at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default();
+    // Texts: this can't fail.
+    serde_json::to_vec(&Body { r#type: kind, timestamp, data }).unwrap_or_default()
 }
 
 fn late_is_fine(told: Result<(), ConsumeError>) -> Result<(), ConsumeError> {
@@ -195,13 +210,12 @@ mod tests {
 
     #[test]
     fn a_message_has_its_kind_its_time_and_its_data() {
-        let told = body("order.placed", Timestamp(1_795_369_060_532), &json!({"order": "o-1"}));
-        let told: Value = serde_json::from_slice(&told).unwrap();
-        let expected = json!({
-            "type": "order.placed",
-            "timestamp": "2026-11-22T17:37:40.532Z",
-            "data": { "order": "o-1" },
-        });
-        assert_eq!(told, expected);
+        let data = serde_json::from_str(r#"{"b":1.10, "a":123456789012345678901}"#).unwrap();
+        let told = body("risk", Timestamp(1_795_369_060_532), data);
+        let expected = concat!(
+            r#"{"type":"risk","timestamp":"2026-11-22T17:37:40.532Z","#,
+            r#""data":{"b":1.10, "a":123456789012345678901}}"#,
+        );
+        assert_eq!(String::from_utf8(told).unwrap(), expected, "as it was published");
     }
 }

@@ -27,8 +27,11 @@ use std::{
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidegate_actors::dispatch::{ConsumeError, Whence};
-use tidegate_machines::{OutOfBounds, Retry};
+use tidegate_actors::{
+    dispatch::{ConsumeError, GroupFigures, Whence},
+    feed::EventKind,
+};
+use tidegate_machines::{GroupId, OutOfBounds, Retry, TopicName};
 use tokio::{sync::watch, task::JoinHandle};
 use ureq::http::Uri;
 
@@ -42,8 +45,8 @@ use post::{Post, Poster};
 /// The topic of an endpoint, unless said otherwise.
 const EVENTS: &str = "events";
 
-/// What the group of an endpoint begins with.
-const GROUP: &str = "webhook-";
+/// What the name of an endpoint's group begins with.
+pub const GROUP_PREFIX: &str = "webhook-";
 
 /// Characters of an endpoint's name.
 const NAME_CHARS_MAX: usize = 40;
@@ -188,7 +191,9 @@ impl Endpoint {
         const KIND: &str = "webhook.test";
         self.check()?;
         let now = post::now();
-        let (id, body) = (format!("test-{}", now.0), deliver::body(KIND, now, &json!({})));
+        let nothing = serde_json::value::to_raw_value(&json!({}));
+        let nothing = nothing.map_err(|error| Error::Setup(error.to_string()))?;
+        let (id, body) = (format!("test-{}", now.0), deliver::body(KIND, now, &nothing));
         let post = Post { id, kind: KIND.to_owned(), attempt: 1, body };
         let poster = Poster::new(Arc::new(self.clone()));
         let sent = tokio::task::spawn_blocking(move || poster.send(&post).delivery).await;
@@ -205,6 +210,19 @@ impl Endpoint {
     /// [`Error`]: a bound was passed, or it may not be sent there.
     pub fn check(&self) -> Result<(), Error> {
         self.retry.check()?;
+        let topic = TopicName::new(&self.topic)?;
+        for kind in &self.kinds {
+            let known = if topic.is_events() {
+                kind.parse::<EventKind>().map(drop).map_err(|error| error.to_string())
+            } else if *kind == self.topic {
+                Ok(())
+            } else {
+                Err(format!("messages of the topic {topic} are all of that kind"))
+            };
+            known.map_err(|why| {
+                Error::Setup(format!("endpoint {}: the kind {kind:?}: {why}", self.name))
+            })?;
+        }
         if self.private {
             return Ok(());
         }
@@ -303,6 +321,13 @@ impl Sender {
         self.lines.iter().map(|line| line.report()).collect()
     }
 
+    /// How the group of each endpoint stands.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(GroupId, GroupFigures)> {
+        let figures = |line: &Arc<Line>| (line.group.id().clone(), line.group.figures());
+        self.lines.iter().map(figures).collect()
+    }
+
     /// The last `limit` attempts of an endpoint, of up to 1,000 that are kept over restarts; the
     /// latest first. `None` if there is no such endpoint.
     ///
@@ -352,7 +377,7 @@ impl Drop for Sender {
 
 async fn line(gate: &Tidegate, endpoint: Endpoint) -> Result<Line, Error> {
     let topic = gate.topic::<Value>(&endpoint.topic)?;
-    let name = format!("{GROUP}{}", endpoint.name);
+    let name = format!("{GROUP_PREFIX}{}", endpoint.name);
     let group = topic.group(&name).begin(Whence::Now).open().await?;
     // Somebody may have it open already.
     group.set_retry(endpoint.retry)?;

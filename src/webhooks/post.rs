@@ -24,6 +24,15 @@ const ANSWER_BYTES_MAX: u64 = 512;
 /// A connection is kept so long for the next message.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// Refusals of a message by an endpoint that is well: another message may be taken.
+const ABOUT_THE_MESSAGE: [StatusCode; 5] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::CONFLICT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+];
+
 /// One attempt to deliver a message, as the log of deliveries keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
@@ -46,6 +55,8 @@ pub struct Delivery {
 /// What came of one request.
 pub(super) struct Outcome {
     pub(super) delivery: Delivery,
+    /// It has said something about the message, be it that it does not like it.
+    pub(super) answered: bool,
     /// How long the endpoint asks to be left alone.
     pub(super) rest: Option<Duration>,
     /// It says that it is gone for good.
@@ -108,6 +119,8 @@ impl Poster {
             }
             Err(error) => (None, None, Some(error.to_string())),
         };
+        let about_it = status.is_some_and(|status| ABOUT_THE_MESSAGE.contains(&status));
+        let answered = error.is_none() || about_it;
         let delivery = Delivery {
             at: now(),
             id: id.clone(),
@@ -117,7 +130,7 @@ impl Poster {
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             error,
         };
-        Outcome { delivery, rest, gone: status == Some(StatusCode::GONE) }
+        Outcome { delivery, answered, rest, gone: status == Some(StatusCode::GONE) }
     }
 }
 

@@ -228,8 +228,10 @@ impl Dispatcher {
         token: LeaseToken,
         follow_ups: Vec<FollowUp>,
     ) -> Result<(), ConsumeError> {
-        let of = self.of().clone();
-        self.shared.ask(ConsumersCommand::Done { of, id, token, follow_ups }).await?;
+        let (of, unsure) = (self.of().clone(), Unsure(&self.shared));
+        let done = self.shared.ask(ConsumersCommand::Done { of, id, token, follow_ups }).await;
+        unsure.told(&done);
+        done?;
         self.shared.resolved(id, token);
         Ok(())
     }
@@ -246,8 +248,11 @@ impl Dispatcher {
     ) -> Result<(), ConsumeError> {
         let letter = self.shared.work().desk.leased(id, token);
         let letter = letter.ok_or(ConsumersRejection::Late { id, token })?;
-        let failed = self.shared.fail(letter, token, cause.to_owned()).await?;
-        self.shared.failed(id, token, &failed);
+        let unsure = Unsure(&self.shared);
+        let failed = self.shared.fail(letter, token, cause.to_owned()).await;
+        let failed = failed.map_err(ConsumeError::from);
+        unsure.told(&failed);
+        self.shared.failed(id, token, &failed?);
         Ok(())
     }
 
@@ -373,6 +378,24 @@ fn place(tap: &Tap, whence: Whence) -> Result<MessageId, ConsumeError> {
             Err(ConsumeError::Feed(FeedError::Ahead { asked, durable }))
         }
         Whence::After(id) => Ok(id),
+    }
+}
+
+/// Somebody tells the machine what became of a lease. If he goes away before he is answered, or the
+/// answer is not known, the desk asks: else its key would wait until the lease is over.
+struct Unsure<'a>(&'a Shared);
+
+impl Unsure<'_> {
+    fn told(self, answer: &Result<ConsumersReply, ConsumeError>) {
+        if !matches!(answer, Err(ConsumeError::Ask(AskError::Unavailable { .. }))) {
+            std::mem::forget(self);
+        }
+    }
+}
+
+impl Drop for Unsure<'_> {
+    fn drop(&mut self) {
+        self.0.doubt();
     }
 }
 

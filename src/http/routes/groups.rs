@@ -65,12 +65,13 @@ async fn answer(gate: &Gate, service: &Service, of: impl Fn(&GroupId) -> bool) -
     responses((status = 200, description = "The group as it is now", body = Group)),
 )]
 pub(crate) async fn put(
-    _: Caller<Sell>,
+    caller: Caller<Sell>,
     gate: Gate,
     service: Data<Service>,
     Segments((topic, group)): OfGroup,
     MaybeBody(body): MaybeBody<PutGroup>,
 ) -> Answer {
+    caller.may_have(&group)?;
     service.groups.make(gate.store(), (&topic, &group), body.check()?).await?;
     show(&gate, &service, (&topic, &group)).await
 }

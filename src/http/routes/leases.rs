@@ -43,12 +43,13 @@ const STEP: Duration = Duration::from_millis(250);
     responses((status = 200, description = "The messages, or none", body = Leases)),
 )]
 pub(crate) async fn lease(
-    _: Caller<Sell>,
+    caller: Caller<Sell>,
     gate: Gate,
     service: Data<Service>,
     Segments((topic, group)): OfGroup,
     MaybeBody(wanted): MaybeBody<LeaseMessages>,
 ) -> Answer {
+    caller.may_have(&group)?;
     let wanted = wanted.check()?;
     let group = service.groups.find(gate.store(), (&topic, &group)).await?;
     let mut messages = Vec::new();
@@ -99,12 +100,13 @@ async fn wait(
     responses((status = 200, description = "What became of each", body = LeaseOutcomes)),
 )]
 pub(crate) async fn ack(
-    _: Caller<Sell>,
+    caller: Caller<Sell>,
     gate: Gate,
     service: Data<Service>,
     Segments((topic, group)): OfGroup,
     Body(messages): Body<AckMessages>,
 ) -> Answer {
+    caller.may_have(&group)?;
     let named = messages.check()?;
     let group = service.groups.find(gate.store(), (&topic, &group)).await?;
     each(named, move |id, token| {
@@ -127,12 +129,13 @@ pub(crate) async fn ack(
     responses((status = 200, description = "What became of each", body = LeaseOutcomes)),
 )]
 pub(crate) async fn fail(
-    _: Caller<Sell>,
+    caller: Caller<Sell>,
     gate: Gate,
     service: Data<Service>,
     Segments((topic, group)): OfGroup,
     Body(messages): Body<FailMessages>,
 ) -> Answer {
+    caller.may_have(&group)?;
     let (named, cause) = messages.check()?;
     let group = service.groups.find(gate.store(), (&topic, &group)).await?;
     each(named, move |id, token| {
@@ -154,12 +157,13 @@ pub(crate) async fn fail(
     responses((status = 200, description = "What became of each", body = LeaseOutcomes)),
 )]
 pub(crate) async fn extend(
-    _: Caller<Sell>,
+    caller: Caller<Sell>,
     gate: Gate,
     service: Data<Service>,
     Segments((topic, group)): OfGroup,
     Body(leases): Body<ExtendLeases>,
 ) -> Answer {
+    caller.may_have(&group)?;
     let (named, lease_for) = leases.check()?;
     let group = service.groups.find(gate.store(), (&topic, &group)).await?;
     each(named, move |id, token| {
