@@ -107,9 +107,11 @@ pub(crate) async fn sales(
     let from = number("from_ms", wanted.from_ms, 0, (0, NUMBER_MAX))?;
     let to = number("to_ms", wanted.to_ms, NUMBER_MAX, (0, NUMBER_MAX))?;
     let limit = number("limit", wanted.limit, 100, (1, PERIODS_MAX))?;
-    let min_position = number("min_position", wanted.min_position, 0, (0, NUMBER_MAX))?;
+    number("min_position", wanted.min_position, 0, (0, NUMBER_MAX))?;
     let reader = gate.store().view::<SalesView>().ok_or_else(|| switched_off(SALES))?;
-    reader.at_least(Position(min_position), VIEW_WAIT).await?;
+    if let Some(position) = wanted.min_position {
+        reader.at_least(Position(position), VIEW_WAIT).await?;
+    }
     let span = (Timestamp(from), Timestamp(to));
     let step = wanted.step.map(Into::into).unwrap_or_default();
     let page = reader.periods(&name, span, step, limit as usize).await?;
