@@ -79,8 +79,8 @@ pub(crate) struct Wanted {
 ///
 /// An order counts in the period in which it was placed, from when it is confirmed, and not any
 /// more once it is cancelled. Periods in which nothing happened are left out, but for the one in
-/// which the figures were built from what the store held. The server must have `views.sales` switched
-/// on; `Tidegate-Position` says up to where the figures hold everything.
+/// which the figures were built from what the store held. The server must have `views.sales`
+/// switched on; `Tidegate-Position` says up to where the figures hold everything.
 #[utoipa::path(
     get, path = "/v1/skus/{sku}/sales", tag = "stock", operation_id = "get_sales",
     params(("sku" = String, Path, pattern = "^[!-~]{1,64}$"), Wanted, parameters::Known),
