@@ -16,7 +16,7 @@ use crate::{
     intake::Intake,
     own::OwnOptions,
     runtime::{self, Parts},
-    views::{AddView, RunningView, View},
+    views::{AddView, View},
 };
 
 /// The smallest journal segment: a batch may take a quarter of it, and must hold the largest order.
@@ -236,7 +236,7 @@ impl Builder {
     /// view writes the state, on the disk that orders wait for.
     #[must_use]
     pub fn view<V: View>(mut self, view: V) -> Self {
-        self.views.push(Box::new(move |source| RunningView::start(view, source)));
+        self.views.push(AddView::new(view));
         self
     }
 

@@ -287,10 +287,101 @@ async fn versions_take_turns_over_crashes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_views_of_one_name_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let opened = small(folder.path()).view(Buyers::default()).view(Later).open().await;
-    let Err(error) = opened else { panic!("it opened") };
-    assert!(matches!(error, OpenError::ViewTaken { name: "buyers" }), "{error}");
-    open(small(folder.path()).view(Later)).await.close().await.unwrap();
+    let gate = open(small(folder.path()).view(Buyers::default())).await;
+    stocked(&gate).await;
+    sell(&gate, "one", 5).await;
+    caught_up::<Buyers>(&gate).await;
+    gate.close().await.unwrap();
+    drop(gate);
+    for both in [
+        small(folder.path()).view(Later).view(Buyers::default()),
+        small(folder.path()).view(Buyers::default()).view(Later),
+    ] {
+        let Err(error) = both.open().await else { panic!("it opened") };
+        assert!(matches!(error, OpenError::ViewTaken { name: "buyers" }), "{error}");
+    }
+    // The rows from before are as they were.
+    let gate = open(small(folder.path()).view(Buyers::default())).await;
+    let buyers = caught_up::<Buyers>(&gate).await;
+    assert_eq!(buyers.get("u-user-1").await.unwrap(), Some(buyer(1, 1)));
+    assert_eq!(buyers.report().builds, 0);
+    gate.close().await.unwrap();
+}
+
+/// How often the stock of a SKU was adjusted.
+struct Adjusted;
+
+impl View for Adjusted {
+    const NAME: &'static str = "adjusted";
+    const VERSION: u32 = 1;
+    type Row = u64;
+
+    fn apply(&self, event: &Event, rows: &mut Rows<'_, u64>) -> Result<(), ViewFault> {
+        let EventData::StockAdjusted { sku, .. } = &event.data else { return Ok(()) };
+        let count = rows.get(sku.as_str())?.unwrap_or(0);
+        rows.put(sku.as_str(), &(count + 1))
+    }
+}
+
+async fn adjusted(gate: &Tidegate, run: &str, times: u64) {
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..times {
+        let (gate, key) = (gate.clone(), format!("{run}-{number}"));
+        let more = tidegate::Adjustment::new("tea", 1, "more");
+        all.spawn(async move { gate.stock().adjust(more, &key).await.unwrap() });
+    }
+    all.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_read_once_they_hold_what_there_was_when_they_were_asked_for() {
+    const BEFORE: u64 = 2_000;
+    let folder = tempfile::tempdir().unwrap();
+    let gate = open(small(folder.path())).await;
+    gate.stock().define("tea", tidegate::SkuPatch::default()).await.unwrap();
+    adjusted(&gate, "before", BEFORE).await;
+    gate.close().await.unwrap();
+    drop(gate);
+
+    let gate = open(small(folder.path()).view(Adjusted)).await;
+    let reader = gate.view::<Adjusted>().unwrap();
+    let first = eventually("it is built", async || match reader.get("tea").await {
+        Err(ViewError::Building { .. }) => None,
+        read => Some(read.unwrap()),
+    });
+    assert_eq!(first.await, Some(BEFORE));
+    for run in 1..=5 {
+        adjusted(&gate, &run.to_string(), 100).await;
+        let asked = gate.position();
+        let mut rebuild = reader.rebuild();
+        assert!(reader.report().rebuilding || reader.report().builds > run);
+        assert!(rebuild.finished().await.unwrap() >= asked);
+        assert_eq!(reader.get("tea").await.unwrap(), Some(BEFORE + 100 * run));
+        assert!(!reader.report().rebuilding);
+    }
+    gate.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_new_rows_leaves_the_old_ones_following() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = Buyers::default();
+    let panics = Arc::clone(&view.panics);
+    let gate = open(small(folder.path()).view(view)).await;
+    stocked(&gate).await;
+    sell(&gate, "before", 5).await;
+    let buyers = caught_up::<Buyers>(&gate).await;
+    // Only the new rows meet an event meanwhile.
+    panics.store(true, Ordering::SeqCst);
+    let failed = buyers.rebuild().finished().await;
+    assert!(matches!(failed, Err(ViewError::Stopped { .. })), "{failed:?}");
+    panics.store(false, Ordering::SeqCst);
+    assert_eq!(buyers.report().condition, ViewCondition::Following);
+    sell(&gate, "after", 5).await;
+    let buyers = caught_up::<Buyers>(&gate).await;
+    assert_eq!(buyers.get("u-user-1").await.unwrap(), Some(buyer(2, 2)));
+    assert_eq!((buyers.report().failures, buyers.report().rebuilding), (1, false));
+    gate.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

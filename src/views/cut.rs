@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use tidegate_actors::{Clock, Durable, Group, archive, codec};
@@ -19,6 +20,12 @@ use tidegate_storage::{Entry, Journal, Reader, State, StreamId};
 
 use super::{Fact, error::Halt};
 use crate::{HeldLine, Hold, Order, OrderId, Position};
+
+/// How often a shard that is down is asked again: it may be rebuilt by then.
+const COPY_TRIES: usize = 100;
+
+/// How long until it is.
+const COPY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Archived orders read together.
 const PAGE_ORDERS: usize = 1_024;
@@ -158,14 +165,23 @@ impl Cut {
 async fn copies<M: Durable>(group: &Group<M>, begin: Position) -> Result<Vec<Copy<M>>, Halt> {
     let mut copies = Vec::with_capacity(usize::from(group.len()));
     for shard in 0..group.len() {
+        copies.push(copy(group, shard, begin).await?);
+    }
+    Ok(copies)
+}
+
+async fn copy<M: Durable>(group: &Group<M>, shard: u16, begin: Position) -> Result<Copy<M>, Halt> {
+    for _ in 0..COPY_TRIES {
         let copy = group.inspect(shard, move |machine: &M, position| Copy {
             machine: machine.clone(),
             position: position.max(begin),
         });
-        let down = || Halt::Fault(format!("{} shard {shard} is down or being rebuilt", M::NAME));
-        copies.push(copy.await.ok_or_else(down)?);
+        if let Some(copy) = copy.await {
+            return Ok(copy);
+        }
+        tokio::time::sleep(COPY_PAUSE).await;
     }
-    Ok(copies)
+    Err(Halt::Fault(format!("{} shard {shard} is down", M::NAME)))
 }
 
 /// Applies a record to the copy that it belongs to, if that does not have it yet.

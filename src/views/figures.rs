@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -57,7 +60,7 @@ pub struct ViewReport {
     pub version: u32,
     /// What it is doing.
     pub condition: ViewCondition,
-    /// Whether new rows are being built, beside those that are read if there are any.
+    /// Whether new rows are asked for or being built, beside those that are read if there are any.
     pub rebuilding: bool,
     /// The position up to which its rows hold everything.
     pub position: Position,
@@ -97,6 +100,8 @@ pub(super) struct Shared {
     pub(super) served: RwLock<Option<Generation>>,
     pub(super) told: watch::Sender<Told>,
     pub(super) progress: watch::Sender<Option<RebuildProgress>>,
+    /// Rebuilds asked for that the worker has not seen yet.
+    pub(super) asked: AtomicUsize,
     /// Whether the store is about to end: a batch that is at work need not be finished.
     pub(super) ending: AtomicBool,
     counted: Mutex<Counted>,
@@ -124,6 +129,7 @@ impl Shared {
             served: RwLock::new(None),
             told: watch::Sender::new(told),
             progress: watch::Sender::new(None),
+            asked: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
             counted: Mutex::new(Counted {
                 rows: 0,
@@ -170,13 +176,15 @@ impl Shared {
     pub(super) fn report(&self) -> ViewReport {
         let Told { condition, position } = self.told.borrow().clone();
         let lag_records = self.events.durable().0.saturating_sub(position.0);
+        // In this order: the worker takes the ask away once it shows a progress.
+        let rebuilding = self.asked.load(Ordering::SeqCst) > 0 || self.progress.borrow().is_some();
         let counted = self.count();
         let since = counted.had_all.elapsed().as_millis();
         ViewReport {
             name: self.name.to_owned(),
             version: self.version,
             condition,
-            rebuilding: self.progress.borrow().is_some(),
+            rebuilding,
             position,
             lag_records,
             lag_ms: if lag_records == 0 || counted.is_all {

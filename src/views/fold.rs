@@ -134,17 +134,17 @@ impl<V: View> Fold<V> {
         let served = || self.shared.served.write().unwrap_or_else(PoisonError::into_inner);
         let mut served = self.serves.then(served);
         let kept = self.generation.keep(note, changed);
-        if let (Err(_), Some(served)) = (&kept, &mut served) {
+        match (&kept, &mut served) {
+            // While nobody reads: rows and position are of one moment.
+            (Ok(()), Some(_)) => self.shared.reached(position, rows),
             // Perhaps half of it is written: nobody may read that. The next open mends it.
-            **served = None;
+            (Err(_), Some(served)) => **served = None,
+            (_, None) => {}
         }
         drop(served);
         kept?;
         (self.position, self.rows) = (position, rows);
         self.shared.count().batches += 1;
-        if self.serves {
-            self.shared.reached(position, rows);
-        }
         Ok(())
     }
 

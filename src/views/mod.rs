@@ -24,7 +24,7 @@ pub use periods::{SalesPage, SalesPeriod, SalesStep};
 pub use reader::{Rebuild, ViewPage, ViewReader};
 pub use rows::{ROW_BYTES_MAX, ROW_KEY_BYTES_MAX, Rows};
 pub use sales::{Sales, SalesHour, SalesRow, SoldOrder};
-pub(crate) use set::{AddView, RunningView, Views};
+pub(crate) use set::{AddView, Views};
 pub use set::{StoredView, stored_views};
 pub(crate) use worker::Source;
 

@@ -3,7 +3,7 @@
 
 use std::{
     marker::PhantomData,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -87,7 +87,7 @@ impl<V: View> ViewReader<V> {
 
     /// Waits until reads show everything up to `position`, for so long at most. With
     /// [`Tidegate::position`](crate::Tidegate::position) after a write it lets a caller read what
-    /// it has written.
+    /// it has written. A view that is built for the first time is waited for, too.
     ///
     /// # Errors
     /// [`ViewError::Late`], [`ViewError::Ahead`], [`ViewError::Stopped`], [`ViewError::Closed`].
@@ -126,7 +126,8 @@ impl Rebuild {
         *self.progress.borrow()
     }
 
-    /// Waits until the new rows are read, and gives their position. May be dropped and called again
+    /// Waits until the new rows are read, and gives their position: they hold all that was on disk
+    /// when they were asked for. May be dropped and called again
     /// at any time until it has given it.
     ///
     /// # Errors
@@ -195,8 +196,12 @@ impl ViewDoor {
 
     pub(super) fn rebuild(&self) -> Rebuild {
         let (asker, done) = oneshot::channel();
-        // If the worker has gone, so is the asker: the store is closed.
-        let _ = self.asks.send(Ask::Rebuild(asker));
+        // Before it is asked: who looks from now on sees that it is not over.
+        self.shared.asked.fetch_add(1, Ordering::SeqCst);
+        if self.asks.send(Ask::Rebuild(asker)).is_err() {
+            // The worker has gone, and now the asker: the store is closed.
+            self.shared.asked.fetch_sub(1, Ordering::SeqCst);
+        }
         Rebuild { progress: self.shared.progress.subscribe(), done }
     }
 

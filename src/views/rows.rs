@@ -21,7 +21,10 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 #[derive(Default)]
 pub(super) struct Changes {
     rows: BTreeMap<Vec<u8>, Touched>,
+    /// Of all of them, about.
     bytes: usize,
+    /// Of those that were changed.
+    changed: usize,
 }
 
 struct Touched {
@@ -29,6 +32,12 @@ struct Touched {
     was: bool,
     now: Option<Vec<u8>>,
     changed: bool,
+}
+
+impl Touched {
+    fn len(&self) -> usize {
+        self.now.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// A row that gets a value, or loses it.
@@ -42,7 +51,7 @@ impl Changes {
 
     /// The changes, and by how many rows there are more then.
     pub(super) fn take(&mut self) -> (Vec<Change>, i64) {
-        self.bytes = 0;
+        (self.bytes, self.changed) = (0, 0);
         let mut more = 0;
         let rows = std::mem::take(&mut self.rows).into_iter();
         let changed = rows.filter(|(_, row)| row.changed && (row.was || row.now.is_some()));
@@ -86,16 +95,7 @@ impl<'a, R: Serialize + DeserializeOwned> Rows<'a, R> {
             let is = bytes.len();
             return Err(ViewFault::new(format_args!("a row of {is} bytes; {ROW_BYTES_MAX} fit")));
         }
-        let added = bytes.len();
-        if self.changes.bytes + added > BATCH_BYTES_MAX {
-            return Err(ViewFault::new(format_args!(
-                "the events of one record change more than {BATCH_BYTES_MAX} bytes of rows"
-            )));
-        }
-        let touched = self.touch(key.as_ref())?;
-        (touched.now, touched.changed) = (Some(bytes), true);
-        self.changes.bytes += added;
-        Ok(())
+        self.change(key.as_ref(), Some(bytes))
     }
 
     /// Removes the row under `key`, if there is one.
@@ -103,8 +103,23 @@ impl<'a, R: Serialize + DeserializeOwned> Rows<'a, R> {
     /// # Errors
     /// As [`Rows::get`].
     pub fn remove(&mut self, key: impl AsRef<[u8]>) -> Result<(), ViewFault> {
-        let touched = self.touch(key.as_ref())?;
-        (touched.now, touched.changed) = (None, true);
+        self.change(key.as_ref(), None)
+    }
+
+    /// What it was before does not count any more, however often it changes.
+    fn change(&mut self, key: &[u8], now: Option<Vec<u8>>) -> Result<(), ViewFault> {
+        let touched = self.touch(key)?;
+        let old = touched.len();
+        let old_change = if touched.changed { key.len() + old } else { 0 };
+        (touched.now, touched.changed) = (now, true);
+        let new = touched.len();
+        self.changes.bytes = self.changes.bytes - old + new;
+        self.changes.changed = self.changes.changed - old_change + key.len() + new;
+        if self.changes.changed > BATCH_BYTES_MAX {
+            return Err(ViewFault::new(format_args!(
+                "the events of one record change more than {BATCH_BYTES_MAX} bytes of rows"
+            )));
+        }
         Ok(())
     }
 
@@ -121,5 +136,43 @@ impl<'a, R: Serialize + DeserializeOwned> Rows<'a, R> {
         }
         let touched = self.changes.rows.get_mut(key);
         touched.ok_or_else(|| ViewFault::new("a row that was just read is gone"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidegate_storage::MemoryState;
+
+    use super::{super::kept::Kept, *};
+
+    #[test]
+    fn only_what_is_written_in_the_end_counts() {
+        let stored = Kept::new(Arc::new(MemoryState::new()), "v").generation(0);
+        let large = "x".repeat(ROW_BYTES_MAX - 100);
+        let mut changes = Changes::default();
+        let mut rows = Rows::<String>::new(&stored, &mut changes);
+        for _ in 0..40 {
+            rows.put("one", &large).unwrap();
+        }
+        for number in 0..14 {
+            rows.put(format!("{number}"), &large).unwrap();
+        }
+        assert!(changes.bytes() > 14 * large.len() && changes.bytes() < 16 * ROW_BYTES_MAX);
+        stored.write(&changes.take().0).unwrap();
+        assert_eq!(changes.bytes(), 0);
+
+        // Those that are only looked at are not written; those that are removed have no bytes.
+        let mut rows = Rows::<String>::new(&stored, &mut changes);
+        for number in 0..14 {
+            assert!(rows.get(format!("{number}")).unwrap().is_some());
+        }
+        for number in 0..100 {
+            rows.put(format!("new {number}"), &large).unwrap();
+            rows.remove(format!("new {number}")).unwrap();
+        }
+        let fault = (0..17).find_map(|number| rows.put(format!("more {number}"), &large).err());
+        assert!(format!("{:?}", fault.unwrap()).contains("16777216"));
     }
 }

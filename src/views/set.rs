@@ -27,8 +27,19 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// Longest name of a view.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Starts one view.
-pub(crate) type AddView = Box<dyn FnOnce(&Source) -> Result<RunningView, OpenError> + Send>;
+type Start = Box<dyn FnOnce(&Source) -> Result<RunningView, OpenError> + Send>;
+
+/// A view that is to be started.
+pub(crate) struct AddView {
+    name: &'static str,
+    start: Start,
+}
+
+impl AddView {
+    pub(crate) fn new<V: View>(view: V) -> Self {
+        Self { name: V::NAME, start: Box::new(|source| RunningView::start(view, source)) }
+    }
+}
 
 /// A view that runs.
 pub(crate) struct RunningView {
@@ -38,20 +49,23 @@ pub(crate) struct RunningView {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The name of `V`, if it may have it.
-fn check_name<V: View>() -> Result<(), OpenError> {
-    let name = V::NAME;
-    let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
-    if fits && name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(());
+/// Whether all may have their names.
+fn check_names(views: &[AddView]) -> Result<(), OpenError> {
+    for (number, AddView { name, .. }) in views.iter().enumerate() {
+        let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
+        if !fits || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(OpenError::ViewName { name });
+        }
+        if views[..number].iter().any(|other| other.name == *name) {
+            return Err(OpenError::ViewTaken { name });
+        }
     }
-    Err(OpenError::ViewName { name })
+    Ok(())
 }
 
 impl RunningView {
     /// Starts `view` on a thread of its own.
-    pub(crate) fn start<V: View>(view: V, source: &Source) -> Result<Self, OpenError> {
-        check_name::<V>()?;
+    fn start<V: View>(view: V, source: &Source) -> Result<Self, OpenError> {
         let kept = Kept::new(Arc::clone(&source.everything.state), V::NAME);
         let shared = Shared::new(V::NAME, V::VERSION, kept, source.events.clone());
         let shared = Arc::new(shared);
@@ -87,20 +101,12 @@ impl RunningView {
 pub(crate) struct Views(Arc<[RunningView]>);
 
 impl Views {
-    /// Starts all of them.
+    /// Starts all of them, or none: one of a name that is taken would change the rows of the other.
     pub(crate) fn start(views: Vec<AddView>, source: &Source) -> Result<Self, OpenError> {
+        check_names(&views)?;
         let mut running: Vec<RunningView> = Vec::with_capacity(views.len());
-        for add in views {
-            let added = add(source).and_then(|view| {
-                let name = view.door.shared.name;
-                let taken = running.iter().any(|other| other.door.shared.name == name);
-                if taken {
-                    view.end();
-                    return Err(OpenError::ViewTaken { name });
-                }
-                Ok(view)
-            });
-            match added {
+        for view in views {
+            match (view.start)(source) {
                 Ok(view) => running.push(view),
                 Err(error) => {
                     running.iter().for_each(RunningView::end);

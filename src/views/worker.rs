@@ -2,7 +2,12 @@
 //! second thread when they are asked for, and changes over to them. It holds up nobody but the
 //! readers who wait for it.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
 
 use tidegate_actors::{Group, feed::Feed};
 use tidegate_machines::{Orders, Stock};
@@ -68,6 +73,10 @@ pub(super) struct Worker<V> {
     quit: watch::Sender<bool>,
     /// What follows the events now.
     following: Option<(Fold<V>, Feed)>,
+    /// The rows that are read, while new ones take in the last events before they replace them.
+    replaced: Option<Fold<V>>,
+    /// Where new rows must be before they are read: where the store was when they were asked for.
+    needed: Position,
     building: Option<(Built<V>, thread::JoinHandle<()>)>,
     /// Who asked for new rows.
     waiting: Vec<oneshot::Sender<Result<Position, ViewError>>>,
@@ -102,6 +111,8 @@ impl<V: View> Worker<V> {
             stop,
             quit: watch::Sender::new(false),
             following: None,
+            replaced: None,
+            needed: Position::ZERO,
             building: None,
             waiting: Vec::new(),
             leftovers: Vec::new(),
@@ -202,7 +213,7 @@ impl<V: View> Worker<V> {
             let resumed = begun.map(|(generation, note)| {
                 Fold::resumed(&self.view, &self.shared, generation, &note)
             });
-            self.build(resumed.transpose()?)?;
+            self.build(resumed.transpose()?);
         }
         Ok(())
     }
@@ -223,9 +234,9 @@ impl<V: View> Worker<V> {
     }
 
     fn change_over(&mut self) {
-        let read = self.shared.told.borrow().position;
+        let enough = self.shared.told.borrow().position.max(self.needed);
         let Some((fold, _)) = &mut self.following else { return };
-        if fold.serves || fold.position < read {
+        if fold.serves || fold.position < enough {
             return;
         }
         let changed = self.shared.kept.head().and_then(|head| {
@@ -237,6 +248,7 @@ impl<V: View> Worker<V> {
             Ok(old) => {
                 fold.serve();
                 let position = fold.position;
+                self.replaced = None;
                 self.leftovers.extend(old.map(|old| self.shared.kept.generation(old)));
                 self.shared.count().builds += 1;
                 self.shared.progress.send_replace(None);
@@ -251,18 +263,20 @@ impl<V: View> Worker<V> {
     }
 
     fn rebuild(&mut self, asker: oneshot::Sender<Result<Position, ViewError>>) {
+        self.waiting.retain(|asker| !asker.is_closed());
         self.waiting.push(asker);
-        let under_way = self.following.as_ref().is_some_and(|(fold, _)| !fold.serves);
-        if self.building.is_none()
-            && !under_way
-            && let Err(halt) = self.build(None)
-        {
-            self.halted(halt);
+        self.needed = self.source.events.durable();
+        let handed_over = self.following.as_ref().is_some_and(|(fold, _)| !fold.serves);
+        if self.building.is_none() && !handed_over {
+            self.build(None);
         }
+        // After there is a progress to be seen, or none any more.
+        self.shared.asked.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Begins to build new rows, or goes on with those that a crash has interrupted.
-    fn build(&mut self, resumed: Option<Fold<V>>) -> Result<(), Halt> {
+    fn build(&mut self, resumed: Option<Fold<V>>) {
+        self.needed = self.source.events.durable();
         let (done, built) = oneshot::channel();
         let progress = RebuildProgress::default();
         self.shared.progress.send_replace(Some(progress));
@@ -277,9 +291,10 @@ impl<V: View> Worker<V> {
             // The worker may have ended meanwhile.
             let _ = done.send(result);
         });
-        let thread = thread.map_err(|error| Halt::Fault(format!("no thread: {error}")))?;
-        self.building = Some((built, thread));
-        Ok(())
+        match thread {
+            Ok(thread) => self.building = Some((built, thread)),
+            Err(error) => self.not_built(format!("no thread: {error}")),
+        }
     }
 
     fn built(&mut self, built: Result<Fold<V>, Halt>) {
@@ -289,21 +304,25 @@ impl<V: View> Worker<V> {
         }
         match built {
             Ok(fold) => {
+                self.replaced = self.following.take().map(|(fold, _)| fold);
                 self.follow(fold);
                 self.change_over();
             }
             Err(Halt::Closed) => {}
-            Err(halt) => {
-                let why: Arc<str> = match halt {
-                    Halt::Fault(why) => why.into(),
-                    _ => "the journal was trimmed while it was built".into(),
-                };
-                tracing::warn!(view = V::NAME, %why, "a view could not be built");
-                self.give_up(&why);
-                if self.following.is_none() {
-                    self.shared.set_condition(ViewCondition::Stopped(why));
-                }
+            Err(Halt::Fault(why)) => self.not_built(why),
+            Err(Halt::Trimmed) => {
+                self.not_built("the journal was trimmed while it was built".to_owned());
             }
+        }
+    }
+
+    /// There will be no new rows; those that are followed, if any, are as good as before.
+    fn not_built(&mut self, why: String) {
+        tracing::warn!(view = V::NAME, %why, "a view could not be built");
+        let why: Arc<str> = why.into();
+        self.give_up(&why);
+        if self.following.is_none() {
+            self.shared.set_condition(ViewCondition::Stopped(why));
         }
     }
 
@@ -327,25 +346,25 @@ impl<V: View> Worker<V> {
 
     /// Following has come to an end, or to a pause until there are new rows.
     fn halted(&mut self, halt: Halt) {
+        // It may be behind from now on, for good.
+        self.shared.came();
         let was_new = self.following.take().is_some_and(|(fold, _)| !fold.serves);
+        if let Some(replaced) = self.replaced.take() {
+            // They have no part in what has befallen the new ones.
+            self.follow(replaced);
+        }
         match halt {
             Halt::Closed => self.shared.set_condition(ViewCondition::Closed),
             Halt::Trimmed if self.building.is_some() => {}
             Halt::Trimmed => {
                 tracing::warn!(view = V::NAME, "the journal was trimmed before the view had it");
-                if let Err(halt) = self.build(None) {
-                    self.halted(halt);
-                }
+                self.build(None);
             }
+            Halt::Fault(why) if was_new => self.not_built(why),
             Halt::Fault(why) => {
                 tracing::warn!(view = V::NAME, %why, "a view has stopped; all else goes on");
-                let why: Arc<str> = why.into();
-                if was_new {
-                    self.give_up(&why);
-                } else {
-                    self.shared.count().failures += 1;
-                }
-                self.shared.set_condition(ViewCondition::Stopped(why));
+                self.shared.count().failures += 1;
+                self.shared.set_condition(ViewCondition::Stopped(why.into()));
             }
         }
     }

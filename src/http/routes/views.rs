@@ -78,8 +78,9 @@ pub(crate) struct Wanted {
 /// What of a SKU was sold, what came back, and how much stock there was, over time.
 ///
 /// An order counts in the period in which it was placed, from when it is confirmed, and not any
-/// more once it is cancelled. Periods in which nothing happened are left out. The server must have
-/// `views.sales` switched on; `Tidegate-Position` says up to where the figures hold everything.
+/// more once it is cancelled. Periods in which nothing happened are left out, but for the one in
+/// which the figures were built from what the store held. The server must have `views.sales`
+/// switched on; `Tidegate-Position` says up to where the figures hold everything.
 #[utoipa::path(
     get, path = "/v1/skus/{sku}/sales", tag = "stock", operation_id = "get_sales",
     params(("sku" = String, Path, pattern = "^[!-~]{1,64}$"), Wanted, parameters::Known),
@@ -107,9 +108,11 @@ pub(crate) async fn sales(
     let from = number("from_ms", wanted.from_ms, 0, (0, NUMBER_MAX))?;
     let to = number("to_ms", wanted.to_ms, NUMBER_MAX, (0, NUMBER_MAX))?;
     let limit = number("limit", wanted.limit, 100, (1, PERIODS_MAX))?;
-    let min_position = number("min_position", wanted.min_position, 0, (0, NUMBER_MAX))?;
+    number("min_position", wanted.min_position, 0, (0, NUMBER_MAX))?;
     let reader = gate.store().view::<SalesView>().ok_or_else(|| switched_off(SALES))?;
-    reader.at_least(Position(min_position), VIEW_WAIT).await?;
+    if let Some(position) = wanted.min_position {
+        reader.at_least(Position(position), VIEW_WAIT).await?;
+    }
     let span = (Timestamp(from), Timestamp(to));
     let step = wanted.step.map(Into::into).unwrap_or_default();
     let page = reader.periods(&name, span, step, limit as usize).await?;
