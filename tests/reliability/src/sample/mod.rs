@@ -6,7 +6,7 @@ mod topics;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tidegate::{
     Adjustment, Intake, ManualTime, NewHold, NewOrder, OrderId, OrderState, PaymentEvent, SkuPatch,
     Tidegate, Units,
@@ -182,6 +182,10 @@ impl Sample {
     }
 
     async fn holds(&mut self) -> anyhow::Result<()> {
+        // Refused by stock itself; what is sold out, the board may have refused before.
+        let unknown = NewOrder::new("u4").line("nobody-knows-it", 1);
+        let refused = self.gate.orders().place(unknown, "unknown").await;
+        ensure!(refused.is_err(), "what nobody knows was sold");
         let stock = self.gate.stock();
         for number in 0..12_u64 {
             let ttl_ms = if number % 4 == 3 { 1_000 } else { 24 * HOUR_MS };
