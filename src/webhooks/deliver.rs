@@ -193,14 +193,12 @@ fn late_is_fine(told: Result<(), ConsumeError>) -> Result<(), ConsumeError> {
     }
 }
 
-/// Nothing will come any more.
+/// Nothing will come any more, though the store is open.
 fn is_over(error: &ConsumeError) -> bool {
     matches!(
         error,
         ConsumeError::Failed
-            | ConsumeError::Ask(
-                AskError::Closing | AskError::Rejected(ConsumersRejection::UnknownGroup { .. })
-            )
+            | ConsumeError::Ask(AskError::Rejected(ConsumersRejection::UnknownGroup { .. }))
     )
 }
 
