@@ -14,7 +14,7 @@ use std::{
 
 use tidegate_actors::{Clock, Durable, Group, archive, codec};
 use tidegate_machines::{
-    Machine, OpOutcome, OrderEvent, OrderHold, Orders, Stock, StockEffect, Timestamp,
+    Machine, OpOutcome, OrderEvent, OrderHold, Orders, Stock, StockEffect, Timestamp, UnitPrices,
 };
 use tidegate_storage::{Entry, Journal, Reader, State, StreamId};
 
@@ -200,7 +200,7 @@ fn bring_on<M: Durable>(copies: &mut [Copy<M>], entry: &Entry<'_>) -> Result<(),
 
 /// What orders hold in a stock shard, with the prices that are still on their way to them.
 fn held(stock: &Stock, take: &mut impl FnMut(Fact) -> Result<(), Halt>) -> Result<(), Halt> {
-    let mut prices: HashMap<OrderId, Vec<Option<u64>>> = HashMap::new();
+    let mut prices: HashMap<OrderId, UnitPrices> = HashMap::new();
     for effect in stock.outstanding() {
         if let StockEffect::Outcome { order, outcome: OpOutcome::Held { unit_prices }, .. } = effect
         {

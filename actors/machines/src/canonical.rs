@@ -2,12 +2,15 @@
 //! deliberately leaves the maps themselves as they are: speed in use, order only when written.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// For `#[serde(with = "canonical")]`: writes the entries in the order of their keys.
-pub(crate) fn serialize<K, V, S>(map: &HashMap<K, V>, serializer: S) -> Result<S::Ok, S::Error>
+pub(crate) fn serialize<K, V, H, S>(
+    map: &HashMap<K, V, H>,
+    serializer: S,
+) -> Result<S::Ok, S::Error>
 where
     K: Serialize + Ord,
     V: Serialize,
@@ -17,8 +20,9 @@ where
 }
 
 /// For `#[serde(with = "canonical")]`: reads what [`serialize`] wrote.
-pub(crate) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<HashMap<K, V>, D::Error>
+pub(crate) fn deserialize<'de, K, V, H, D>(deserializer: D) -> Result<HashMap<K, V, H>, D::Error>
 where
+    H: BuildHasher + Default,
     K: Deserialize<'de> + Eq + Hash,
     V: Deserialize<'de>,
     D: Deserializer<'de>,

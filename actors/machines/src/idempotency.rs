@@ -1,8 +1,9 @@
 //! Which keys were used for what, with the outcome to give again. It deliberately forgets nothing
 //! by itself: a machine's event says what is forgotten, and refusals are never remembered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
@@ -17,7 +18,8 @@ const FREED_ENTRIES_MIN: usize = 64;
 /// refused; remembering them would cost a write each, and asking again can change nothing.
 #[derive(Clone, Debug)]
 pub struct Idempotency<R> {
-    bound: HashMap<KeyHash, (u64, Binding<R>)>,
+    // The keys are hashes already, made with a secret.
+    bound: FxHashMap<KeyHash, (u64, Binding<R>)>,
     // Every binding ever made that is not forgotten yet, oldest first, with its number. Stamps
     // never go backwards, so this is the order of time too. A key that was freed leaves its entry
     // behind until its time comes; the number tells it from a later binding of the same key.
@@ -59,7 +61,7 @@ impl<R: Eq> Eq for Idempotency<R> {}
 
 impl<R> Default for Idempotency<R> {
     fn default() -> Self {
-        Self { bound: HashMap::new(), in_order: VecDeque::new(), next: 0 }
+        Self { bound: FxHashMap::default(), in_order: VecDeque::new(), next: 0 }
     }
 }
 
@@ -154,7 +156,7 @@ impl<R> Idempotency<R> {
 
 /// Whether this entry is the one that its key is bound by.
 fn is_current<R>(
-    bound: &HashMap<KeyHash, (u64, Binding<R>)>,
+    bound: &FxHashMap<KeyHash, (u64, Binding<R>)>,
     (number, _, key): &(u64, Timestamp, KeyHash),
 ) -> bool {
     bound.get(key).is_some_and(|(current, _)| current == number)

@@ -115,6 +115,7 @@ impl<M: Machine> Decision<M> {
     /// Adds an effect.
     #[must_use]
     pub fn with_effect(mut self, effect: M::Effect) -> Self {
+        self.effects.reserve_exact(1);
         self.effects.push(effect);
         self
     }
@@ -122,13 +123,19 @@ impl<M: Machine> Decision<M> {
     /// Adds several effects.
     #[must_use]
     pub fn with_effects(mut self, effects: impl IntoIterator<Item = M::Effect>) -> Self {
-        self.effects.extend(effects);
+        if self.effects.is_empty() {
+            // As long as they are, no longer.
+            self.effects = effects.into_iter().collect();
+        } else {
+            self.effects.extend(effects);
+        }
         self
     }
 
     /// Settles a ticket.
     #[must_use]
     pub fn settling(mut self, ticket: Ticket, result: Result<M::Reply, M::Rejection>) -> Self {
+        self.settles.reserve_exact(1);
         self.settles.push((ticket, result));
         self
     }

@@ -3,7 +3,7 @@
 
 use tidegate_machines::{
     OpAction, OpOutcome, OrderEvent, OrderOp, OrderState, Orders, Placed, Refusal, Stock,
-    StockEvent, Timestamp, Upshot,
+    StockEvent, Timestamp, UnitPrices, Upshot,
 };
 use tidegate_storage::StreamId;
 
@@ -194,10 +194,10 @@ fn applied(op: OrderOp, outcome: OpOutcome, stock_shard: u16) -> EventData {
         OpAction::Reserve { user, lines } => {
             let prices = match outcome {
                 OpOutcome::Held { unit_prices } => unit_prices,
-                OpOutcome::Done | OpOutcome::Refused(_) => Vec::new(),
+                OpOutcome::Done | OpOutcome::Refused(_) => UnitPrices::new(),
             };
             let prices = prices.into_iter().chain(std::iter::repeat(None));
-            let held = lines.into_iter().zip(prices);
+            let held = lines.iter().cloned().zip(prices);
             let lines = held.map(|(line, unit_price_minor)| HeldLine { line, unit_price_minor });
             let lines = lines.collect();
             EventData::StockHeld { order, stock_shard, user, lines }
@@ -205,11 +205,13 @@ fn applied(op: OrderOp, outcome: OpOutcome, stock_shard: u16) -> EventData {
         OpAction::Release => EventData::StockReleased { order, stock_shard },
         OpAction::Allocate => EventData::StockAllocated { order, stock_shard },
         OpAction::Deallocate { lines, .. } => {
-            EventData::StockDeallocated { order, stock_shard, lines }
+            EventData::StockDeallocated { order, stock_shard, lines: lines.to_vec() }
         }
-        OpAction::Ship { lines } => EventData::StockShipped { order, stock_shard, lines },
+        OpAction::Ship { lines } => {
+            EventData::StockShipped { order, stock_shard, lines: lines.to_vec() }
+        }
         OpAction::Return { lines, restock, .. } => {
-            EventData::StockReturned { order, stock_shard, lines, restock }
+            EventData::StockReturned { order, stock_shard, lines: lines.to_vec(), restock }
         }
     }
 }

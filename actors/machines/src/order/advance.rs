@@ -2,13 +2,16 @@
 //! both go through here, so they cannot disagree. It deliberately knows no other order.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{
     Fulfilment, Leg, LegState, NewLine, Order, OrderEvent, OrderLine, OrderState, Payment,
     PaymentKind, Placed, Rereserve, Return, Shipment,
 };
 use crate::bounds::AMOUNT_MINOR_MAX;
-use crate::{KeyHash, OpAction, OpId, OpOutcome, OrderId, Refusal, StockLine, Timestamp};
+use crate::{
+    KeyHash, OpAction, OpId, OpOutcome, OrderId, Refusal, StockLine, StockLines, Timestamp,
+};
 
 /// What an order wants of a stock shard, before it has a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,20 +26,27 @@ pub(crate) struct Ask {
 impl Placed {
     /// One reserve for each stock shard involved, in the order in which the lines first name them.
     pub(super) fn reserves(&self) -> Vec<Ask> {
-        let mut asks: Vec<(u16, Vec<StockLine>)> = Vec::with_capacity(1);
-        for (NewLine { sku, location, quantity, .. }, shard) in &self.lines {
-            let (sku, location) = (sku.clone(), location.clone());
-            let line = StockLine { sku, location, quantity: *quantity };
-            match asks.iter_mut().find(|(to, _)| to == shard) {
-                Some((_, lines)) => lines.push(line),
-                None => asks.push((*shard, vec![line])),
+        let mut asks: Vec<Ask> = Vec::with_capacity(1);
+        for (_, to) in &self.lines {
+            if asks.iter().all(|ask| ask.to != *to) {
+                let action =
+                    OpAction::Reserve { user: self.user.clone(), lines: self.lines_at(*to) };
+                asks.push(Ask { order: self.order, to: *to, action, shipment: None });
             }
         }
-        let ask = |(to, lines)| {
-            let action = OpAction::Reserve { user: self.user.clone(), lines };
-            Ask { order: self.order, to, action, shipment: None }
+        asks
+    }
+
+    fn lines_at(&self, to: u16) -> StockLines {
+        let line = |(NewLine { sku, location, quantity, .. }, _): &(NewLine, u16)| {
+            let (sku, location) = (sku.clone(), location.clone());
+            StockLine { sku, location, quantity: *quantity }
         };
-        asks.into_iter().map(ask).collect()
+        if self.lines.iter().all(|(_, shard)| *shard == to) {
+            // Nearly always, and then one allocation is enough.
+            return self.lines.iter().map(line).collect();
+        }
+        self.lines.iter().filter(|(_, shard)| *shard == to).map(line).collect()
     }
 }
 
@@ -72,7 +82,7 @@ impl Order {
             returns: Vec::new(),
             rereserve: Rereserve::No,
             legs: legs.collect(),
-            open_ops: Vec::new(),
+            open_ops: SmallVec::new(),
             key: placed.key,
             respond_async: placed.respond_async,
             placing: true,
@@ -311,14 +321,14 @@ impl Order {
         &self,
         lines: &[StockLine],
         shipment: Option<Shipment>,
-        action: impl Fn(Vec<StockLine>) -> OpAction,
+        action: impl Fn(StockLines) -> OpAction,
     ) -> Vec<Ask> {
         let mut asks = Vec::new();
         for leg in &self.legs {
             let here = |l: &&StockLine| {
                 self.line(&l.sku, &l.location).is_some_and(|line| line.shard == leg.shard)
             };
-            let lines: Vec<_> = lines.iter().filter(here).cloned().collect();
+            let lines: StockLines = lines.iter().filter(here).cloned().collect();
             if !lines.is_empty() {
                 asks.push(Ask { order: self.id, to: leg.shard, action: action(lines), shipment });
             }
@@ -358,7 +368,7 @@ impl Order {
     }
 
     /// All that the order has at one stock shard.
-    pub(crate) fn lines_at(&self, shard: u16) -> Vec<StockLine> {
+    pub(crate) fn lines_at(&self, shard: u16) -> StockLines {
         let here = self.lines.iter().filter(|line| line.shard == shard);
         here.map(|line| StockLine {
             sku: line.sku.clone(),

@@ -1,7 +1,7 @@
 //! How an event changes an order shard, now and at every replay. It deliberately asks neither the
 //! configuration nor whether the event was right to happen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, hash_map::Entry};
 
 use super::{Ask, Order, OrderEvent, OrderState, Orders, Placed};
 use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp};
@@ -91,9 +91,9 @@ impl Orders {
     }
 
     pub(super) fn insert(&mut self, order: Box<Order>) {
-        match self.by_user.get_mut(&order.user) {
-            Some(ids) => ids.insert(order.id),
-            None => drop(self.by_user.insert(order.user.clone(), UserOrders::One(order.id))),
+        match self.by_user.entry(order.user.clone()) {
+            Entry::Occupied(mut ids) => ids.get_mut().insert(order.id),
+            Entry::Vacant(none) => drop(none.insert(UserOrders::One(order.id))),
         }
         deadline(&order).map(|at| self.deadlines.insert((at, order.id)));
         self.orders.insert(order.id, order);
@@ -113,13 +113,14 @@ impl Orders {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum UserOrders {
     One(OrderId),
-    Many(BTreeSet<OrderId>),
+    #[expect(clippy::box_collection, reason = "rare, and the others are smaller for it")]
+    Many(Box<BTreeSet<OrderId>>),
 }
 
 impl UserOrders {
     fn insert(&mut self, order: OrderId) {
         match self {
-            Self::One(only) => *self = Self::Many(BTreeSet::from([*only, order])),
+            Self::One(only) => *self = Self::Many(Box::new([*only, order].into())),
             Self::Many(orders) => drop(orders.insert(order)),
         }
     }

@@ -18,10 +18,10 @@ use crate::{
 type Decided = Result<Decision<Orders>, OrderRejection>;
 
 impl Orders {
-    /// The numbers that these asks get when the event is applied.
-    pub(super) fn number<'a>(&self, asks: &'a [Ask]) -> impl Iterator<Item = (OpId, &'a Ask)> {
+    /// The operations of these asks, with the numbers that they get when the event is applied.
+    pub(super) fn op_effects(&self, asks: Vec<Ask>) -> impl Iterator<Item = OrderEffect> {
         let next = self.outbox.next_id().0;
-        (next..).map(OpId).zip(asks)
+        (next..).map(OpId).zip(asks).map(|(op, ask)| self.op_effect(op, ask))
     }
 
     pub(super) fn decide_get(&self, id: OrderId, now: Timestamp) -> Decided {
@@ -53,10 +53,9 @@ impl Orders {
         let mut order = before.clone();
         let asks = order.advance(&event, closed);
         let mut decision = Decision::event(event.telling(Upshot::of(before, &order)));
-        for (op, ask) in self.number(&asks) {
-            order.open_ops.push(op);
-            decision.effects.push(self.op_effect(op, ask));
-        }
+        let next = self.outbox.next_id().0;
+        order.open_ops.extend((next..).map(OpId).take(asks.len()));
+        decision.effects.extend(self.op_effects(asks));
         if order.at_rest() && !order.vanishes() {
             let archive = OrderEffect::Archive { order: order.id, version: order.version };
             decision.effects.push(archive);
@@ -265,8 +264,8 @@ impl Orders {
             asks.extend(more);
             upshot.note_refund(order, &after);
         }
-        let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
-        Decision::event(event.telling(upshot)).with_effects(effects).with_effects(archive)
+        let ops = self.op_effects(asks);
+        Decision::event(event.telling(upshot)).with_effects(ops).with_effects(archive)
     }
 
     pub(super) fn decide_forget(&self, orders: &[(OrderId, u32)]) -> Decision<Self> {

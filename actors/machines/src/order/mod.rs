@@ -153,13 +153,13 @@ impl Orders {
         given_out && sequence > 0 && !self.orders.contains_key(&order)
     }
 
-    fn op_effect(&self, op: OpId, ask: &Ask) -> OrderEffect {
+    fn op_effect(&self, op: OpId, ask: Ask) -> OrderEffect {
         let op = OrderOp {
             op,
             from: self.config.shard,
             acked_below: self.outbox.acked_below(),
             order: ask.order,
-            action: ask.action.clone(),
+            action: ask.action,
         };
         OrderEffect::Op { to: ask.to, op }
     }
@@ -229,7 +229,7 @@ impl Machine for Orders {
     /// Open operations in the order of their numbers, then the orders at rest that the projector
     /// may not have.
     fn outstanding(&self) -> Vec<OrderEffect> {
-        let ops = self.outbox.iter().map(|(op, ask)| self.op_effect(op, ask));
+        let ops = self.outbox.iter().map(|(op, ask)| self.op_effect(op, ask.clone()));
         let at_rest = self.iter().filter(|order| order.at_rest());
         let archive =
             at_rest.map(|order| OrderEffect::Archive { order: order.id, version: order.version });

@@ -19,7 +19,7 @@ impl Orders {
         if let Some(order) = self.memory.look_up(place.key, place.fingerprint)? {
             return self.placed_before(*order, place.respond_async, now);
         }
-        let lines = check_lines(&place.lines)?;
+        let lines = self.check_lines(&place.lines)?;
         bounds::check_hold_ms("hold_ms", place.hold_ms)?;
         if let Some(hint) = &place.hint {
             return Err(hint.clone().into());
@@ -27,17 +27,13 @@ impl Orders {
         self.memory.check_room(self.config.idempotency_keys_max)?;
         let intake = self.config.intake.as_ref().filter(|_| place.respond_async);
         intake.map_or(Ok(()), |intake| self.check_queue(intake, now))?;
-        let with_shard = |line: NewLine| {
-            let shard = shard_of(line.sku.as_str().as_bytes(), self.config.stock_shards);
-            (line, shard)
-        };
         let placed = Placed {
             at: now,
             order: OrderId::new(self.config.shard, self.next_order)?,
             key: place.key,
             fingerprint: place.fingerprint,
             user: place.user.clone(),
-            lines: lines.into_iter().map(with_shard).collect(),
+            lines,
             hold_ms: place.hold_ms,
             respond_async: place.respond_async,
         };
@@ -45,13 +41,38 @@ impl Orders {
             return Ok(self.enqueue(placed, intake, now));
         }
         let asks = placed.reserves();
-        let effects: Vec<_> = self.number(&asks).map(|(op, ask)| self.op_effect(op, ask)).collect();
         let answer = if place.respond_async {
             Answer::Now(OrderReply::Placed(Order::place(&placed, &asks).receipt()))
         } else {
             Answer::Later(ticket(placed.order))
         };
+        let effects = self.op_effects(asks);
         Ok(Decision::event(OrderEvent::Placed(placed)).answered(answer).with_effects(effects))
+    }
+
+    // Checks each line, sums those of the same SKU and location at the place of the first, checks
+    // the sums, and names the stock shard of each.
+    fn check_lines(&self, lines: &[NewLine]) -> Result<Vec<(NewLine, u16)>, OrderRejection> {
+        if lines.is_empty() || lines.len() > LINES_MAX {
+            let bound = format_args!("1 to {LINES_MAX} lines");
+            return Err(OutOfBounds::new("lines", bound, lines.len()).into());
+        }
+        for line in lines {
+            bounds::check_quantity(line.quantity)?;
+            if let Some(amount_minor) = line.amount_minor {
+                bounds::check_amount("amount_minor", amount_minor)?;
+            }
+        }
+        // Most orders have one line; it needs no sum.
+        let summed = if lines.len() > 1 { sum_lines(lines)? } else { Vec::new() };
+        let lines = if summed.is_empty() { lines } else { &summed };
+        let total_minor = lines.iter().filter_map(|line| line.amount_minor).sum();
+        bounds::check_amount("total_minor", total_minor)?;
+        let with_shard = |line: &NewLine| {
+            let shard = shard_of(line.sku.as_str().as_bytes(), self.config.stock_shards);
+            (line.clone(), shard)
+        };
+        Ok(lines.iter().map(with_shard).collect())
     }
 
     // The same key and the same request: the same order, as it is now.
@@ -79,20 +100,10 @@ pub(super) fn ticket(order: OrderId) -> Ticket {
     Ticket { subject: order.0, purpose: PLACE }
 }
 
-// Checks each line, sums those of the same SKU and location at the place of the first, and checks
-// the sums.
-fn check_lines(lines: &[NewLine]) -> Result<Vec<NewLine>, OrderRejection> {
-    if lines.is_empty() || lines.len() > LINES_MAX {
-        let bound = format_args!("1 to {LINES_MAX} lines");
-        return Err(OutOfBounds::new("lines", bound, lines.len()).into());
-    }
+fn sum_lines(lines: &[NewLine]) -> Result<Vec<NewLine>, OrderRejection> {
     let mut summed: Vec<NewLine> = Vec::with_capacity(lines.len());
     let mut places = BTreeMap::new();
     for line in lines {
-        bounds::check_quantity(line.quantity)?;
-        if let Some(amount_minor) = line.amount_minor {
-            bounds::check_amount("amount_minor", amount_minor)?;
-        }
         let place = *places.entry((&line.sku, &line.location)).or_insert(summed.len());
         let Some(sum) = summed.get_mut(place) else {
             summed.push(line.clone());
@@ -109,7 +120,5 @@ fn check_lines(lines: &[NewLine]) -> Result<Vec<NewLine>, OrderRejection> {
             }
         };
     }
-    let total_minor = summed.iter().filter_map(|line| line.amount_minor).sum();
-    bounds::check_amount("total_minor", total_minor)?;
     Ok(summed)
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{OrderRejection, Payment, PaymentKind, Receipt};
 use crate::{KeyHash, Location, OpId, OrderId, Refusal, Sku, StockLine, Timestamp, UserId};
@@ -46,9 +47,9 @@ pub struct Order {
     /// Whether a late payment has brought a second try to reserve.
     pub rereserve: Rereserve,
     /// What is known of each stock shard involved.
-    pub legs: Vec<Leg>,
+    pub legs: SmallVec<[Leg; 4]>,
     /// Operations that no stock shard has answered yet.
-    pub open_ops: Vec<OpId>,
+    pub open_ops: SmallVec<[OpId; 2]>,
     /// The key it was placed with.
     pub key: KeyHash,
     /// Whether it was answered when it was queued.

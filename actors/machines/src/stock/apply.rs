@@ -126,7 +126,7 @@ impl Stock {
                 self.shift(user, lines, Move::Deallocate);
             }
             OpAction::Ship { lines } => {
-                for line in lines {
+                for line in &**lines {
                     self.shift_level(line, Move::Ship);
                 }
             }

@@ -1,6 +1,9 @@
 //! What can be asked of a stock shard, and its answers. It deliberately decides nothing.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::{Hold, HoldOutcome, ItemView, SkuPatch};
@@ -100,6 +103,12 @@ pub struct StockLine {
     pub quantity: u64,
 }
 
+/// Lines that several hold: the order shard that asks, the operation on its way, the stock shard.
+pub type StockLines = Arc<[StockLine]>;
+
+/// The unit price of each line, in minor units, where it has one.
+pub type UnitPrices = SmallVec<[Option<u64>; 1]>;
+
 /// One operation of an order shard on a stock shard: delivered at least once, in the order of its
 /// numbers per sender and receiver, applied exactly once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +133,7 @@ pub enum OpAction {
         /// For whom.
         user: UserId,
         /// What.
-        lines: Vec<StockLine>,
+        lines: StockLines,
     },
     /// Free what the order holds here.
     Release,
@@ -135,19 +144,19 @@ pub enum OpAction {
         /// Who gets the allowance back.
         user: UserId,
         /// What.
-        lines: Vec<StockLine>,
+        lines: StockLines,
     },
     /// Sold units leave the stock; refused as a whole if they are not on hand.
     Ship {
         /// What.
-        lines: Vec<StockLine>,
+        lines: StockLines,
     },
     /// Shipped units came back.
     Return {
         /// Who gets the allowance back.
         user: UserId,
         /// What.
-        lines: Vec<StockLine>,
+        lines: StockLines,
         /// Whether they go back on the shelf.
         restock: bool,
     },
@@ -159,7 +168,7 @@ pub enum OpOutcome {
     /// All lines are held.
     Held {
         /// The unit price of each line, in the order of the lines; empty if no line has a price.
-        unit_prices: Vec<Option<u64>>,
+        unit_prices: UnitPrices,
     },
     /// Nothing was changed, and this is why. Only a reserve or a ship can be refused.
     Refused(Refusal),

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::item::{Item, Units};
 use super::{
     Answered, Bound, Hold, HoldOutcome, OpAction, OpOutcome, OrderOp, SkuPatch, Stock,
     StockCommand, StockEffect, StockEvent, StockLine, StockReceipt, StockRejection, StockReply,
+    UnitPrices,
 };
 use crate::bounds::{
     self, DELTA_UNITS_MAX, EXPIRIES_PER_EVENT_MAX, ON_HAND_UNITS_MAX, REASON_CHARS_MAX,
@@ -230,13 +233,9 @@ impl Stock {
     }
 
     // All lines or none, in the documented precedence. Gives the unit prices.
-    fn check_reserve(
-        &self,
-        user: &UserId,
-        lines: &[StockLine],
-    ) -> Result<Vec<Option<u64>>, Refusal> {
-        let items =
-            lines.iter().map(|line| self.known(&line.sku)).collect::<Result<Vec<_>, _>>()?;
+    fn check_reserve(&self, user: &UserId, lines: &[StockLine]) -> Result<UnitPrices, Refusal> {
+        let items = lines.iter().map(|line| self.known(&line.sku));
+        let items: SmallVec<[&Item; 4]> = items.collect::<Result<_, _>>()?;
         if items.iter().any(|item| item.options.limit_per_user.is_some()) {
             let wanted = sum(lines, |line| &line.sku);
             for (line, item) in lines.iter().zip(&items) {
@@ -268,7 +267,7 @@ impl Stock {
             }
         }
         if items.iter().all(|item| item.options.price_minor.is_none()) {
-            return Ok(Vec::new());
+            return Ok(UnitPrices::new());
         }
         Ok(items.iter().map(|item| item.options.price_minor).collect())
     }

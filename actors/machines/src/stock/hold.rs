@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::StockLine;
+use super::{StockLine, StockLines};
 use crate::{HoldId, Timestamp, UserId};
 
 /// A standalone hold.
@@ -54,5 +54,5 @@ pub struct OrderHold {
     /// For whom.
     pub user: UserId,
     /// What, duplicates summed.
-    pub lines: Vec<StockLine>,
+    pub lines: StockLines,
 }

@@ -10,11 +10,12 @@ mod touch;
 
 use std::collections::{BTreeSet, HashMap};
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use command::{
-    OpAction, OpOutcome, OrderOp, StockCommand, StockEffect, StockLine, StockReceipt,
-    StockRejection, StockReply,
+    OpAction, OpOutcome, OrderOp, StockCommand, StockEffect, StockLine, StockLines, StockReceipt,
+    StockRejection, StockReply, UnitPrices,
 };
 pub use event::StockEvent;
 pub use hold::{Hold, HoldOutcome, OrderHold};
@@ -45,9 +46,9 @@ pub struct Stock {
     #[serde(with = "canonical")]
     pub(crate) items: HashMap<Sku, Item>,
     #[serde(with = "canonical")]
-    pub(crate) order_holds: HashMap<OrderId, OrderHold>,
+    pub(crate) order_holds: FxHashMap<OrderId, OrderHold>,
     #[serde(with = "canonical")]
-    pub(crate) holds: HashMap<HoldId, Hold>,
+    pub(crate) holds: FxHashMap<HoldId, Hold>,
     next_hold: u64,
     pub(crate) deadlines: BTreeSet<(Timestamp, HoldId)>,
     // Holds that nothing can happen to any more, by the time that was so.
@@ -79,8 +80,8 @@ impl Stock {
         Self {
             config,
             items: HashMap::new(),
-            order_holds: HashMap::new(),
-            holds: HashMap::new(),
+            order_holds: FxHashMap::default(),
+            holds: FxHashMap::default(),
             next_hold: 1,
             deadlines: BTreeSet::new(),
             finished: BTreeSet::new(),

@@ -1,6 +1,8 @@
 //! Which stock an event touches, so that the shell can tell fronts what is sold out. It
 //! deliberately does not say what is left: the shell asks after the event is applied.
 
+use std::slice;
+
 use super::{OpAction, Stock, StockEvent, StockLine};
 use crate::{HoldId, Location, Sku};
 
@@ -28,7 +30,7 @@ impl Stock {
                 let touch = if *delta < 0 { Touch::Lowers } else { Touch::Raises };
                 tell(sku, Some(location), touch);
             }
-            StockEvent::HoldPlaced { line, .. } => all([line], Touch::Lowers, tell),
+            StockEvent::HoldPlaced { line, .. } => all(slice::from_ref(line), Touch::Lowers, tell),
             StockEvent::HoldReleased { hold, .. } => self.freed(&[*hold], tell),
             StockEvent::Ticked { expired, .. } => self.freed(expired, tell),
             StockEvent::OpApplied { op, .. } => match &op.action {
@@ -52,11 +54,11 @@ impl Stock {
 
     fn freed(&self, holds: &[HoldId], tell: &mut Touched<'_>) {
         for hold in holds.iter().filter_map(|hold| self.holds.get(hold)) {
-            all([&hold.line], Touch::Raises, tell);
+            all(slice::from_ref(&hold.line), Touch::Raises, tell);
         }
     }
 }
 
-fn all<'a>(lines: impl IntoIterator<Item = &'a StockLine>, touch: Touch, tell: &mut Touched<'_>) {
-    lines.into_iter().for_each(|line| tell(&line.sku, Some(&line.location), touch));
+fn all(lines: &[StockLine], touch: Touch, tell: &mut Touched<'_>) {
+    lines.iter().for_each(|line| tell(&line.sku, Some(&line.location), touch));
 }

@@ -115,7 +115,7 @@ fn orders_on_their_way() {
     );
     check::<Orders>(OrderEvent::Placed(placed.clone()), &[was_placed]);
     check::<Orders>(OrderEvent::Enqueued { placed, deadline: Timestamp(70) }, &[was_placed]);
-    let held = answered(OpOutcome::Held { unit_prices: Vec::new() });
+    let held = answered(OpOutcome::Held { unit_prices: UnitPrices::new() });
     check::<Orders>(held.clone(), &[]);
     let accepted = Accepted { total_minor: 5, expires_at: Timestamp(67) };
     let (state, accepted) = (Some(OrderState::AwaitingPayment), Some(accepted));
@@ -262,7 +262,7 @@ fn stock_of_orders() {
     let (user, restock) = (user(), false);
     for (action, expected) in [
         (
-            OpAction::Reserve { user: user.clone(), lines: lines() },
+            OpAction::Reserve { user: user.clone(), lines: lines().into() },
             concat!(
                 r#"stock.held 99 {ORDER,"stock_shard":3,"user":"u","lines":[{"sku":"A","#,
                 r#""location":"main","quantity":2,"unit_price_minor":50}]}"#,
@@ -271,21 +271,23 @@ fn stock_of_orders() {
         (OpAction::Release, r#"stock.released 99 {ORDER,"stock_shard":3}"#),
         (OpAction::Allocate, r#"stock.allocated 99 {ORDER,"stock_shard":3}"#),
         (
-            OpAction::Deallocate { user: user.clone(), lines: lines() },
+            OpAction::Deallocate { user: user.clone(), lines: lines().into() },
             r#"stock.deallocated 99 {ORDER,"stock_shard":3,"lines":LINES}"#,
         ),
         (
-            OpAction::Ship { lines: lines() },
+            OpAction::Ship { lines: lines().into() },
             r#"stock.shipped 99 {ORDER,"stock_shard":3,"lines":LINES}"#,
         ),
         (
-            OpAction::Return { user, lines: lines(), restock },
+            OpAction::Return { user, lines: lines().into(), restock },
             r#"stock.returned 99 {ORDER,"stock_shard":3,"lines":LINES,"restock":false}"#,
         ),
     ] {
         let op = OrderOp { op: OpId(1), from: 0, acked_below: OpId(1), order: order(), action };
         let outcome = match op.action {
-            OpAction::Reserve { .. } => OpOutcome::Held { unit_prices: vec![Some(50)] },
+            OpAction::Reserve { .. } => {
+                OpOutcome::Held { unit_prices: [Some(50)].into_iter().collect() }
+            }
             _ => OpOutcome::Done,
         };
         check::<Stock>(StockEvent::OpApplied { op, outcome }, &[expected]);
