@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join_all};
 
 use crate::{
     peers::{http, postgres, redis, sqlite, tidegate, tigerbeetle},
@@ -19,6 +19,16 @@ pub(crate) type Waiting<'a, T> = BoxFuture<'a, Result<T>>;
 pub(crate) trait Contender: Send + Sync {
     /// Places an order; ready when it is as durable as [`Entry::durability`] says.
     fn place<'a>(&'a self, order: &'a Order) -> Waiting<'a, Outcome>;
+
+    /// How many orders a caller asks for together, if that is another way than one by one.
+    fn at_once(&self) -> u64 {
+        1
+    }
+
+    /// Places orders together; ready when all of them are.
+    fn place_many<'a>(&'a self, orders: &'a [Order]) -> Waiting<'a, Vec<Outcome>> {
+        Box::pin(try_join_all(orders.iter().map(|order| self.place(order))))
+    }
 
     /// Units left of SKUs 0 to `skus` − 1.
     fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>>;
@@ -46,6 +56,8 @@ pub(crate) struct Logged {
 pub(crate) enum Entry {
     /// In process.
     Tidegate,
+    /// In process, each caller with many orders at a time.
+    TidegateBulk,
     /// `tidegate serve`, by HTTP/1.1 with a connection for each order in flight.
     TidegateHttp,
     RedisAlways,
@@ -60,6 +72,7 @@ impl Entry {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tidegate => "tidegate",
+            Self::TidegateBulk => "tidegate-bulk",
             Self::TidegateHttp => "tidegate-http",
             Self::RedisAlways => "redis-always",
             Self::RedisEverysec => "redis-everysec",
@@ -82,6 +95,7 @@ impl Entry {
     pub(crate) fn settings(self) -> String {
         match self {
             Self::Tidegate => "defaults; in process".to_owned(),
+            Self::TidegateBulk => tidegate::bulk_settings(),
             Self::TidegateHttp => "defaults of `tidegate serve`; HTTP/1.1, loopback".to_owned(),
             Self::RedisAlways => redis::settings("always"),
             Self::RedisEverysec => redis::settings("everysec"),
@@ -95,7 +109,7 @@ impl Entry {
     /// Which program takes part in which version, or why it can't.
     pub(crate) fn version(self) -> Result<String> {
         match self {
-            Self::Tidegate => Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Tidegate | Self::TidegateBulk => Ok(env!("CARGO_PKG_VERSION").to_owned()),
             Self::TidegateHttp => http::version(),
             Self::RedisAlways | Self::RedisEverysec => redis::version(),
             Self::Postgres | Self::PostgresBatched => postgres::version(),
@@ -114,6 +128,7 @@ impl Entry {
     ) -> Result<Arc<dyn Contender>> {
         Ok(match self {
             Self::Tidegate => Arc::new(tidegate::InProcess::start(data, stock, None).await?),
+            Self::TidegateBulk => Arc::new(tidegate::InProcess::bulk(data, stock).await?),
             Self::TidegateHttp => Arc::new(http::Served::start(data, stock, in_flight).await?),
             Self::RedisAlways => {
                 Arc::new(redis::Redis::start(data, stock, in_flight, "always").await?)

@@ -2,6 +2,7 @@
 //! the answers mean is for `check`.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -88,11 +89,18 @@ pub(crate) async fn drive(
     until: Until,
 ) -> Result<Asked<Outcome>> {
     let (contender, work) = (Arc::clone(contender), Arc::clone(work));
-    let ask = move |n| {
-        let (contender, order) = (Arc::clone(&contender), work.order(n));
-        async move { contender.place(&order).await.with_context(|| format!("{order:?}")) }
+    let at_once = contender.at_once().clamp(1, in_flight);
+    let ask = move |numbers: Range<u64>| {
+        let contender = Arc::clone(&contender);
+        let orders: Vec<_> = numbers.map(|n| work.order(n)).collect();
+        async move {
+            match &*orders {
+                [order] => Ok(vec![contender.place(order).await?]),
+                orders => contender.place_many(orders).await,
+            }
+        }
     };
-    ask_many(in_flight, until, ask).await
+    ask_in_blocks(in_flight / at_once, at_once, until, ask).await
 }
 
 /// Calls `ask` with 0, 1, 2, …, `in_flight` at a time.
@@ -108,36 +116,55 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send,
 {
+    let ask = move |numbers: Range<u64>| {
+        let asking = ask(numbers.start);
+        async move { Ok(vec![asking.await?]) }
+    };
+    ask_in_blocks(in_flight, 1, until, ask).await
+}
+
+/// Calls `ask` with 0 to n − 1, n to 2n − 1, …, for n numbers at once, `callers` at a time.
+async fn ask_in_blocks<T, F>(
+    callers: u64,
+    at_once: u64,
+    until: Until,
+    ask: impl Fn(Range<u64>) -> F + Clone + Send + 'static,
+) -> Result<Asked<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<Vec<T>>> + Send,
+{
     let Until { numbers, warm_up, seconds } = until;
     let from = Duration::from_secs_f64(warm_up);
     let end = Duration::try_from_secs_f64(warm_up + seconds).unwrap_or(Duration::MAX);
     let (clock, next) = (Clock::new(), Arc::new(AtomicU64::new(0)));
     let start = clock.now();
-    let mut callers = JoinSet::new();
-    for _ in 0..in_flight {
+    let mut asking = JoinSet::new();
+    for _ in 0..callers.max(1) {
         let (clock, next, ask) = (clock.clone(), Arc::clone(&next), ask.clone());
-        callers.spawn(async move {
+        asking.spawn(async move {
             let mut answers = Vec::new();
             let since = |moment: Instant| moment.saturating_duration_since(start);
             // The end is looked at first: a number that was taken is asked.
             while since(clock.now()) < end {
-                let n = next.fetch_add(1, Ordering::Relaxed);
+                let n = next.fetch_add(at_once, Ordering::Relaxed);
                 if n >= numbers {
                     break;
                 }
                 // What is asked is made up before the caller begins to wait.
-                let asking = ask(n);
+                let asking = ask(n..numbers.min(n.saturating_add(at_once)));
                 let begun = clock.now();
-                let outcome = asking.await.with_context(|| format!("number {n}"))?;
+                let outcomes = asking.await.with_context(|| format!("number {n}"))?;
                 let done = clock.now();
-                let waited = done.saturating_duration_since(begun);
-                answers.push(Answer { n, outcome, at: since(done), waited });
+                let (at, waited) = (since(done), done.saturating_duration_since(begun));
+                let answer = |(n, outcome)| Answer { n, outcome, at, waited };
+                answers.extend((n..).zip(outcomes).map(answer));
             }
             anyhow::Ok(answers)
         });
     }
     let mut answers = Vec::new();
-    while let Some(done) = callers.join_next().await {
+    while let Some(done) = asking.join_next().await {
         answers.append(&mut done??);
     }
     let last = answers.iter().map(|answer| answer.at).max().unwrap_or_default();

@@ -223,6 +223,42 @@ impl OrdersClient {
     /// [`OrderError`]: sold out, over a limit, an unknown SKU, a value out of bounds, a key used
     /// for another order, a full queue.
     pub async fn place(&self, order: NewOrder, key: &str) -> Result<Receipt, OrderError> {
+        let (shard, place) = self.to_place(order, key)?;
+        self.placed(self.shards.ask(shard, place).await?).await
+    }
+
+    /// Places many orders together, each with its key and by itself, as [`OrdersClient::place`]
+    /// does: one refused order stops no other. Gives what became of each, in the order of the
+    /// orders, once all are answered. Costs less than asking one by one; orders of one key are
+    /// taken in their order. How many may be asked is bounded only by what may be in flight
+    /// ([`Builder::in_flight_max`](crate::Builder::in_flight_max)): those over it are
+    /// [`AskError::Overloaded`].
+    pub async fn place_many<K: AsRef<str>>(
+        &self,
+        orders: impl IntoIterator<Item = (NewOrder, K)>,
+    ) -> Vec<Result<Receipt, OrderError>> {
+        let mut commands = Vec::new();
+        let asked: Vec<_> = orders
+            .into_iter()
+            .map(|(order, key)| {
+                self.to_place(order, key.as_ref()).map(|asked| commands.push(asked))
+            })
+            .collect();
+        let mut outcomes = self.shards.ask_many(commands).await.into_iter();
+        let mut placed = Vec::with_capacity(asked.len());
+        for asked in asked {
+            placed.push(match asked.map(|()| outcomes.next()) {
+                Ok(Some(Ok(reply))) => self.placed(reply).await,
+                Ok(Some(Err(error))) | Err(error) => Err(error),
+                // There are as many as were asked.
+                Ok(None) => Err(AskError::Closing),
+            });
+        }
+        placed
+    }
+
+    /// The command that places an order, and its shard.
+    fn to_place(&self, order: NewOrder, key: &str) -> Result<(u16, OrderCommand), OrderError> {
         let key = self.keys.key(&self.caller, "place", key).map_err(invalid)?;
         let NewOrder { user, lines, hold_ms, respond_async } = order;
         let user = UserId::new(&user).map_err(invalid)?;
@@ -236,7 +272,12 @@ impl OrdersClient {
         let hint = self.sold_out(&lines);
         let order = PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint };
         self.projector.admit(self.at_rest_max)?;
-        match self.shards.ask(self.home(key), OrderCommand::Place(order)).await? {
+        Ok((self.home(key), OrderCommand::Place(order)))
+    }
+
+    /// What the answer to it says.
+    async fn placed(&self, reply: OrderReply) -> Result<Receipt, OrderError> {
+        match reply {
             OrderReply::Placed(receipt) => Ok(receipt),
             OrderReply::AtRest { order } => {
                 let order = self.archived_order(order).await?;

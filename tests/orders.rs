@@ -6,7 +6,7 @@ use tidegate::{
     SkuPatch, StockRejection, Tidegate, Units, bounds,
 };
 
-use crate::shop::{Shop, eventually};
+use crate::shop::{Shop, eventually, small};
 
 fn mug(units: u64) -> NewOrder {
     NewOrder::new("ada").line("mug", units)
@@ -358,4 +358,50 @@ async fn a_full_memory_of_keys_refuses_new_keys_and_serves_old_ones() {
     .await;
     gate.close().await.unwrap();
     crate::shop::assert_sound(folder.path());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_that_are_placed_together_become_what_they_would_become_alone() {
+    let shop = Shop::open().await;
+    shop.item("mug", 5).await;
+    shop.item("cup", 40).await;
+    let user = |number: u64| NewOrder::new(format!("user-{number}"));
+    let orders = vec![
+        (user(0).line("mug", 3), "a"),
+        (user(1).line("mug", 0), "bad"),
+        (user(2).line("mug", 3), "b"),
+        (user(0).line("mug", 3), "a"),
+        (user(0).line("mug", 2), "a"),
+        (user(3).line("mug", 2).line("cup", 1), "c"),
+        (user(4).line("pot", 1), "d"),
+    ];
+    let placed = shop.gate.orders().place_many(orders).await;
+    let ids: Vec<_> = placed.iter().map(|it| it.as_ref().ok().map(|it| it.id)).collect();
+    assert_eq!(
+        ids.iter().map(Option::is_some).collect::<Vec<_>>(),
+        [true, false, false, true, false, true, false]
+    );
+    assert_eq!(ids[0], ids[3], "one key, one order");
+    let rejection = |index: usize| placed[index].as_ref().unwrap_err().rejection().unwrap();
+    assert_eq!(field(rejection(1).clone()), "quantity");
+    assert!(matches!(rejection(2), OrderRejection::Refused(Refusal::SoldOut { .. })));
+    assert!(matches!(rejection(4), OrderRejection::Idempotency(IdempotencyError::Conflict)));
+    assert!(matches!(rejection(6), OrderRejection::Refused(Refusal::UnknownSku { .. })));
+    assert!(shop.gate.orders().place_many(Vec::<(NewOrder, &str)>::new()).await.is_empty());
+    shop.audited().await;
+
+    // More than may be in flight: those are told so, and the others are placed.
+    let folder = tempfile::tempdir().unwrap();
+    let gate = small(folder.path()).in_flight_max(8).open().await.unwrap();
+    gate.stock().define("cup", SkuPatch::default().backorder_limit(1_000)).await.unwrap();
+    let orders = (0..500).map(|number| (user(number).line("cup", 1), format!("k-{number}")));
+    let placed = gate.orders().place_many(orders).await;
+    let good = placed.iter().filter(|it| it.is_ok()).count();
+    let over = |it: &&Result<_, _>| matches!(it, Err(AskError::Overloaded { .. }));
+    assert!(good >= 8, "{good} were placed");
+    assert_eq!(placed.iter().filter(over).count(), 500 - good);
+    assert_eq!(gate.stock().get("cup").await.unwrap().total.held, good as u64);
+    gate.close().await.unwrap();
+    let closed = gate.orders().place_many([(user(1).line("cup", 1), "late")]).await;
+    assert!(matches!(closed[..], [Err(AskError::Closing)]), "{closed:?}");
 }

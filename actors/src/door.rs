@@ -3,15 +3,15 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    admission::{Admission, Denied},
+    admission::{Admission, Denied, Permit},
     durable::Durable,
     error::AskError,
     group::Outcome,
     observe::{ShardGauges, ShardReport},
-    shard::{Envelope, ReplySlot},
+    shard::{Envelope, Numbered, ReplySlot},
 };
 
 /// See the module.
@@ -41,17 +41,32 @@ impl<M: Durable> Door<M> {
         &self,
         command: M::Command,
     ) -> Result<(Envelope<M>, oneshot::Receiver<Outcome<M>>), AskError<M::Rejection>> {
-        let permit = self.admission.enter().map_err(|denied| match denied {
+        let permit = self.permit()?;
+        let (sender, receiver) = oneshot::channel();
+        let reply = Some(ReplySlot::new(sender, permit));
+        Ok((Envelope { command, reply }, receiver))
+    }
+
+    /// Lets `command` in, as one of many of a caller: its answer goes to `sender` under `number`.
+    pub(crate) fn enter_among(
+        &self,
+        command: M::Command,
+        number: usize,
+        sender: &mpsc::UnboundedSender<Numbered<M>>,
+    ) -> Result<Envelope<M>, AskError<M::Rejection>> {
+        let reply = Some(ReplySlot::among(number, sender.clone(), self.permit()?));
+        Ok(Envelope { command, reply })
+    }
+
+    fn permit(&self) -> Result<Permit, AskError<M::Rejection>> {
+        self.admission.enter().map_err(|denied| match denied {
             Denied::Closed => AskError::Closing,
             Denied::Full => AskError::Overloaded {
                 shards: M::NAME,
                 index: self.index,
                 in_flight_max: self.admission.in_flight_max(),
             },
-        })?;
-        let (sender, receiver) = oneshot::channel();
-        let reply = Some(ReplySlot::new(sender, permit));
-        Ok((Envelope { command, reply }, receiver))
+        })
     }
 
     /// Lets no more commands in, and time begins nothing more either.

@@ -20,7 +20,7 @@ struct Intake<T> {
 }
 
 /// A command with its shard.
-type Addressed<M> = (u16, Envelope<M>);
+pub(crate) type Addressed<M> = (u16, Envelope<M>);
 
 impl<T> Intake<T> {
     fn new() -> Self {
@@ -38,6 +38,15 @@ impl<T> Intake<T> {
         let Some(commands) = &mut *commands else { return false };
         commands.push(command);
         commands.len() == 1
+    }
+
+    /// Leaves all of `more`; returns whether the front must be woken.
+    fn leave_all(&self, more: Vec<T>) -> bool {
+        let mut commands = self.lock();
+        let Some(commands) = &mut *commands else { return false };
+        let wakes = commands.is_empty() && !more.is_empty();
+        commands.extend(more);
+        wakes
     }
 
     /// Swaps all that was left with `empty`.
@@ -70,6 +79,13 @@ impl<M: Durable> FrontHandle<M> {
     /// Hands a command over; never waits.
     pub(crate) fn submit(&self, shard: u16, command: Envelope<M>) {
         if self.intake.leave((shard, command)) {
+            self.front.do_send(Wake);
+        }
+    }
+
+    /// Hands many over at once; never waits.
+    pub(crate) fn submit_all(&self, commands: Vec<Addressed<M>>) {
+        if self.intake.leave_all(commands) {
             self.front.do_send(Wake);
         }
     }

@@ -9,15 +9,15 @@ use std::{
 
 use actix::{Addr, Supervisor};
 use tidegate_storage::Position;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     door::Door,
     durable::{Deliver, Durable},
     error::{AskError, RestoreError},
-    front::{Front, FrontHandle},
+    front::{Addressed, Front, FrontHandle},
     observe::ShardReport,
-    shard::{Commands, Envelope, Inspect, Kit, Look, Restore, Shard, ShardActor},
+    shard::{Commands, Envelope, Inspect, Kit, Look, Numbered, Restore, Shard, ShardActor},
     snapshotter::Snapshottable,
 };
 
@@ -184,11 +184,58 @@ impl<M: Durable> Group<M> {
         command: M::Command,
     ) -> impl Future<Output = Outcome<M>> + use<M> {
         let sent = self.submit(index, command);
+        async move { sent?.await.unwrap_or_else(|_| gone::<M>()) }
+    }
+
+    /// Asks many things together, each of its shard; gives the answers in the order of the
+    /// questions once all are there. Each is as if it was asked alone ([`Group::ask`]), and
+    /// those of one shard are taken in their order; but it costs less.
+    pub fn ask_many(
+        &self,
+        commands: Vec<(u16, M::Command)>,
+    ) -> impl Future<Output = Vec<Outcome<M>>> + use<M> {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let mut outcomes = self.submit_many(commands, &sender);
+        // What is left of it is with the commands: it ends when all are answered or gone.
+        drop(sender);
         async move {
-            sent?.await.unwrap_or_else(|_| {
-                Err(AskError::Unavailable { why: "the shard went away".to_owned() })
-            })
+            let mut answers = Vec::new();
+            while receiver.recv_many(&mut answers, outcomes.len().max(1)).await > 0 {
+                for (number, outcome) in answers.drain(..) {
+                    outcomes[number] = Some(outcome);
+                }
+            }
+            outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(gone::<M>)).collect()
         }
+    }
+
+    /// Sends `commands` off; gives the outcome of those that are not taken.
+    fn submit_many(
+        &self,
+        commands: Vec<(u16, M::Command)>,
+        sender: &mpsc::UnboundedSender<Numbered<M>>,
+    ) -> Vec<Option<Outcome<M>>> {
+        let Some(wired) = self.inner.wired.get() else {
+            return commands.iter().map(|_| Some(Err(AskError::Closing))).collect();
+        };
+        let mut batches: Vec<Vec<Addressed<M>>> = Vec::new();
+        batches.resize_with(wired.fronts.len(), Vec::new);
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for (number, (index, command)) in commands.into_iter().enumerate() {
+            let front = usize::from(index) % batches.len();
+            let door = &self.inner.doors[usize::from(index)];
+            outcomes.push(match door.enter_among(command, number, sender) {
+                Ok(envelope) => {
+                    batches[front].push((index, envelope));
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            });
+        }
+        for (front, batch) in wired.fronts.iter().zip(batches) {
+            front.submit_all(batch);
+        }
+        outcomes
     }
 
     fn submit(
@@ -269,4 +316,9 @@ impl<M: Durable> Group<M> {
     fn shards(&self) -> &[Addr<ShardActor<M>>] {
         self.inner.wired.get().map_or(&[], |wired| &wired.shards)
     }
+}
+
+/// The shard has dropped the command.
+fn gone<M: Durable>() -> Outcome<M> {
+    Err(AskError::Unavailable { why: "the shard went away".to_owned() })
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use futures_util::future::{BoxFuture, try_join_all};
 use tidegate::{
-    Adjustment, AskError, IdempotencyError, NewOrder, OrderRejection, Refusal, SkuPatch, Tidegate,
+    Adjustment, AskError, IdempotencyError, NewOrder, OrderError, OrderRejection, Receipt, Refusal,
+    SkuPatch, Tidegate,
 };
 
 use crate::{
@@ -13,8 +14,34 @@ use crate::{
     work::{Order, Outcome, sku_name},
 };
 
+/// Orders that a caller of `tidegate-bulk` asks for together, if as many are in flight.
+const BULK: u64 = 64;
+
+pub(crate) fn bulk_settings() -> String {
+    format!("defaults; in process; `place_many` of {BULK}")
+}
+
 pub(crate) struct InProcess {
     pub(crate) gate: Tidegate,
+    at_once: u64,
+}
+
+/// What an order became.
+fn outcome(placed: Result<Receipt, OrderError>) -> Result<Outcome> {
+    match placed {
+        Ok(receipt) => Ok(Outcome::Accepted(receipt.id.0)),
+        Err(AskError::Rejected(rejection)) => match rejection {
+            OrderRejection::Refused(Refusal::SoldOut { .. }) => Ok(Outcome::SoldOut),
+            OrderRejection::Idempotency(IdempotencyError::Conflict) => Ok(Outcome::Conflict),
+            other => Err(other.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn asked(order: &Order) -> (NewOrder, String) {
+    let new = NewOrder::new(order.user_name()).line(order.sku_name(), order.quantity);
+    (new, order.key_name())
 }
 
 impl InProcess {
@@ -24,7 +51,7 @@ impl InProcess {
         if let Some(bytes) = snapshot_every_bytes {
             builder = builder.snapshot_every_bytes(bytes);
         }
-        Ok(Self { gate: builder.open().await? })
+        Ok(Self { gate: builder.open().await?, at_once: 1 })
     }
 
     /// The same for a new store, and stocks it up.
@@ -38,6 +65,11 @@ impl InProcess {
             (0..).zip(stock).map(|(sku, units)| this.fill(sku, *units)).collect();
         try_join_all(filling).await?;
         Ok(this)
+    }
+
+    /// The same for callers that place many orders at a time.
+    pub(crate) async fn bulk(data: &Path, stock: &[u64]) -> Result<Self> {
+        Ok(Self { at_once: BULK, ..Self::start(data, stock, None).await? })
     }
 
     fn fill(&self, sku: usize, units: u64) -> BoxFuture<'_, Result<()>> {
@@ -56,18 +88,19 @@ impl InProcess {
 impl Contender for InProcess {
     fn place<'a>(&'a self, order: &'a Order) -> Waiting<'a, Outcome> {
         Box::pin(async {
-            let new = NewOrder::new(order.user_name()).line(order.sku_name(), order.quantity);
-            match self.gate.orders().place(new, &order.key_name()).await {
-                Ok(receipt) => Ok(Outcome::Accepted(receipt.id.0)),
-                Err(AskError::Rejected(rejection)) => match rejection {
-                    OrderRejection::Refused(Refusal::SoldOut { .. }) => Ok(Outcome::SoldOut),
-                    OrderRejection::Idempotency(IdempotencyError::Conflict) => {
-                        Ok(Outcome::Conflict)
-                    }
-                    other => Err(other.into()),
-                },
-                Err(error) => Err(error.into()),
-            }
+            let (new, key) = asked(order);
+            outcome(self.gate.orders().place(new, &key).await)
+        })
+    }
+
+    fn at_once(&self) -> u64 {
+        self.at_once
+    }
+
+    fn place_many<'a>(&'a self, orders: &'a [Order]) -> Waiting<'a, Vec<Outcome>> {
+        Box::pin(async {
+            let placed = self.gate.orders().place_many(orders.iter().map(asked)).await;
+            placed.into_iter().map(outcome).collect()
         })
     }
 

@@ -15,6 +15,7 @@ mod message;
 pub mod order;
 mod outbox;
 mod refusal;
+mod short;
 pub mod stock;
 mod time;
 pub mod topic;

@@ -4,7 +4,7 @@ use actix::Message;
 use quanta::Instant;
 use tidegate_machines::Machine;
 use tidegate_storage::{Position, StorageError};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::durable::Durable;
 use crate::{
@@ -27,20 +27,41 @@ impl<M: Durable> Envelope<M> {
     }
 }
 
+/// The answer to one of many questions that were asked together, with its number among them.
+pub(crate) type Numbered<M> = (usize, Outcome<M>);
+
 /// Where an answer goes. Gives the caller's credit back when it is used or dropped.
 pub(crate) struct ReplySlot<M: Durable> {
-    sender: oneshot::Sender<Outcome<M>>,
+    way: Way<M>,
     permit: Permit,
+}
+
+enum Way<M: Durable> {
+    /// To who asks this alone.
+    One(oneshot::Sender<Outcome<M>>),
+    /// To who asks many things together.
+    Among(usize, mpsc::UnboundedSender<Numbered<M>>),
 }
 
 impl<M: Durable> ReplySlot<M> {
     pub(crate) fn new(sender: oneshot::Sender<Outcome<M>>, permit: Permit) -> Self {
-        Self { sender, permit }
+        Self { way: Way::One(sender), permit }
+    }
+
+    pub(crate) fn among(
+        number: usize,
+        sender: mpsc::UnboundedSender<Numbered<M>>,
+        permit: Permit,
+    ) -> Self {
+        Self { way: Way::Among(number, sender), permit }
     }
 
     pub(crate) fn send(self, outcome: Outcome<M>) {
         // A caller who has gone away loses only the answer.
-        let _ = self.sender.send(outcome);
+        match self.way {
+            Way::One(sender) => drop(sender.send(outcome)),
+            Way::Among(number, sender) => drop(sender.send((number, outcome))),
+        }
     }
 
     /// Sends an answer of the machine, at `now`.

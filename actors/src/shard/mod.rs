@@ -29,7 +29,7 @@ use crate::{
     observe::{Phase, ShardGauges},
 };
 pub(crate) use actor::ShardActor;
-pub(crate) use messages::{Commands, Inspect, ReplySlot, Restore};
+pub(crate) use messages::{Commands, Inspect, Numbered, ReplySlot, Restore};
 pub use messages::{Envelope, Look};
 use release::{Held, Waiting};
 use supervise::{HeldUp, RestartLog};

@@ -1,11 +1,11 @@
-//! Many orders in one request, each by itself: one refused order stops no other. There is no batch
-//! in the store; it makes batches of what is in flight anyway.
+//! Many orders in one request, each by itself: one refused order stops no other. They are asked of
+//! the store together, and are no batch in it: it makes batches of what is in flight anyway.
 
 use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use futures_util::future::join_all;
-use tidegate::{NewOrder, OrdersClient, OutOfBounds};
+use tidegate::{NewOrder, OrderError, OutOfBounds};
 
-use super::{Answer, orders::place_one};
+use super::{Answer, orders::answer_one};
 use crate::http::{
     body::Body,
     caller::{Caller, Sell},
@@ -13,6 +13,7 @@ use crate::http::{
     service::{Gate, Service},
     wire::{
         object::Object,
+        orders::OrderBody,
         place::{Asked, KeyedOrder, OrderOutcome, Outcomes, PlaceOrders},
     },
 };
@@ -42,8 +43,28 @@ pub(crate) async fn place(
     let checked =
         (0..).zip(batch.orders).map(|(index, Object(order))| check(index, order, lines_max));
     let checked = checked.collect::<Result<Vec<_>, _>>()?;
-    let placing = checked.into_iter().map(|checked| outcome(&orders, checked));
-    let outcomes = join_all(placing).await;
+    let (mut placing, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for checked in checked {
+        answers.push(checked.map(|(key, order, asked)| {
+            placing.push((order, key));
+            asked
+        }));
+    }
+    let mut placed = orders.place_many(placing).await.into_iter();
+    let answering = answers.into_iter().map(|answer| {
+        let placed = answer.map(|asked| (asked, placed.next()));
+        let orders = &orders;
+        async move {
+            match placed {
+                Ok((asked, Some(Ok(receipt)))) => good(answer_one(orders, &receipt, asked).await),
+                Ok((_, Some(Err(error)))) => bad(error.into()),
+                // There are as many as were asked.
+                Ok((_, None)) => bad(OrderError::Closing.into()),
+                Err(problem) => bad(problem),
+            }
+        }
+    });
+    let outcomes = join_all(answering).await;
     Ok(HttpResponse::Ok().json(Outcomes { outcomes }))
 }
 
@@ -64,19 +85,14 @@ fn check(index: usize, order: KeyedOrder, lines_max: usize) -> Result<Checked, P
     }
 }
 
-async fn outcome(orders: &OrdersClient, checked: Checked) -> OrderOutcome {
-    let placed = match checked {
-        Ok((key, order, asked)) => place_one(orders, order, asked, &key, false).await,
-        Err(problem) => Err(problem),
-    };
-    match placed {
-        Ok(order) => {
-            OrderOutcome { status: StatusCode::CREATED.as_u16(), order: Some(order), problem: None }
-        }
-        Err(problem) => OrderOutcome {
-            status: problem.kind().status().as_u16(),
-            order: None,
-            problem: Some(problem.into_body()),
-        },
+fn good(order: OrderBody) -> OrderOutcome {
+    OrderOutcome { status: StatusCode::CREATED.as_u16(), order: Some(order), problem: None }
+}
+
+fn bad(problem: Problem) -> OrderOutcome {
+    OrderOutcome {
+        status: problem.kind().status().as_u16(),
+        order: None,
+        problem: Some(problem.into_body()),
     }
 }

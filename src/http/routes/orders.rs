@@ -61,19 +61,29 @@ pub(crate) async fn place(
 }
 
 /// Places one order and makes its answer.
-pub(super) async fn place_one(
+async fn place_one(
     orders: &OrdersClient,
     order: NewOrder,
-    mut asked: Asked,
+    asked: Asked,
     key: &str,
     respond_async: bool,
 ) -> Result<OrderBody, Problem> {
     let order = if respond_async { order.respond_async() } else { order };
     let receipt = orders.place(order, key).await?;
-    if !respond_async {
-        find_amounts(orders, &receipt, &mut asked).await;
+    if respond_async {
+        return Ok(asked.answer(&receipt));
     }
-    Ok(asked.answer(&receipt))
+    Ok(answer_one(orders, &receipt, asked).await)
+}
+
+/// The answer to an order that was placed.
+pub(super) async fn answer_one(
+    orders: &OrdersClient,
+    receipt: &Receipt,
+    mut asked: Asked,
+) -> OrderBody {
+    find_amounts(orders, receipt, &mut asked).await;
+    asked.answer(receipt)
 }
 
 /// A receipt tells the total only. Amounts never change, so the answer stays the same; without them

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::{OrderRejection, Payment, PaymentKind, Receipt};
-use crate::{KeyHash, Location, OpId, OrderId, Refusal, Sku, StockLine, Timestamp, UserId};
+use crate::{KeyHash, Location, OpId, OrderId, Refusal, Sku, StockLine, Timestamp, UserId, short};
 
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +47,10 @@ pub struct Order {
     /// Whether a late payment has brought a second try to reserve.
     pub rereserve: Rereserve,
     /// What is known of each stock shard involved.
+    #[serde(deserialize_with = "short::read")]
     pub legs: SmallVec<[Leg; 4]>,
     /// Operations that no stock shard has answered yet.
+    #[serde(deserialize_with = "short::read")]
     pub open_ops: SmallVec<[OpId; 2]>,
     /// The key it was placed with.
     pub key: KeyHash,

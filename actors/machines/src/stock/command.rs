@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{Hold, HoldOutcome, ItemView, SkuPatch};
 use crate::{
     Fingerprint, HoldId, IdempotencyError, KeyHash, Location, OpId, OrderId, OutOfBounds, Refusal,
-    Sku, Timestamp, UserId,
+    Sku, Timestamp, UserId, short,
 };
 
 /// Asked of a stock shard.
@@ -168,6 +168,7 @@ pub enum OpOutcome {
     /// All lines are held.
     Held {
         /// The unit price of each line, in the order of the lines; empty if no line has a price.
+        #[serde(deserialize_with = "short::read")]
         unit_prices: UnitPrices,
     },
     /// Nothing was changed, and this is why. Only a reserve or a ship can be refused.
