@@ -1,12 +1,13 @@
 //! The event feed: durable events of the default machines, from any retained place on, to any
 //! number of subscribers. Each reads the journal's files for itself, page by page on a blocking
-//! thread, and is told when there is more; a slow one holds up nobody but itself. It deliberately
+//! thread, and is woken when there is more; a slow one holds up nobody but itself. It deliberately
 //! keeps no list of who has seen what: a subscriber keeps its own cursor.
 
 mod event;
 mod follow;
 mod kind;
 mod letters;
+mod pace;
 mod publish;
 
 use tidegate_machines::Timestamp;
