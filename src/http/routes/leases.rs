@@ -1,13 +1,12 @@
 //! Messages in the hands of clients: having them for a time, and saying what became of them. Whose
 //! turn it is, is the group's business.
 
-use std::time::{Duration, Instant};
-
 use actix_web::{HttpResponse, web::Data};
 use futures_util::future::join_all;
 use tidegate::{
     ConsumeError, ConsumerGroup, ConsumersRejection, Effects, LeaseToken, Leased, MessageId,
 };
+use tokio::time::timeout;
 
 use super::{Answer, groups::OfGroup};
 use crate::http::{
@@ -24,9 +23,6 @@ use crate::http::{
         topics::Json,
     },
 };
-
-/// How long a request waits before it looks whether the server is about to end.
-const STEP: Duration = Duration::from_millis(250);
 
 /// Hands out messages for a time: nobody else gets them meanwhile, nor later ones of their keys.
 ///
@@ -66,22 +62,25 @@ pub(crate) async fn lease(
     Ok(HttpResponse::Ok().json(Leases { messages }))
 }
 
-/// In steps, none of which is given up on the way: what a group was about to hand out would have
-/// been tried for nothing.
+/// Until there is something, or the server is about to end.
 async fn wait(
     service: &Service,
     group: &ConsumerGroup<Json>,
     wanted: &Wanted,
 ) -> Result<Vec<Leased<Json>>, Problem> {
-    let begun = Instant::now();
-    while !service.is_draining() {
-        let left = wanted.wait.saturating_sub(begun.elapsed());
-        let leased = group.lease(wanted.max, left.min(STEP), wanted.lease_for).await?;
-        if !leased.is_empty() || left <= STEP {
-            return Ok(leased);
-        }
+    let mut draining = service.draining();
+    if *draining.borrow() {
+        return Ok(Vec::new());
     }
-    Ok(Vec::new())
+    let ends = draining.wait_for(|draining| *draining);
+    // Either way the group is asked to its end: what it is about to hand out would have been tried
+    // for nothing.
+    let ended = async {
+        if !wanted.wait.is_zero() {
+            drop(timeout(wanted.wait, ends).await);
+        }
+    };
+    Ok(group.lease_until(wanted.max, ended, wanted.lease_for).await?)
 }
 
 /// Messages are done, durably.
