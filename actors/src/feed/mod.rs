@@ -103,6 +103,12 @@ impl Tap {
     pub fn letters(&self, letters: Letters, after: impl Into<Cursor>) -> Feed<Letters> {
         self.feed(letters, Start::After(after.into()))
     }
+
+    /// All messages of a topic that are kept.
+    #[must_use]
+    pub fn all_letters(&self, letters: Letters) -> Feed<Letters> {
+        self.feed(letters, Start::Oldest)
+    }
 }
 
 impl Events {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate::{
-    LEASE_MESSAGES_MAX, LEASE_MS_MAX, LeaseToken, Leased, MessageId, MessageKey, OutOfBounds,
-    machine::Timestamp,
+    LEASE_MESSAGES_MAX, LEASE_MS_MAX, LeaseToken, Leased, Letter, MessageId, MessageKey,
+    OutOfBounds, machine::Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -92,6 +92,33 @@ pub(crate) struct LeasedMessage {
     leased_until: Time,
     #[schema(value_type = Value)]
     payload: Json,
+}
+
+/// A message as a stream has it: as it is leased, but nobody has it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StreamedMessage {
+    /// Its id, which never changes, and where to go on after it.
+    id: String,
+    /// Its number, as its publisher was told; null in the topic `events`.
+    number: Option<u64>,
+    #[schema(value_type = Option<String>)]
+    key: Option<MessageKey>,
+    published_at: Time,
+    #[schema(value_type = Value)]
+    payload: Json,
+}
+
+impl StreamedMessage {
+    /// An error if its payload is no JSON.
+    pub(crate) fn of(letter: &Letter) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            id: letter.id.to_string(),
+            number: letter.number,
+            key: letter.key.clone(),
+            published_at: Time(letter.at),
+            payload: serde_json::from_slice(letter.payload.bytes())?,
+        })
+    }
 }
 
 impl LeasedMessage {
