@@ -134,8 +134,8 @@ impl<T> ConsumerGroup<T> {
         Ok(self.leased(self.dispatcher.lease(max, wait, ms(lease_for)).await?))
     }
 
-    /// The same, but waits for the first one until `ended`: for a consumer that is to stop, say. What
-    /// was about to be handed out by then still is, so no attempt is lost to it.
+    /// The same, but waits for the first one until `ended`: for a consumer that is to stop, say.
+    /// What was about to be handed out by then still is, so no attempt is lost to it.
     ///
     /// # Errors
     /// As for [`ConsumerGroup::lease`].

@@ -123,9 +123,9 @@ impl<T> Topic<T> {
         OpenGroup::new(self.post.clone(), self.name.clone(), name)
     }
 
-    /// The messages from `whence` on, for who reads without a group: all of them, in order. Only the
-    /// reader knows how far it is ([`Feed::cursor`], or the id of the message seen last), and the
-    /// journal is not kept for it: what is gone by then is said by the first [`Feed::next`].
+    /// The messages from `whence` on, for who reads without a group: all of them, in order. Only
+    /// the reader knows how far it is ([`Feed::cursor`], or the id of the message seen last), and
+    /// the journal is not kept for it: what is gone by then is said by the first [`Feed::next`].
     #[must_use]
     pub fn feed(&self, whence: Whence) -> Feed<Letters> {
         let (tap, of) = (&self.post.inner.tap, self.name.clone());
