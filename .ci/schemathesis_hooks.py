@@ -49,7 +49,7 @@ def map_path_parameters(context, path_parameters):
     return led
 
 
-# A stream of events has no end, so whoever would be given one asks for a place that was never
+# A stream of events or messages has no end, so whoever would be given one asks for a place that was never
 # reached, which is answered at once. What is wrong otherwise stays wrong.
 NOWHERE = "18446744073709551615"
 PLACE = re.compile(r"(oldest|[0-9]{1,19}(\.[0-9]{1,9})?)\Z")
@@ -61,7 +61,7 @@ def is_place(value):
 
 @schemathesis.hook
 def before_call(context, case, **kwargs):
-    if case.operation.path != "/v1/events":
+    if case.operation.path not in ("/v1/events", "/v1/topics/{topic}/stream"):
         return
     query = dict(case.query or {})
     if "after" not in query or is_place(query["after"]):

@@ -131,9 +131,26 @@ impl<T> ConsumerGroup<T> {
         wait: Duration,
         lease_for: Duration,
     ) -> Result<Vec<Leased<T>>, ConsumeError> {
-        let leases = self.dispatcher.lease(max, wait, ms(lease_for)).await?;
-        let leased = leases.into_iter().map(|lease| Leased { group: self.clone(), lease });
-        Ok(leased.collect())
+        Ok(self.leased(self.dispatcher.lease(max, wait, ms(lease_for)).await?))
+    }
+
+    /// The same, but waits for the first one until `ended`: for a consumer that is to stop, say.
+    /// What was about to be handed out by then still is, so no attempt is lost to it.
+    ///
+    /// # Errors
+    /// As for [`ConsumerGroup::lease`].
+    pub async fn lease_until(
+        &self,
+        max: usize,
+        ended: impl Future<Output = ()>,
+        lease_for: Duration,
+    ) -> Result<Vec<Leased<T>>, ConsumeError> {
+        let leases = self.dispatcher.lease_until(max, ended, ms(lease_for)).await?;
+        Ok(self.leased(leases))
+    }
+
+    fn leased(&self, leases: Vec<Lease>) -> Vec<Leased<T>> {
+        leases.into_iter().map(|lease| Leased { group: self.clone(), lease }).collect()
     }
 
     /// [`Leased::ack_with`], for who only knows the message's id and the lease's token.

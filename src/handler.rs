@@ -15,9 +15,6 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::consumers::{ConsumerGroup, Leased};
 
-/// How long a worker waits for a message before it looks whether it is to stop.
-const WAIT: Duration = Duration::from_secs(1);
-
 /// How long a worker rests when the group hands nothing out because of an error.
 const REST: Duration = Duration::from_secs(1);
 
@@ -115,13 +112,15 @@ async fn work<T, H>(
     group: &ConsumerGroup<T>,
     handler: &Arc<H>,
     handle_for: Duration,
-    stopped: watch::Receiver<bool>,
+    mut stopped: watch::Receiver<bool>,
 ) where
     T: DeserializeOwned + Send + Sync + 'static,
     H: Handler<T>,
 {
     while !*stopped.borrow() {
-        match group.lease(1, WAIT, handle_for).await {
+        // Whoever could stop it is gone: as good as stopping it.
+        let ended = async { drop(stopped.wait_for(|stopped| *stopped).await) };
+        match group.lease_until(1, ended, handle_for).await {
             Ok(leases) => {
                 for leased in leases {
                     handle(&leased, handler, handle_for).await;

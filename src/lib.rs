@@ -53,8 +53,8 @@ pub use tidegate_actors::{
     archive::UserCursor,
     dispatch::{ConsumeError, GroupFigures, LEASE_MESSAGES_MAX, LEASE_MS_MAX, Whence},
     feed::{
-        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, HeldLine, PlacedLine, Reason,
-        SetOptions,
+        Cursor, Event, EventData, EventKind, Events, Feed, FeedError, HeldLine, Letters, Pick,
+        PlacedLine, Reason, SetOptions,
     },
 };
 pub use tidegate_machines::{

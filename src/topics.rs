@@ -12,8 +12,8 @@ use std::{
 use serde::Serialize;
 use tidegate_actors::{
     ArbiterHandle, AskError, Clock, Group, Keyring,
-    dispatch::{ConsumeError, Dispatcher},
-    feed::Tap,
+    dispatch::{ConsumeError, Dispatcher, Whence},
+    feed::{Feed, Letters, Tap},
 };
 use tidegate_machines::{
     self as machines, Consumers, ConsumersCommand, ConsumersReply, GroupId, GroupSummary,
@@ -121,6 +121,20 @@ impl<T> Topic<T> {
     /// Begins to open the group `name` of consumers, which share the messages among them.
     pub fn group(&self, name: &str) -> OpenGroup<T> {
         OpenGroup::new(self.post.clone(), self.name.clone(), name)
+    }
+
+    /// The messages from `whence` on, for who reads without a group: all of them, in order. Only
+    /// the reader knows how far it is ([`Feed::cursor`], or the id of the message seen last), and
+    /// the journal is not kept for it: what is gone by then is said by the first [`Feed::next`].
+    #[must_use]
+    pub fn feed(&self, whence: Whence) -> Feed<Letters> {
+        let (tap, of) = (&self.post.inner.tap, self.name.clone());
+        let letters = Letters::of(of, self.post.topic_shards());
+        match whence {
+            Whence::Oldest => tap.all_letters(letters),
+            Whence::Now => tap.letters(letters, tap.durable()),
+            Whence::After(id) => tap.letters(letters, id),
+        }
     }
 
     /// Every schedule, by name. Waits until what it shows is on disk.

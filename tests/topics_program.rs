@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    client::{Client, Server},
+    client::{Client, Server, eventually},
     program::{Ran, tidegate},
 };
 
@@ -103,6 +103,43 @@ fn an_operator_publishes_looks_and_moves_groups() {
         &tidegate().args(["topics", "list", "--url", "http://127.0.0.1:1"]).output().unwrap(),
     );
     nobody.assert_failed(&["can't ask http://127.0.0.1:1", "does a server run there?"]);
+}
+
+#[test]
+fn an_operator_watches_a_topic() {
+    let case = Case::new();
+    for number in 0..3 {
+        let payload = format!(r#"{{"n": {number}.00}}"#);
+        case.run(&["topics", "publish", "a/b", &payload, "--key", "ann"]);
+    }
+    let watch = ["topics", "watch", "a/b", "--after", "oldest", "--count", "2"];
+    let seen = case.run(&watch);
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(lines.len(), 2, "{seen}");
+    assert_has(lines[0], &[r#"ann: {"n": 0.00}"#]);
+    let id = lines[1].split_whitespace().next().unwrap();
+    let json = case.json(&["topics", "watch", "a/b", "--after", id, "--count", "1"]);
+    assert_eq!((&json["key"], &json["payload"]), (&json!("ann"), &json!({"n": 2.00})));
+    case.run_with("secret", &["topics", "watch", "a/b", "--after", "x"])
+        .assert_failed(&["(invalid-cursor)"]);
+    case.run_with("wrong", &watch).assert_failed(&["(unauthorized)"]);
+    // The server ends while it waits for more.
+    let mut command = tidegate();
+    let url = format!("http://{}", case.server.address);
+    command.args(["topics", "watch", "a/b", "--after", "oldest", "--url", &url]);
+    let watching =
+        command.env("TIDEGATE_KEY", "secret").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let watching = watching.spawn().unwrap();
+    let (mut client, mut streams) = (case.client(), String::new());
+    eventually(|| {
+        streams = String::from_utf8(client.get("/metrics").body).unwrap();
+        streams.contains("\ntidegate_http_event_streams 1\n")
+    });
+    case.server.terminate();
+    let ended = Ran::of(&watching.wait_with_output().unwrap());
+    assert_eq!(ended.stdout.lines().count(), 3, "{ended:?}");
+    assert_has(&ended.stderr, &["(shutting-down); go on with --after "]);
+    assert_ne!(ended.code, Some(0));
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod telemetry;
 mod topics;
 mod trace;
 mod view;
+mod watch;
 mod webhook;
 
 use std::{

@@ -1,16 +1,20 @@
 //! A running server, for commands that ask it: one request after the other, over HTTP. It tries
 //! nothing again: whoever typed the command sees what became of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{BufRead, BufReader, Lines},
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::{
     Agent,
-    http::{Request, Response, header},
+    http::{Request, Response, header, request::Builder},
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
@@ -83,10 +87,7 @@ impl Remote {
         body: Option<String>,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<T> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        if let Some(key) = &self.key {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
-        }
+        let mut request = self.request(method, path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -97,7 +98,29 @@ impl Remote {
             }
             None => self.agent.run(request.body(())?),
         };
-        read(answer.with_context(|| format!("can't ask {}; does a server run there?", self.base))?)
+        read(answer.with_context(|| self.unreachable())?)
+    }
+
+    /// The lines of an answer that need not end by itself.
+    pub(super) fn lines(&self, path: &str) -> anyhow::Result<Lines<impl BufRead + use<>>> {
+        let request = self.request("GET", path).body(())?;
+        let request = self.agent.configure_request(request).timeout_global(None);
+        let request = request.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE));
+        let answer = self.agent.run(request.build()).with_context(|| self.unreachable())?;
+        if !answer.status().is_success() {
+            return Err(read::<Value>(answer).err().unwrap_or_else(|| anyhow!("refused")));
+        }
+        Ok(BufReader::new(answer.into_body().into_reader()).lines())
+    }
+
+    fn request(&self, method: &str, path: &str) -> Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let key = self.key.iter().map(|key| format!("Bearer {key}"));
+        key.fold(request, |request, key| request.header(header::AUTHORIZATION, key))
+    }
+
+    fn unreachable(&self) -> String {
+        format!("can't ask {}; does a server run there?", self.base)
     }
 }
 
@@ -110,14 +133,17 @@ fn read<T: DeserializeOwned>(mut answer: Response<ureq::Body>) -> anyhow::Result
     {
         return Ok(body);
     }
-    match serde_json::from_str::<Value>(text) {
-        Ok(problem) if problem["detail"].is_string() => {
-            let slug = problem["type"].as_str().unwrap_or_default();
-            let slug = slug.rsplit('/').next().unwrap_or_default();
-            bail!("{} ({slug})", problem["detail"].as_str().unwrap_or_default())
-        }
-        _ => bail!("the answer is {status} and nothing that a Tidegate server says"),
+    match serde_json::from_str::<Value>(text).ok().as_ref().and_then(problem) {
+        Some(problem) => bail!("{problem}"),
+        None => bail!("the answer is {status} and nothing that a Tidegate server says"),
     }
+}
+
+/// What a problem says, with its name.
+pub(super) fn problem(problem: &Value) -> Option<String> {
+    let (detail, slug) = (problem["detail"].as_str()?, problem["type"].as_str());
+    let slug = slug.unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    Some(format!("{detail} ({slug})"))
 }
 
 /// A name as it stands in a path.

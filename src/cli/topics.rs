@@ -1,4 +1,5 @@
-//! `tidegate topics`: looks at the consumer groups of a running server, publishes, moves groups.
+//! `tidegate topics`: looks at the consumer groups of a running server, publishes, moves groups;
+//! what is printed as it comes is in `watch`.
 //! Dead letters have a command of their own.
 
 use std::{fmt::Write, io::Read};
@@ -10,6 +11,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     Verdict, grouped, print, print_json,
     remote::{Remote, RemoteArguments, segment},
+    watch::{WatchArguments, watch},
 };
 
 #[derive(Args)]
@@ -48,6 +50,8 @@ enum TopicsCommand {
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
     },
+    /// Print the messages of a topic as they come; with --json a line of JSON for each.
+    Watch(WatchArguments),
     /// Hand nothing out to a group until it is resumed, over a restart as well.
     Pause(GroupArguments),
     /// End a pause.
@@ -100,6 +104,7 @@ fn ask(arguments: &TopicsArguments) -> anyhow::Result<Verdict> {
             let keyed = idempotency_key.iter().map(|key| ("idempotency-key", key.as_str()));
             remote.ask_with("POST", &path, Some(body), &keyed.collect::<Vec<_>>())?
         }
+        TopicsCommand::Watch(watched) => return watch(&remote, watched, arguments.json),
         TopicsCommand::Pause(group) => {
             remote.ask("POST", &format!("{}/pause", group.path()), None)?
         }

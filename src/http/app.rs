@@ -57,7 +57,7 @@ pub(super) fn configure(app: &mut ServiceConfig) {
 
 fn configure_topics(app: &mut ServiceConfig) {
     let topic = Path::new("/v1/topics/{topic}/messages").post(topics::publish).end();
-    app.service(topic);
+    app.service(topic).service(Path::new("/v1/topics/{topic}/stream").get(topics::stream).end());
     let schedules = Path::new("/v1/topics/{topic}/schedules").get(topics::schedules).end();
     let schedule = Path::new("/v1/topics/{topic}/schedules/{name}").put(topics::put_schedule);
     let schedule = schedule.get(topics::get_schedule).delete(topics::end_schedule).end();

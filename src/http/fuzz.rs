@@ -10,7 +10,7 @@ use super::{
     access::Access,
     body,
     headers::{IdempotencyKey, RespondAsync, read_cursor, tagged, write_cursor},
-    wire::{groups, holds, leases, orders, place, skus, topics},
+    wire::{acks, groups, holds, leases, orders, place, skus, topics},
 };
 use crate::config::{Config, Flags};
 
@@ -40,7 +40,10 @@ pub fn body(kind: u8, bytes: &[u8]) {
         12 => with(bytes, |seek: groups::Seek| drop(seek.to())),
         13 => with(bytes, |wanted: leases::LeaseMessages| drop(wanted.check())),
         14 => with(bytes, |failed: leases::FailMessages| drop(failed.check())),
-        _ => with(bytes, |longer: leases::ExtendLeases| drop(longer.check())),
+        _ => {
+            with(bytes, |longer: leases::ExtendLeases| drop(longer.check()));
+            with(bytes, |done: acks::AckMessages| drop(done.check()));
+        }
     }
 }
 

@@ -57,7 +57,7 @@ const BEARER: &str = "api_key";
         orders::place, batch::place, orders::get, orders::by_user,
         changes::pay, changes::cancel, changes::fulfil, changes::take_back,
         events::stream, metrics::show,
-        topics::publish, topics::schedules,
+        topics::publish, topics::stream, topics::schedules,
         topics::put_schedule, topics::get_schedule, topics::end_schedule,
         groups::list_all, groups::list, groups::put, groups::get, groups::remove,
         groups::pause, groups::resume, groups::seek,
@@ -194,6 +194,6 @@ mod tests {
                 assert!(operation["summary"].is_string(), "{id} has no summary");
             }
         }
-        assert_eq!(ids.len(), 49);
+        assert_eq!(ids.len(), 50);
     }
 }

@@ -229,7 +229,6 @@ fn consumers(rejection: &ConsumersRejection) -> ProblemType {
         ConsumersRejection::GroupsFull => ProblemType::GroupsFull,
         ConsumersRejection::Late { .. } => ProblemType::LeaseOver,
         ConsumersRejection::DeadLettersFull => ProblemType::DeadLettersFull,
-        // Acknowledgements over HTTP have no effects of their own.
         ConsumersRejection::FollowUpsFull => ProblemType::Overloaded,
         ConsumersRejection::UnknownDeadLetter { .. } => ProblemType::UnknownDeadLetter,
         ConsumersRejection::StillToCome { .. } => ProblemType::StillToCome,

@@ -1,6 +1,6 @@
-//! Events on their way to one reader, as frames of server-sent events. A frame is made when the
-//! connection has room for it and not before, so a slow reader costs a page of events and holds
-//! nobody up. It parses no request; `routes/events` does.
+//! Events, or messages of a topic, on their way to one reader, as frames of server-sent events. A
+//! frame is made when the connection has room for it and not before, so a slow reader costs a page
+//! of them and holds nobody up. It parses no request; `routes/events` does.
 
 use std::{convert::Infallible, fmt::Write, future::pending, time::Duration};
 
@@ -9,7 +9,7 @@ use futures_util::{
     FutureExt,
     stream::{self, Stream},
 };
-use tidegate::{Event, Feed};
+use tidegate::{Event, Feed, Letter, Pick};
 use time::OffsetDateTime;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -19,15 +19,22 @@ use tokio::{
 use super::{
     access::Identity,
     problem::{Problem, ProblemType},
+    wire::leases::StreamedMessage,
 };
 
 /// What is there already is put together up to this size.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// A reader of events.
-pub(super) struct Subscription {
+/// What a stream tells.
+pub(super) trait Told {
+    /// Appends its frame.
+    fn frame(&self, text: &mut String);
+}
+
+/// A reader.
+pub(super) struct Subscription<P: Pick> {
     /// Opened already.
-    pub(super) feed: Feed,
+    pub(super) feed: Feed<P>,
     pub(super) heartbeat: Duration,
     /// Whether the server is about to end.
     pub(super) draining: watch::Receiver<bool>,
@@ -42,7 +49,7 @@ enum Next {
     End,
 }
 
-impl Subscription {
+impl<P: Pick<Item: Told>> Subscription<P> {
     /// All frames, the first of which says where the stream begins.
     pub(super) fn into_frames(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
         let place = format!("id: {}\n\n", self.feed.cursor());
@@ -82,21 +89,21 @@ impl Subscription {
             },
         };
         match told {
-            Ok(Some(event)) => (self.gather(&event), Next::More),
+            Ok(Some(told)) => (self.gather(&told), Next::More),
             // Without data it is no event; it moves on where a filtered reader would go on.
             Ok(None) => (format!(": heartbeat\nid: {}\n\n", self.feed.cursor()), Next::More),
             Err(problem) => (self.last(problem), Next::End),
         }
     }
 
-    /// The frame of `event`, and of those that are there already.
-    fn gather(&mut self, event: &Event) -> String {
+    /// The frame of `told`, and of what is there already.
+    fn gather(&mut self, told: &P::Item) -> String {
         let mut text = String::new();
-        frame(&mut text, event);
+        told.frame(&mut text);
         while text.len() < CHUNK_BYTES {
             // An error is met again by the next call.
-            let Some(Ok(event)) = self.feed.next().now_or_never() else { break };
-            frame(&mut text, &event);
+            let Some(Ok(told)) = self.feed.next().now_or_never() else { break };
+            told.frame(&mut text);
         }
         text
     }
@@ -108,11 +115,31 @@ impl Subscription {
     }
 }
 
-fn frame(text: &mut String, event: &Event) {
-    // Strings and numbers: writing them can't fail. JSON has no line breaks.
-    let data = serde_json::to_string(event).unwrap_or_default();
-    let (id, kind) = (event.cursor(), event.kind());
-    let _ = write!(text, "id: {id}\nevent: {kind}\ndata: {data}\n\n");
+impl Told for Event {
+    fn frame(&self, text: &mut String) {
+        // Strings and numbers: writing them can't fail. It has no line breaks.
+        let data = serde_json::to_string(self).unwrap_or_default();
+        let (id, kind) = (self.cursor(), self.kind());
+        let _ = write!(text, "id: {id}\nevent: {kind}\ndata: {data}\n\n");
+    }
+}
+
+impl Told for Letter {
+    fn frame(&self, text: &mut String) {
+        let told = StreamedMessage::of(self).and_then(|told| serde_json::to_string(&told));
+        let _ = match told {
+            // A payload is as it was published, which may have been on several lines.
+            Ok(data) => {
+                let data = data.replace("\r\n", "\n").replace(['\n', '\r'], "\ndata: ");
+                write!(text, "id: {}\nevent: message\ndata: {data}\n\n", self.id)
+            }
+            // Then no client has published it. It must not keep the others back.
+            Err(error) => {
+                tracing::warn!(id = %self.id, %error, "a message is not told: it is no JSON");
+                write!(text, ": message {} is no JSON\nid: {}\n\n", self.id, self.id)
+            }
+        };
+    }
 }
 
 /// `None` for what is too far away to be waited for.
@@ -132,7 +159,7 @@ mod tests {
     use super::*;
     use crate::config::Role;
 
-    async fn subscribe(mut feed: Feed) -> (watch::Sender<bool>, Subscription) {
+    async fn subscribe<P: Pick>(mut feed: Feed<P>) -> (watch::Sender<bool>, Subscription<P>) {
         feed.open().await.unwrap();
         let (drain, draining) = watch::channel(false);
         let reader = Identity { name: Arc::from(""), role: Role::Read, expires_at: None };

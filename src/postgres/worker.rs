@@ -176,7 +176,8 @@ impl Session {
         statements: &Statements,
         mut position: Position,
     ) -> Result<(), Error> {
-        let mut feed = self.gate.events().after(position);
+        // It gathers a batch anyway.
+        let mut feed = self.gate.events().after(position).patient();
         let mut noted = Instant::now();
         loop {
             let Gathered { events, closed } = gather(&mut feed, &self.options).await?;

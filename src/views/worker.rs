@@ -227,7 +227,7 @@ impl<V: View> Worker<V> {
     }
 
     fn follow(&mut self, fold: Fold<V>) {
-        let feed = self.source.events.after(fold.position);
+        let feed = self.source.events.after(fold.position).patient();
         self.following = Some((fold, feed));
     }
 

@@ -124,7 +124,7 @@ impl Shared {
         if moved {
             tending::read(self);
         }
-        self.room.notify_waiters();
+        self.wake_tending();
         self.available.notify_waiters();
     }
 

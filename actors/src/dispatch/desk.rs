@@ -16,6 +16,9 @@ use tidegate_machines::{
 /// Payload bytes at hand after which nothing more is read ahead.
 const AT_HAND_BYTES_MAX: usize = 8 << 20;
 
+/// When nothing on a desk is due.
+pub(super) const NEVER: Timestamp = Timestamp(u64::MAX);
+
 /// See the module.
 pub(super) struct Desk {
     /// The machine's number for the last move of the group: a desk is of one move only.
@@ -37,6 +40,8 @@ pub(super) struct Desk {
     paused: bool,
     /// The group is being changed: nothing is handed out.
     changing: bool,
+    /// Nothing has its time before this.
+    due: Timestamp,
 }
 
 struct Slot {
@@ -115,6 +120,7 @@ impl Desk {
             remembered: view.pending.into_iter().map(|pending| (pending.id, pending)).collect(),
             paused: view.paused,
             changing: false,
+            due: NEVER,
         };
         for (pending, letter) in view.again {
             desk.add_again(letter, pending.not_before);
@@ -156,6 +162,31 @@ impl Desk {
             self.add_again(letter, pending.not_before);
         }
         self.tidy();
+        self.next_due(Timestamp(0));
+    }
+
+    /// Nothing on the desk has its time before this.
+    pub(super) fn due(&self) -> Timestamp {
+        self.due
+    }
+
+    /// When the first lease is over, or the first message may be had that can't be had at `now`.
+    pub(super) fn next_due(&mut self, now: Timestamp) -> Timestamp {
+        let due = self.slots().filter_map(|slot| match slot.state {
+            State::Free { not_before } => (not_before > now).then_some(not_before),
+            State::Leased { until, .. } => Some(until),
+            State::Ending { again_at, .. } => Some(again_at),
+            State::Offered | State::Resolved => None,
+        });
+        self.due = due.min().unwrap_or(NEVER);
+        self.due
+    }
+
+    fn is_due(&mut self, at: Timestamp) {
+        // What can be had at any time has none.
+        if at > Timestamp(0) {
+            self.due = self.due.min(at);
+        }
     }
 
     /// Where reading begins.
@@ -182,12 +213,14 @@ impl Desk {
             None => Timestamp(0),
         };
         self.line_up(&letter);
+        self.is_due(not_before);
         self.window.insert(id, Slot::free(letter, not_before));
     }
 
     /// A dead letter is to be tried again.
     fn add_again(&mut self, letter: Letter, not_before: Timestamp) {
         self.line_up(&letter);
+        self.is_due(not_before);
         self.again.insert(letter.id, Slot::free(letter, not_before));
     }
 
@@ -257,6 +290,7 @@ impl Desk {
         let offered = |slot: &Slot| slot.state == State::Offered;
         if let Some(slot) = self.find(id, offered) {
             slot.state = State::Free { not_before };
+            self.is_due(not_before);
         }
     }
 
@@ -269,7 +303,9 @@ impl Desk {
     ) -> Option<Letter> {
         let slot = self.find(id, |slot| slot.state == State::Offered)?;
         slot.state = State::Leased { token, until };
-        slot.letter.clone()
+        let letter = slot.letter.clone();
+        self.is_due(until);
+        letter
     }
 
     /// Who has `id` by `token` has it until `until`; false if nobody has.
@@ -283,6 +319,7 @@ impl Desk {
         match slot.map(|slot| &mut slot.state) {
             Some(State::Leased { until: end, .. }) if *end > now => {
                 *end = until;
+                self.is_due(until);
                 true
             }
             _ => false,
@@ -321,6 +358,7 @@ impl Desk {
     pub(super) fn failed(&mut self, id: MessageId, token: LeaseToken, not_before: Timestamp) {
         if let Some(slot) = self.find(id, |slot| slot.state.token() == Some(token)) {
             slot.state = State::Free { not_before };
+            self.is_due(not_before);
         }
     }
 

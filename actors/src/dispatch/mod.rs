@@ -9,10 +9,11 @@ mod standing;
 mod tending;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
 use tidegate_machines::{
@@ -31,6 +32,7 @@ use crate::{
 };
 use desk::Desk;
 pub use standing::GroupFigures;
+use work::{AtWork, Work};
 
 /// Most messages handed out by one call.
 pub const LEASE_MESSAGES_MAX: usize = 256;
@@ -141,26 +143,14 @@ struct Shared {
     available: Notify,
     /// There may be room to read on.
     room: Notify,
-    /// The desk is in doubt.
-    doubted: Notify,
+    /// The reader may be one too many.
+    reader_ends: Notify,
+    /// The desk is in doubt, something on it is due sooner, or all is over.
+    look: Notify,
     /// Held by who changes the group, or makes the desk agree with the machine: one at a time.
     changing: tokio::sync::Mutex<()>,
     trimmed: AtomicU64,
     retries: AtomicU64,
-}
-
-struct Work {
-    desk: Desk,
-    /// Why nothing more is handed out, until the group is moved.
-    ended: Option<ConsumeError>,
-    /// Why the topic can't be read at the moment.
-    failing: Option<FeedError>,
-    /// The machine may have the group otherwise than the desk.
-    in_doubt: bool,
-    /// The store, the group or its last handle has gone.
-    stopped: bool,
-    /// When a message is given up.
-    retry: Retry,
 }
 
 /// An answer of the machine to come. What is asked is on its way already.
@@ -181,16 +171,15 @@ impl Dispatcher {
             other => return Err(unexpected(&other)),
         };
         let group = Incarnation { of: means.of.clone(), born: view.born };
-        let (desk, retry) = (Desk::new(view), means.retry);
-        let work =
-            Work { desk, ended: None, failing: None, in_doubt: false, stopped: false, retry };
+        let work = Work::new(Desk::new(view), means.retry);
         let shared = Arc::new(Shared {
             means,
             group,
             work: Mutex::new(work),
             available: Notify::new(),
             room: Notify::new(),
-            doubted: Notify::new(),
+            reader_ends: Notify::new(),
+            look: Notify::new(),
             changing: tokio::sync::Mutex::new(()),
             trimmed: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -284,14 +273,13 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         self.shared.work().stopped = true;
-        self.shared.room.notify_waiters();
+        self.shared.wake_tending();
     }
 }
 
 impl Shared {
-    fn work(&self) -> MutexGuard<'_, Work> {
-        // No user code runs under this lock, so its content is whole even after a panic.
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work(&self) -> AtWork<'_> {
+        AtWork::of(&self.work, &self.look)
     }
 
     async fn ask(&self, command: ConsumersCommand) -> Result<ConsumersReply, ConsumeError> {
@@ -340,7 +328,7 @@ impl Shared {
     /// The desk is to be made to agree with the machine, soon.
     fn doubt(&self) {
         self.work().in_doubt = true;
-        self.doubted.notify_one();
+        self.look.notify_one();
     }
 
     /// Nothing more is read or handed out until the group is moved: by the reader of the desk of
@@ -361,8 +349,15 @@ impl Shared {
         work.stopped = true;
         work.ended = Some(ConsumersRejection::UnknownGroup { of }.into());
         drop(work);
-        self.room.notify_waiters();
+        self.wake_tending();
         self.available.notify_waiters();
+    }
+
+    /// What goes on by itself is to end, or to see whether it is.
+    fn wake_tending(&self) {
+        self.room.notify_waiters();
+        self.reader_ends.notify_waiters();
+        self.look.notify_one();
     }
 }
 

@@ -2,16 +2,13 @@
 //! consumer's for a time. A consumer may go away at any moment; it deliberately costs an attempt at
 //! most.
 
-use std::{
-    pin::pin,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 
 use tidegate_machines::{
     Attempt, Consumers, ConsumersCommand, ConsumersRejection, ConsumersReply, MessageId, Take,
     Timestamp,
 };
+use tokio::time::sleep;
 
 use super::{
     Asked, ConsumeError, Dispatcher, LEASE_MESSAGES_MAX, LEASE_MS_MAX, Lease, Means, Shared, check,
@@ -41,32 +38,54 @@ impl Dispatcher {
         wait: Duration,
         lease_ms: u64,
     ) -> Result<Vec<Lease>, ConsumeError> {
+        let ended = async {
+            // The shortest sleep takes a millisecond.
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
+        };
+        self.lease_until(max, ended, lease_ms).await
+    }
+
+    /// The same, but waits for the first one until `ended`. What was about to be handed out by then
+    /// still is.
+    ///
+    /// # Errors
+    /// As for [`Dispatcher::lease`].
+    pub async fn lease_until(
+        &self,
+        max: usize,
+        ended: impl Future<Output = ()>,
+        lease_ms: u64,
+    ) -> Result<Vec<Lease>, ConsumeError> {
         check("max", max as u64, LEASE_MESSAGES_MAX as u64)?;
         check("lease_ms", lease_ms, LEASE_MS_MAX)?;
-        let (begun, mut full) = (Instant::now(), false);
+        let (mut ended, mut full) = (pin!(ended), false);
         loop {
+            // Before the look at the desk: what is put there after it ends the wait below.
             let woken = pin!(self.shared.available.notified());
-            if let Some((offered, asked)) = self.shared.offer(max)? {
-                match offered.lease(asked.await, lease_ms)? {
-                    Handed::Leases(leases) => return Ok(leases),
-                    // Those are not offered again for a while, so this comes to an end.
-                    Handed::Kept => full = true,
-                    Handed::Nothing => {
-                        tokio::time::sleep(TAKE_AGAIN).await;
-                        if begun.elapsed() >= wait {
-                            return Ok(Vec::new());
-                        }
-                    }
+            let Some((offered, asked)) = self.shared.offer(max)? else {
+                if full {
+                    return Err(ConsumersRejection::DeadLettersFull.into());
+                }
+                tokio::select! {
+                    biased;
+                    // What has come in the last moment is there for the next call.
+                    () = &mut ended => return Ok(Vec::new()),
+                    () = woken => {}
                 }
                 continue;
-            }
-            if full {
-                return Err(ConsumersRejection::DeadLettersFull.into());
-            }
-            let left = wait.saturating_sub(begun.elapsed());
-            if left.is_zero() || tokio::time::timeout(left, woken).await.is_err() {
-                // What has come in the last moment is there for the next call.
-                return Ok(Vec::new());
+            };
+            match offered.lease(asked.await, lease_ms)? {
+                Handed::Leases(leases) => return Ok(leases),
+                // Those are not offered again for a while, so this comes to an end.
+                Handed::Kept => full = true,
+                // It has woken all who wait, this caller too.
+                Handed::Nothing => tokio::select! {
+                    biased;
+                    () = &mut ended => return Ok(Vec::new()),
+                    () = sleep(TAKE_AGAIN) => {}
+                },
             }
         }
     }

@@ -1,22 +1,31 @@
 //! What goes on in an open group by itself: its topic is read ahead, leases that are over are taken
 //! back, and doubts are settled. Two tasks on an arbiter, which end with the store or with the last
-//! handle of the group. They decide nothing about a message.
+//! handle of the group. Each sleeps until it is woken or something has its time; they decide
+//! nothing about a message.
 
 use std::{
+    future::pending,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tidegate_machines::{ConsumersCommand, ConsumersRejection, LeaseToken, Letter, MessageId};
+use tidegate_machines::{ConsumersCommand, ConsumersRejection, LeaseToken, MessageId, Timestamp};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Asked, ConsumeError, Shared};
-use crate::{error::AskError, feed::FeedError};
+use super::{Asked, ConsumeError, Shared, desk::NEVER};
+use crate::{
+    error::AskError,
+    feed::{Feed, FeedError, Letters},
+};
 
-/// How often leases and waits are looked at.
-const LOOK_AT_TIME: Duration = Duration::from_millis(50);
+/// How soon a doubt that could not be settled is looked at again.
+const DOUBT_AGAIN: Duration = Duration::from_millis(50);
 
-/// How often a reader for whom there is nothing looks around.
-const LOOK_AROUND: Duration = Duration::from_millis(500);
+/// The longest sleep while something has its time: the store's clock may jump ahead.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a note of how far was read waits for company.
+const PASS_AFTER: Duration = Duration::from_millis(500);
 
 /// How long a reader waits after the first error of the disk; doubled with each further one.
 const READ_AGAIN: Duration = Duration::from_millis(100);
@@ -74,36 +83,41 @@ impl Reading {
         let shared = &self.shared;
         let after = shared.work().desk.begins_after();
         let mut feed = shared.means.tap.letters(shared.means.letters.clone(), after);
-        let mut again = READ_AGAIN;
+        let (mut again, mut pass_at) = (READ_AGAIN, None);
         loop {
-            let room = shared.room.notified();
+            // Before the look at the desk: what happens after it ends the wait below.
+            let (room, ended) = (shared.room.notified(), shared.reader_ends.notified());
             match self.has_room() {
                 None => return,
                 Some(true) => {}
                 Some(false) => {
-                    // Whoever makes room says so; looking around is for the end of the store.
-                    let _ = tokio::time::timeout(LOOK_AROUND, room).await;
+                    room.await;
                     continue;
                 }
             }
-            let letter = match tokio::time::timeout(LOOK_AROUND, feed.next()).await {
-                Ok(Ok(letter)) => Some(letter),
-                Ok(Err(FeedError::Storage(error))) => {
+            let looked = tokio::select! {
+                biased;
+                () = ended => continue,
+                () = at(pass_at) => {
+                    self.pass().await;
+                    pass_at = None;
+                    continue;
+                }
+                looked = feed.look() => looked,
+            };
+            match looked {
+                Ok(()) => {}
+                Err(FeedError::Storage(error)) => {
                     self.failing(FeedError::Storage(error));
-                    tokio::time::sleep(again).await;
+                    sleep(again).await;
                     again = (2 * again).min(READ_AGAIN_MAX);
                     continue;
                 }
-                Ok(Err(error)) => return self.failed(error),
-                Err(_) => None,
-            };
+                Err(error) => return self.failed(error),
+            }
             again = READ_AGAIN;
-            let passing = self.note(letter, feed.cursor().into());
-            shared.available.notify_waiters();
-            if let Some((to, passing)) = passing
-                && passing.await.is_ok()
-            {
-                self.known(to);
+            if self.take_in(&mut feed) {
+                pass_at.get_or_insert_with(|| Instant::now() + PASS_AFTER);
             }
         }
     }
@@ -115,19 +129,45 @@ impl Reading {
         goes_on.then(|| work.desk.has_room())
     }
 
-    /// Puts on the desk what was read. If there was nothing for long, that is noted, so that the
-    /// journal isn't kept for it: up to which place, and the machine's answer to come.
-    fn note(&self, letter: Option<Letter>, heard_to: MessageId) -> Option<(MessageId, Asked)> {
+    /// Puts what was read on the desk, as far as there is room, and wakes those who wait for it:
+    /// once, so that they have all of it to share. Whether how far was read is worth a note.
+    fn take_in(&self, feed: &mut Feed<Letters>) -> bool {
+        let mut work = self.shared.work();
+        if work.desk.moved() != self.moved {
+            return false;
+        }
+        work.failing = None;
+        let mut came = false;
+        while work.desk.has_room()
+            && let Some(letter) = feed.at_hand()
+        {
+            work.desk.read(letter);
+            came = true;
+        }
+        work.desk.heard(feed.cursor().into());
+        let worth_a_note = work.desk.can_pass(PASS_RECORDS).is_some();
+        drop(work);
+        if came {
+            self.shared.available.notify_waiters();
+        }
+        worth_a_note
+    }
+
+    /// There was nothing for long, which is noted, so that the journal isn't kept for it.
+    async fn pass(&self) {
+        let Some((to, passing)) = self.note() else { return };
+        if passing.await.is_ok() {
+            self.known(to);
+        }
+    }
+
+    /// Up to which place, and the machine's answer to come.
+    fn note(&self) -> Option<(MessageId, Asked)> {
         let shared = &self.shared;
-        let mut work = shared.work();
+        let work = shared.work();
         if work.desk.moved() != self.moved {
             return None;
         }
-        work.failing = None;
-        if let Some(letter) = letter {
-            work.desk.read(letter);
-        }
-        work.desk.heard(heard_to);
         let (after, to) = work.desk.can_pass(PASS_RECORDS)?;
         // Sent under the lock, so that no change of the group comes between.
         let pass = ConsumersCommand::Pass { of: shared.group.clone(), after, to };
@@ -171,26 +211,46 @@ impl Reading {
     }
 }
 
+/// Waits until then, or for ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
 impl Shared {
     /// Takes back what is overdue, wakes those who wait for what was to wait, and settles doubts.
+    /// Looks when the first of that is due, or when it is woken.
     async fn look_at_time(self: &Arc<Self>) {
-        loop {
-            // Either it is time, or there is a doubt.
-            let _ = tokio::time::timeout(LOOK_AT_TIME, self.doubted.notified()).await;
-            if self.work().stopped {
-                return;
-            }
+        while !self.work().stopped {
             self.settle().await;
-            for (id, token, asked) in self.take_back() {
+            let now = self.means.clock.now();
+            for (id, token, asked) in self.take_back(now) {
                 self.taken_back(id, token, asked).await;
             }
             self.available.notify_waiters();
+            // A word from here on is kept until it is waited for.
+            match self.sleeps_for(now) {
+                Some(time) => drop(timeout(time, self.look.notified()).await),
+                None => self.look.notified().await,
+            }
         }
     }
 
+    /// How long nothing is due that is known now; `None` if nothing ever is.
+    fn sleeps_for(&self, now: Timestamp) -> Option<Duration> {
+        let mut work = self.work();
+        let due = work.desk.next_due(now);
+        work.looks_at = due;
+        let left = Duration::from_millis(due.0.saturating_sub(self.means.clock.now().0));
+        let left = (due != NEVER).then(|| left.min(CLOCK_LOOK));
+        let doubt = work.in_doubt.then_some(DOUBT_AGAIN);
+        left.into_iter().chain(doubt).min()
+    }
+
     /// Tells the machine of all that is overdue, at once.
-    fn take_back(&self) -> Vec<(MessageId, LeaseToken, Asked)> {
-        let now = self.means.clock.now();
+    fn take_back(&self, now: Timestamp) -> Vec<(MessageId, LeaseToken, Asked)> {
         let again_at = now.plus_ms(TAKE_BACK_AGAIN_MS);
         let overdue = self.work().desk.overdue(TAKE_BACK_MAX, now, again_at);
         let told = overdue.into_iter().map(|(letter, token)| {

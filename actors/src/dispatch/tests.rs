@@ -16,7 +16,7 @@ use tidegate_machines::{
     Payload, Publish, Retry, TopicName, Topics, TopicsCommand, TopicsConfig,
 };
 use tidegate_storage::{
-    Batch, Done, Journal, JournalStats, MemoryJournal, MemoryState, Position, Reader, State,
+    Batch, Done, Entry, Journal, JournalStats, MemoryJournal, MemoryState, Position, Reader, State,
     StorageError, Urgency, Watch,
 };
 
@@ -29,12 +29,37 @@ use crate::{
 
 type Result<T> = std::result::Result<T, StorageError>;
 
-/// A journal that fails some reads, keeps everything, and says when somebody waits for it.
+/// What a journal does once, at some moment.
+type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// A guard against hanging, not a promise about speed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A journal that fails some reads, keeps everything, and says when somebody waits for it or has
+/// read all of it.
 struct Odd {
     journal: MemoryJournal,
     failures: AtomicUsize,
     trimmed: Mutex<Position>,
-    at_wait: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    at_wait: Hook,
+    at_end: Hook,
+}
+
+/// Gives what there is; when there is no more, something may happen before that is said.
+struct ToTheEnd {
+    reader: Box<dyn Reader>,
+    at_end: Hook,
+}
+
+impl Reader for ToTheEnd {
+    fn next(&mut self) -> Result<Option<Entry<'_>>> {
+        let entry = self.reader.next()?;
+        if entry.is_none() {
+            let at_end = self.at_end.lock().unwrap().take();
+            at_end.into_iter().for_each(|run| run());
+        }
+        Ok(entry)
+    }
 }
 
 impl Journal for Odd {
@@ -68,7 +93,10 @@ impl Journal for Odd {
         let less = |left: usize| left.checked_sub(1);
         match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
             Ok(_) => Err(StorageError::Poisoned { cause: Box::new(StorageError::Closed) }),
-            Err(_) => self.journal.follow(after),
+            Err(_) => {
+                let (reader, at_end) = (self.journal.follow(after)?, Arc::clone(&self.at_end));
+                Ok(Box::new(ToTheEnd { reader, at_end }))
+            }
         }
     }
     fn before_last(&self, bytes: u64) -> Position {
@@ -90,6 +118,7 @@ impl Journal for Odd {
 struct Ground {
     journal: Arc<Odd>,
     state: Arc<dyn State>,
+    time: Arc<ManualTime>,
     clock: Arc<Clock>,
     threads: Threads,
     topics: Group<Topics>,
@@ -102,10 +131,12 @@ impl Ground {
             journal: MemoryJournal::new(),
             failures: AtomicUsize::new(0),
             trimmed: Mutex::new(Position::ZERO),
-            at_wait: Mutex::new(None),
+            at_wait: Hook::default(),
+            at_end: Hook::default(),
         });
         let state: Arc<dyn State> = Arc::new(MemoryState::new());
-        let clock = Arc::new(Clock::new(ManualTime::at_ms(1_000)));
+        let time = ManualTime::at_ms(1_000);
+        let clock = Arc::new(Clock::new(Arc::clone(&time)));
         let threads = Threads::start(1).unwrap();
         let topics = TopicsConfig {
             shard: 0,
@@ -119,14 +150,11 @@ impl Ground {
         consumers.start(threads.arbiters(), |_| Box::new(NoEffects));
         topics.restore().await.unwrap();
         consumers.restore().await.unwrap();
-        Self { journal, state, clock, threads, topics, consumers }
+        Self { journal, state, time, clock, threads, topics, consumers }
     }
 
     async fn publish(&self) {
-        let message = NewMessage { key: None, payload: Payload::new(*b"x").unwrap() };
-        let topic = TopicName::new("t").unwrap();
-        let publish = Publish { key: None, topic, message, delay_ms: 0 };
-        self.topics.ask(0, TopicsCommand::Publish(publish)).await.unwrap();
+        publish(&self.topics).await;
     }
 
     async fn open(&self) -> Dispatcher {
@@ -152,6 +180,13 @@ impl Ground {
         snapshot_all(&groups, &*self.journal, &self.state, retained).unwrap();
         *self.journal.trimmed.lock().unwrap()
     }
+}
+
+async fn publish(topics: &Group<Topics>) {
+    let message = NewMessage { key: None, payload: Payload::new(*b"x").unwrap() };
+    let topic = TopicName::new("t").unwrap();
+    let publish = Publish { key: None, topic, message, delay_ms: 0 };
+    topics.ask(0, TopicsCommand::Publish(publish)).await.unwrap();
 }
 
 fn of() -> GroupId {
@@ -187,7 +222,7 @@ fn what_can_not_be_read_is_read_later_and_said_meanwhile() {
         let group = ground.open().await;
         let mut told = 0;
         let leases = loop {
-            match group.lease(1, Duration::from_secs(30), 60_000).await {
+            match group.lease(1, PATIENCE, 60_000).await {
                 Ok(leases) => break leases,
                 Err(ConsumeError::Feed(FeedError::Storage(_))) => told += 1,
                 Err(error) => panic!("{error}"),
@@ -198,7 +233,64 @@ fn what_can_not_be_read_is_read_later_and_said_meanwhile() {
         assert!(told > 0 && ground.journal.failures.load(Ordering::SeqCst) == 0);
         group.done(leases[0].letter.id, leases[0].token, Vec::new()).await.unwrap();
         ground.publish().await;
-        assert_eq!(group.lease(1, Duration::from_secs(30), 60_000).await.unwrap().len(), 1);
+        assert_eq!(group.lease(1, PATIENCE, 60_000).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_comes_between_the_last_look_and_the_sleep_is_not_missed() {
+    run(async {
+        let ground = Ground::new().await;
+        let topics = ground.topics.clone();
+        // When the reader has found that there is nothing more, and before it is told so. Nothing
+        // is written after it that could wake the reader again.
+        let at_end = move || run(publish(&topics));
+        *ground.journal.at_end.lock().unwrap() = Some(Box::new(at_end));
+        let group = ground.open().await;
+        assert_eq!(group.lease(1, PATIENCE, 60_000).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn messages_and_consumers_that_come_in_any_order_meet() {
+    run(async {
+        let ground = Ground::new().await;
+        let group = ground.open().await;
+        for _ in 0..200 {
+            let ((), leases) = tokio::join!(ground.publish(), group.lease(1, PATIENCE, 60_000));
+            let leases = leases.unwrap();
+            assert_eq!(leases.len(), 1);
+            group.done(leases[0].letter.id, leases[0].token, Vec::new()).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_has_its_time_comes_when_the_clock_says_so() {
+    run(async {
+        let ground = Ground::new().await;
+        let group = ground.open().await;
+        ground.publish().await;
+        let first = group.lease(1, PATIENCE, 60_000).await.unwrap();
+        assert!(group.lease(1, Duration::ZERO, 60_000).await.unwrap().is_empty());
+        // Its lease is over, and then the wait for the next attempt.
+        let again = group.lease(1, PATIENCE, 60_000);
+        let hours = async {
+            for _ in 0..3 {
+                ground.time.advance_ms(60 * 60 * 1_000);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            while group.figures().open > 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                ground.time.advance_ms(1_000);
+            }
+        };
+        let done = async {
+            let again = again.await.unwrap();
+            assert_eq!((again[0].letter.id, again[0].attempt), (first[0].letter.id, 2));
+            group.done(again[0].letter.id, again[0].token, Vec::new()).await.unwrap();
+        };
+        tokio::join!(hours, done);
     });
 }
 

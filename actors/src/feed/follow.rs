@@ -1,12 +1,15 @@
 //! One reader's way through the journal: page by page, from any retained place on. What it takes
 //! from a record is a [`Pick`]'s business; it deliberately knows neither events nor topics.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use tidegate_storage::{Entry, Journal, Position, Reader, StorageError};
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{Cursor, FeedError, Wanted};
+use super::{
+    Cursor, FeedError, Wanted,
+    pace::{GATHER, Pace},
+};
 use crate::codec::CodecError;
 
 /// Items read ahead of a subscriber. One record may add up to 2,000 more.
@@ -15,10 +18,6 @@ const PAGE_ITEMS: usize = 256;
 /// Bytes of records looked at for one page, so that a filter that lets little pass still gives its
 /// thread back.
 const PAGE_BYTES: usize = 1 << 20;
-
-/// How long a feed that has caught up waits for company after it was told of something new: it
-/// bounds what very many feeds cost, however often the store commits.
-const GATHER: Duration = Duration::from_millis(10);
 
 /// What a feed takes from the records of the journal.
 pub trait Pick: Clone + Send + 'static {
@@ -42,6 +41,7 @@ pub trait Pick: Clone + Send + 'static {
 pub struct Tap {
     pub(super) journal: Arc<dyn Journal>,
     durable: watch::Receiver<Position>,
+    pace: Arc<Pace>,
 }
 
 impl Tap {
@@ -60,7 +60,7 @@ impl Tap {
             *known = now.max(*known);
             later
         });
-        Self { journal, durable }
+        Self { journal, durable, pace: Arc::new(Pace::new()) }
     }
 
     /// The last position that is on disk.
@@ -99,6 +99,10 @@ impl Tap {
                 Start::Oldest => Cursor::default(),
             },
             page_end: Cursor::default(),
+            behind: false,
+            patient: false,
+            pace: Arc::clone(&self.pace),
+            look_at: None,
             reading: None,
             source: Some(Source { journal: Arc::clone(&self.journal), pick, start, reader: None }),
         }
@@ -119,12 +123,26 @@ pub struct Feed<P: Pick = Wanted> {
     place: Cursor,
     /// The place once all of the page is given.
     page_end: Cursor,
+    /// The last page was full: there may be more already.
+    behind: bool,
+    patient: bool,
+    pace: Arc<Pace>,
+    /// When it may look, once it knows of something new.
+    look_at: Option<Instant>,
     /// At home while nothing is being read.
     source: Option<Source<P>>,
     reading: Option<JoinHandle<Read<P>>>,
 }
 
 impl<P: Pick> Feed<P> {
+    /// Waits some 10 ms for company each time that there is something new: for whoever writes what
+    /// he is told, page by page, and would write the same rows again and again.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
     /// Finds the place where to begin, if that is not done yet: so that one that can't be read is
     /// refused now and not in the middle of things. Waits for no event. May be dropped and called
     /// again at any time. Needs a tokio runtime.
@@ -146,16 +164,10 @@ impl<P: Pick> Feed<P> {
     /// [`FeedError`]; called again it tries again.
     pub async fn next(&mut self) -> Result<P::Item, FeedError> {
         loop {
-            if let Some((cursor, item)) = self.page.pop_front() {
-                let last = self.page.is_empty();
-                self.place = if last { self.page_end } else { cursor };
+            if let Some(item) = self.at_hand() {
                 return Ok(item);
             }
-            if self.reading.is_none() {
-                let known = self.source.as_ref().and_then(Source::caught_up_at);
-                self.wait(known).await?;
-            }
-            self.read().await?;
+            self.look().await?;
         }
     }
 
@@ -167,22 +179,38 @@ impl<P: Pick> Feed<P> {
     /// # Errors
     /// [`FeedError`]; called again it tries again.
     pub async fn page(&mut self) -> Result<(Vec<P::Item>, Position), FeedError> {
-        if self.page.is_empty() {
-            if self.reading.is_none() {
-                let known = self.source.as_ref().and_then(Source::caught_up_at);
-                self.wait(known).await?;
-            }
-            self.read().await?;
-        }
+        self.look().await?;
         self.place = self.page_end;
         let items = self.page.drain(..).map(|(_, item)| item).collect();
         Ok((items, self.place.position))
+    }
+
+    /// The next item of those that were read already.
+    pub(crate) fn at_hand(&mut self) -> Option<P::Item> {
+        let (cursor, item) = self.page.pop_front()?;
+        self.place = if self.page.is_empty() { self.page_end } else { cursor };
+        Some(item)
+    }
+
+    /// Waits for the next record and reads on, unless there is something at hand. There may be
+    /// nothing at hand after it; [`Feed::cursor`] has moved on. May be dropped and called again at
+    /// any time.
+    pub(crate) async fn look(&mut self) -> Result<(), FeedError> {
+        if !self.page.is_empty() {
+            return Ok(());
+        }
+        if self.reading.is_none() {
+            let known = self.source.as_ref().and_then(Source::caught_up_at);
+            self.wait(known).await?;
+        }
+        self.read().await
     }
 
     /// Reads a page, or goes on with one that is being read.
     async fn read(&mut self) -> Result<(), FeedError> {
         if self.reading.is_none() {
             let Some(mut source) = self.source.take() else { return Err(FeedError::Closed) };
+            self.look_at = None;
             self.reading = Some(tokio::task::spawn_blocking(move || {
                 let page = source.read();
                 (source, page)
@@ -195,7 +223,7 @@ impl<P: Pick> Feed<P> {
         // The runtime is going down, or reading panicked: either way there is no more.
         let Ok((source, page)) = read else { return Err(FeedError::Closed) };
         self.source = Some(source);
-        let Page { items, begin, end } = match page {
+        let Page { items, begin, end, full } = match page {
             // A closed store may be open elsewhere by now: what is read there means nothing.
             Err(FeedError::Storage(_)) if self.durable.has_changed().is_err() => {
                 return Err(FeedError::Closed);
@@ -204,7 +232,7 @@ impl<P: Pick> Feed<P> {
         };
         self.page = items.into();
         self.place = if self.page.is_empty() { end } else { begin };
-        self.page_end = end;
+        (self.page_end, self.behind) = (end, full);
         Ok(())
     }
 
@@ -215,18 +243,27 @@ impl<P: Pick> Feed<P> {
         self.place
     }
 
-    /// Waits until something after `known` is durable; not at all for `None`.
+    /// Waits until something after `known` is durable, and until it may look; not at all for
+    /// `None`, nor for what it has left behind.
     async fn wait(&mut self, known: Option<Position>) -> Result<(), FeedError> {
         let Some(known) = known else { return Ok(()) };
-        if *self.durable.borrow_and_update() > known {
-            return Ok(());
-        }
+        // What becomes durable after such a look ends the wait: nothing falls between the two.
         while *self.durable.borrow_and_update() <= known {
             if self.durable.changed().await.is_err() && *self.durable.borrow() <= known {
                 return Err(FeedError::Closed);
             }
         }
-        tokio::time::sleep(GATHER).await;
+        if self.behind {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let (pace, patient) = (&self.pace, self.patient);
+        let may = || if patient { now + GATHER } else { pace.look_at(now) };
+        let look_at = *self.look_at.get_or_insert_with(may);
+        // The shortest sleep takes a millisecond.
+        if look_at > now {
+            tokio::time::sleep_until(look_at.into()).await;
+        }
         Ok(())
     }
 }
@@ -241,6 +278,8 @@ struct Page<T> {
     begin: Cursor,
     /// Up to where everything was looked at.
     end: Cursor,
+    /// It ends because it is large, and not because there was nothing more.
+    full: bool,
 }
 
 /// What goes to a blocking thread and comes back.
@@ -268,7 +307,7 @@ impl<P: Pick> Source<P> {
             None => self.open()?,
         };
         let Start::After(place) = self.start else { return Err(FeedError::Closed) };
-        let mut page = Page { items: Vec::new(), begin: place, end: place };
+        let mut page = Page { items: Vec::new(), begin: place, end: place, full: false };
         let read = self.read_from(&mut *reader, &mut page);
         match read {
             // What was read before the error is given first; then it is met again.
@@ -313,10 +352,10 @@ impl<P: Pick> Source<P> {
         reader: &mut dyn Reader,
         page: &mut Page<P::Item>,
     ) -> Result<(), FeedError> {
-        let Page { items, end, .. } = page;
+        let Page { items, end, full, .. } = page;
         let (mut told, mut bytes) = (Vec::new(), 0);
         while items.len() < PAGE_ITEMS && bytes < PAGE_BYTES {
-            let Some(entry) = reader.next()? else { break };
+            let Some(entry) = reader.next()? else { return Ok(()) };
             let position = entry.position;
             let seen = end.within.filter(|_| end.position == position).unwrap_or(0);
             bytes += entry.bytes.len();
@@ -326,6 +365,7 @@ impl<P: Pick> Source<P> {
             items.extend(told.drain(..).filter(|(cursor, _)| unseen(*cursor)));
             *end = position.into();
         }
+        *full = true;
         Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! The event feed: durable events of the default machines, from any retained place on, to any
 //! number of subscribers. Each reads the journal's files for itself, page by page on a blocking
-//! thread, and is told when there is more; a slow one holds up nobody but itself. It deliberately
+//! thread, and is woken when there is more; a slow one holds up nobody but itself. It deliberately
 //! keeps no list of who has seen what: a subscriber keeps its own cursor.
 
 mod event;
 mod follow;
 mod kind;
 mod letters;
+mod pace;
 mod publish;
 
 use tidegate_machines::Timestamp;
@@ -101,6 +102,12 @@ impl Tap {
     /// The messages of a topic after `cursor`.
     pub fn letters(&self, letters: Letters, after: impl Into<Cursor>) -> Feed<Letters> {
         self.feed(letters, Start::After(after.into()))
+    }
+
+    /// All messages of a topic that are kept.
+    #[must_use]
+    pub fn all_letters(&self, letters: Letters) -> Feed<Letters> {
+        self.feed(letters, Start::Oldest)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The stream of events: where it begins, and which kinds it has. How it goes on is in
-//! `subscription`.
+//! The stream of events: where it begins, and which kinds it has; and what it shares with that of a
+//! topic. How it goes on is in `subscription`.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use actix_web::{
 };
 use futures_util::stream;
 use serde::Deserialize;
-use tidegate::{Cursor, EventKind, Events, Feed};
+use tidegate::{Cursor, EventKind, Feed, Pick, Whence};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, parameters};
@@ -19,7 +19,7 @@ use crate::http::{
     headers::Query,
     problem::{Problem, ProblemType},
     service::{Gate, Service},
-    subscription::Subscription,
+    subscription::{Subscription, Told},
 };
 
 /// Where a browser says which event it saw last when it connects again.
@@ -82,7 +82,21 @@ pub(crate) async fn stream(
         Some(kinds) => gate.events().clone().only(read_kinds(kinds)?),
         None => gate.events().clone(),
     };
-    let mut feed = begin(&events, &request, wanted.after.as_deref())?;
+    let feed = match begin(&request, wanted.after.as_deref())? {
+        Whence::Oldest => events.from_oldest(),
+        Whence::Now => events.from_now(),
+        Whence::After(id) => events.after(id),
+    };
+    tell(feed, caller, &service, &request).await
+}
+
+/// The answer that never ends, with what `feed` tells.
+pub(super) async fn tell<P: Pick<Item: Told>>(
+    mut feed: Feed<P>,
+    reader: Caller<Read>,
+    service: &Service,
+    request: &HttpRequest,
+) -> Answer {
     let seat = service.take_seat()?;
     feed.open().await?;
     let mut response = HttpResponse::Ok();
@@ -95,21 +109,22 @@ pub(crate) async fn stream(
         return Ok(response.streaming(stream::empty::<Result<Bytes, Infallible>>()));
     }
     let (heartbeat, draining) = (service.heartbeat, service.draining());
-    let reader = caller.into_identity();
+    let reader = reader.into_identity();
     let subscription = Subscription { feed, heartbeat, draining, reader, _seat: seat };
     Ok(response.streaming(subscription.into_frames()))
 }
 
-fn begin(events: &Events, request: &HttpRequest, after: Option<&str>) -> Result<Feed, Problem> {
-    let feed = match after {
-        None => events.from_now(),
-        Some(OLDEST) => events.from_oldest(),
-        Some(after) => events.after(read_cursor(after, "after")?),
+/// Where a stream begins that is to begin after `after`.
+pub(super) fn begin(request: &HttpRequest, after: Option<&str>) -> Result<Whence, Problem> {
+    let begin = match after {
+        None => Whence::Now,
+        Some(OLDEST) => Whence::Oldest,
+        Some(after) => Whence::After(read_cursor(after, "after")?.into()),
     };
     // A browser that connects again repeats the whole URL, and knows better by now.
-    let Some(last) = request.headers().get(LAST_EVENT_ID) else { return Ok(feed) };
+    let Some(last) = request.headers().get(LAST_EVENT_ID) else { return Ok(begin) };
     let last = last.to_str().unwrap_or("?");
-    Ok(events.after(read_cursor(last, "Last-Event-ID")?))
+    Ok(Whence::After(read_cursor(last, "Last-Event-ID")?.into()))
 }
 
 fn read_cursor(text: &str, field: &'static str) -> Result<Cursor, Problem> {

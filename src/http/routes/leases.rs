@@ -1,13 +1,13 @@
 //! Messages in the hands of clients: having them for a time, and saying what became of them. Whose
 //! turn it is, is the group's business.
 
-use std::time::{Duration, Instant};
-
 use actix_web::{HttpResponse, web::Data};
 use futures_util::future::join_all;
 use tidegate::{
     ConsumeError, ConsumerGroup, ConsumersRejection, Effects, LeaseToken, Leased, MessageId,
+    OutOfBounds,
 };
+use tokio::time::timeout;
 
 use super::{Answer, groups::OfGroup};
 use crate::http::{
@@ -17,16 +17,14 @@ use crate::http::{
     problem::Problem,
     service::{Gate, Service},
     wire::{
+        acks::{AckMessages, Following, FollowingMessage},
         leases::{
-            AckMessages, ExtendLeases, FailMessages, LeaseMessages, LeaseOutcome, LeaseOutcomes,
-            LeasedMessage, Leases, Named, Wanted,
+            ExtendLeases, FailMessages, LeaseMessages, LeaseOutcome, LeaseOutcomes, LeasedMessage,
+            Leases, Named, Wanted,
         },
         topics::Json,
     },
 };
-
-/// How long a request waits before it looks whether the server is about to end.
-const STEP: Duration = Duration::from_millis(250);
 
 /// Hands out messages for a time: nobody else gets them meanwhile, nor later ones of their keys.
 ///
@@ -66,29 +64,33 @@ pub(crate) async fn lease(
     Ok(HttpResponse::Ok().json(Leases { messages }))
 }
 
-/// In steps, none of which is given up on the way: what a group was about to hand out would have
-/// been tried for nothing.
+/// Until there is something, or the server is about to end.
 async fn wait(
     service: &Service,
     group: &ConsumerGroup<Json>,
     wanted: &Wanted,
 ) -> Result<Vec<Leased<Json>>, Problem> {
-    let begun = Instant::now();
-    while !service.is_draining() {
-        let left = wanted.wait.saturating_sub(begun.elapsed());
-        let leased = group.lease(wanted.max, left.min(STEP), wanted.lease_for).await?;
-        if !leased.is_empty() || left <= STEP {
-            return Ok(leased);
-        }
+    let mut draining = service.draining();
+    if *draining.borrow() {
+        return Ok(Vec::new());
     }
-    Ok(Vec::new())
+    let ends = draining.wait_for(|draining| *draining);
+    // Either way the group is asked to its end: what it is about to hand out would have been tried
+    // for nothing.
+    let ended = async {
+        if !wanted.wait.is_zero() {
+            drop(timeout(wanted.wait, ends).await);
+        }
+    };
+    Ok(group.lease_until(wanted.max, ended, wanted.lease_for).await?)
 }
 
-/// Messages are done, durably.
+/// Messages are done, durably, together with what follows from each.
 ///
 /// The status is 200 even if every lease is over: look at the outcomes, which are in the order of
-/// the request. One whose lease is over has the problem `lease-over`: somebody else has the
-/// message, or will have it, or has done it.
+/// the request. One whose lease is over has the problem `lease-over`, and nothing of it has
+/// happened: somebody else has the message, or will have it, or has done it. So has one that was
+/// acknowledged before: what follows from a message happens once, however often that is asked.
 #[utoipa::path(
     post, path = "/v1/topics/{topic}/groups/{group}/ack", tag = "topics",
     operation_id = "ack_messages",
@@ -107,13 +109,26 @@ pub(crate) async fn ack(
     Body(messages): Body<AckMessages>,
 ) -> Answer {
     caller.may_have(&group)?;
-    let named = messages.check()?;
+    let acked = messages.check()?.into_iter();
+    let acked = acked.map(|Named { id, token, with }| {
+        Ok(Named { id, token, with: effects(&gate, &caller, with)? })
+    });
+    let acked = acked.collect::<Result<_, OutOfBounds>>()?;
     let group = service.groups.find(gate.store(), (&topic, &group)).await?;
-    each(named, move |id, token| {
+    each(acked, move |id, token, effects| {
         let group = group.clone();
-        async move { group.ack(id, token, Effects::new()).await }
+        async move { group.ack(id, token, effects).await }
     })
     .await
+}
+
+/// What follows from a message, as the library has it.
+fn effects(gate: &Gate, caller: &Caller<Sell>, with: Following) -> Result<Effects, OutOfBounds> {
+    let mut effects = Effects::new();
+    for FollowingMessage { topic, payload, key } in with.publish {
+        effects = effects.publish(&gate.topic(caller, &topic)?, &payload, key.as_deref());
+    }
+    Ok(with.cancel.into_iter().fold(effects, Effects::cancel))
 }
 
 /// Messages could not be handled: each is tried again later, or is a dead letter after its last
@@ -138,7 +153,7 @@ pub(crate) async fn fail(
     caller.may_have(&group)?;
     let (named, cause) = messages.check()?;
     let group = service.groups.find(gate.store(), (&topic, &group)).await?;
-    each(named, move |id, token| {
+    each(named, move |id, token, ()| {
         let (group, cause) = (group.clone(), cause.clone());
         async move { group.fail(id, token, &cause).await }
     })
@@ -166,7 +181,7 @@ pub(crate) async fn extend(
     caller.may_have(&group)?;
     let (named, lease_for) = leases.check()?;
     let group = service.groups.find(gate.store(), (&topic, &group)).await?;
-    each(named, move |id, token| {
+    each(named, move |id, token, ()| {
         let group = group.clone();
         async move { group.extend(id, token, lease_for) }
     })
@@ -175,14 +190,18 @@ pub(crate) async fn extend(
 
 /// Says of each message what became of it. It goes on if the client goes away, so that the group
 /// knows of what its machine knows.
-async fn each<F>(named: Vec<Named>, say: impl Fn(MessageId, LeaseToken) -> F + 'static) -> Answer
+async fn each<W, F>(
+    named: Vec<Named<W>>,
+    say: impl Fn(MessageId, LeaseToken, W) -> F + 'static,
+) -> Answer
 where
+    W: 'static,
     F: Future<Output = Result<(), ConsumeError>> + 'static,
 {
     let saying = actix_web::rt::spawn(async move {
-        let outcome = |Named { id, token }| {
+        let outcome = |Named { id, token, with }| {
             let token = token.ok_or(ConsumersRejection::Late { id, token: LeaseToken(0) });
-            let said = token.map(|token| say(id, token));
+            let said = token.map(|token| say(id, token, with));
             async move {
                 let outcome = match said {
                     Ok(said) => said.await,

@@ -39,7 +39,7 @@ pub(crate) async fn show(_: Caller<Read>, service: Data<Service>) -> HttpRespons
     let in_flight = service.in_flight();
     let help = "Requests without an answer yet, this one included.";
     page.gauge("tidegate_http_requests_in_flight", help, in_flight);
-    let help = "Streams of events that are open.";
+    let help = "Streams of events and of messages that are open.";
     page.gauge("tidegate_http_event_streams", help, service.streams());
     service.figures.write(&mut page);
     if let Some(report) = service.report() {

@@ -1,14 +1,18 @@
-//! Publishing, now, later, or again and again. Who reads a topic is in `groups`.
+//! Publishing, now, later, or again and again; and reading without a group. Who shares messages is
+//! in `groups`.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use serde::Deserialize;
 use tidegate::{Publish, TopicError, TopicsRejection};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Answer, parameters};
+use super::{Answer, events, parameters};
 use crate::http::{
     body::Body,
     caller::{Admin, Caller, Read, Sell},
-    headers::{MaybeKey, Segment, Segments},
-    service::Gate,
+    headers::{MaybeKey, Query, Segment, Segments},
+    service::{Gate, Service},
+    wire::leases::StreamedMessage,
     wire::topics::{NewMessage, Published, PutSchedule, Schedule, Schedules},
 };
 
@@ -34,6 +38,59 @@ pub(crate) async fn publish(
     let publish = message.key.into_iter().fold(publish, Publish::key);
     let receipt = key.into_iter().fold(publish, Publish::idempotency).await?;
     Ok(HttpResponse::Created().json(Published::from(receipt)))
+}
+
+/// Where a stream of messages begins.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Begin {
+    /// The `id` of the message seen last, or `oldest` for all that are kept. Default: only messages
+    /// from now on. `Last-Event-ID` goes before it.
+    #[serde(default)]
+    #[param(pattern = r"^(oldest|[0-9]{1,19}(\.[0-9]{1,9})?)$", nullable = false)]
+    after: Option<String>,
+}
+
+/// One message of the stream.
+#[derive(ToSchema)]
+#[schema(as = MessageFrame)]
+#[expect(dead_code, reason = "it is only documented; `subscription` writes it")]
+pub(crate) struct Frame {
+    /// Where to go on after it.
+    id: String,
+    /// `message`, or `error`.
+    event: String,
+    /// As JSON; a problem for `error`.
+    data: StreamedMessage,
+}
+
+/// Messages as they are published, each once, from any place that is still kept.
+///
+/// For who reads without a group: all messages, to every reader, and nothing is acknowledged.
+/// Server-sent events, as `GET /v1/events` has them: `id` is where to go on (`after`, or
+/// `Last-Event-ID`), `event` is `message`, `data` is the message as it is leased. The journal is
+/// not kept for a reader. A stream that can't go on ends with an `event: error`, whose data is a
+/// problem.
+#[utoipa::path(
+    get, path = "/v1/topics/{topic}/stream", tag = "topics", operation_id = "stream_messages",
+    params(("topic" = String, Path, pattern = "^[!-~]{1,64}$"), Begin, parameters::Seen),
+    responses(
+        (status = 200, description = "Messages, until the reader leaves or the server ends",
+            content_type = "text/event-stream", body = Frame),
+    ),
+)]
+pub(crate) async fn stream(
+    caller: Caller<Read>,
+    gate: Gate,
+    service: Data<Service>,
+    request: HttpRequest,
+    topic: Segment,
+    Query(begin): Query<Begin>,
+) -> Answer {
+    let topic = gate.topic(&caller, &topic.0)?;
+    let feed = topic.feed(events::begin(&request, begin.after.as_deref())?);
+    events::tell(feed, caller, &service, &request).await
 }
 
 /// Every schedule of a topic.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidegate::{
-    LEASE_MESSAGES_MAX, LEASE_MS_MAX, LeaseToken, Leased, MessageId, MessageKey, OutOfBounds,
-    machine::Timestamp,
+    LEASE_MESSAGES_MAX, LEASE_MS_MAX, LeaseToken, Leased, Letter, MessageId, MessageKey,
+    OutOfBounds, machine::Timestamp,
 };
 use utoipa::ToSchema;
 
@@ -94,6 +94,33 @@ pub(crate) struct LeasedMessage {
     payload: Json,
 }
 
+/// A message as a stream has it: as it is leased, but nobody has it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StreamedMessage {
+    /// Its id, which never changes, and where to go on after it.
+    id: String,
+    /// Its number, as its publisher was told; null in the topic `events`.
+    number: Option<u64>,
+    #[schema(value_type = Option<String>)]
+    key: Option<MessageKey>,
+    published_at: Time,
+    #[schema(value_type = Value)]
+    payload: Json,
+}
+
+impl StreamedMessage {
+    /// An error if its payload is no JSON.
+    pub(crate) fn of(letter: &Letter) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            id: letter.id.to_string(),
+            number: letter.number,
+            key: letter.key.clone(),
+            published_at: Time(letter.at),
+            payload: serde_json::from_slice(letter.payload.bytes())?,
+        })
+    }
+}
+
 impl LeasedMessage {
     /// An error if its payload is no JSON.
     pub(crate) fn of(
@@ -114,11 +141,19 @@ impl LeasedMessage {
     }
 }
 
+/// What names a lease, perhaps with more.
+pub(super) trait LeaseName {
+    /// What comes with it.
+    type With;
+
+    /// The message's id, the lease, and what comes with it.
+    fn split(self) -> Result<(String, String, Self::With), OutOfBounds>;
+}
+
 /// A lease.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Lease)]
-pub(crate) struct LeaseName {
+pub(crate) struct Lease {
     /// The message.
     #[schema(pattern = r"^[0-9]{1,19}(\.[0-9]{1,9})?$")]
     id: String,
@@ -126,20 +161,20 @@ pub(crate) struct LeaseName {
     lease: String,
 }
 
-/// Messages that are done.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AckMessages {
-    #[schema(value_type = Vec<LeaseName>, min_items = 1, max_items = 256)]
-    messages: Vec<Object<LeaseName>>,
+impl LeaseName for Lease {
+    type With = ();
+
+    fn split(self) -> Result<(String, String, ()), OutOfBounds> {
+        Ok((self.id, self.lease, ()))
+    }
 }
 
 /// Messages that could not be handled.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FailMessages {
-    #[schema(value_type = Vec<LeaseName>, min_items = 1, max_items = 256)]
-    messages: Vec<Object<LeaseName>>,
+    #[schema(value_type = Vec<Lease>, min_items = 1, max_items = 256)]
+    messages: Vec<Object<Lease>>,
     /// Why, of which 1,024 bytes are kept. Default: that the consumer did not say.
     #[serde(default)]
     cause: Option<String>,
@@ -149,8 +184,8 @@ pub(crate) struct FailMessages {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExtendLeases {
-    #[schema(value_type = Vec<LeaseName>, min_items = 1, max_items = 256)]
-    messages: Vec<Object<LeaseName>>,
+    #[schema(value_type = Vec<Lease>, min_items = 1, max_items = 256)]
+    messages: Vec<Object<Lease>>,
     /// How long nobody else gets them from now, in milliseconds.
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 43200000)]
@@ -158,15 +193,11 @@ pub(crate) struct ExtendLeases {
 }
 
 /// A lease as the library has it. What is no token names no lease.
-pub(crate) struct Named {
+pub(crate) struct Named<W = ()> {
     pub(crate) id: MessageId,
     pub(crate) token: Option<LeaseToken>,
-}
-
-impl AckMessages {
-    pub(crate) fn check(self) -> Result<Vec<Named>, OutOfBounds> {
-        named(self.messages)
-    }
+    /// What came with it.
+    pub(crate) with: W,
 }
 
 impl FailMessages {
@@ -185,14 +216,17 @@ impl ExtendLeases {
     }
 }
 
-fn named(messages: Vec<Object<LeaseName>>) -> Result<Vec<Named>, OutOfBounds> {
+pub(super) fn named<L: LeaseName>(
+    messages: Vec<Object<L>>,
+) -> Result<Vec<Named<L::With>>, OutOfBounds> {
     let count = messages.len();
     if !(1..=LEASE_MESSAGES_MAX).contains(&count) {
         let bound = format_args!("1 to {LEASE_MESSAGES_MAX} messages");
         return Err(OutOfBounds::new("messages", bound, count));
     }
-    let named = |Object(LeaseName { id, lease })| {
-        Ok(Named { id: read_id("id", &id)?, token: lease.parse().ok().map(LeaseToken) })
+    let named = |Object(message): Object<L>| {
+        let (id, lease, with) = message.split()?;
+        Ok(Named { id: read_id("id", &id)?, token: lease.parse().ok().map(LeaseToken), with })
     };
     messages.into_iter().map(named).collect()
 }

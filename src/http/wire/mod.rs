@@ -1,6 +1,7 @@
 //! What goes over the wire: the JSON of requests and answers, and nothing that decides. Requests
 //! refuse fields that they don't know.
 
+pub(crate) mod acks;
 pub(crate) mod dead_letters;
 pub(crate) mod groups;
 pub(crate) mod holds;

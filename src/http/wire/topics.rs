@@ -45,7 +45,7 @@ impl NewMessage {
 }
 
 /// One reader that can't read a message would take all others of its answer for unreadable too.
-fn sound(payload: &Json) -> Result<&Json, OutOfBounds> {
+pub(super) fn sound(payload: &Json) -> Result<&Json, OutOfBounds> {
     let read = serde_json::from_str::<Value>(payload.get());
     let bound = "JSON that any client can read";
     read.map(|_| payload).map_err(|error| OutOfBounds::new("payload", bound, error))

@@ -198,3 +198,29 @@ fn a_desk_made_anew_knows_what_was_resolved_and_what_waits() {
     desk.withdraw(MessageId::after(4), Timestamp(0));
     assert!(offer(&mut desk, 9).is_empty());
 }
+
+#[test]
+fn a_desk_knows_when_it_is_to_be_looked_at() {
+    let mut desk = Desk::new(empty());
+    for position in [1, 2, 3] {
+        desk.read(letter(position, "", 1));
+    }
+    assert_eq!(desk.due(), NEVER, "all may be had now");
+    assert_eq!(offer(&mut desk, 3), [1, 2, 3]);
+    let (first, second) = (MessageId::after(1), MessageId::after(2));
+    desk.lease(first, LeaseToken(1), Timestamp(300)).unwrap();
+    desk.lease(second, LeaseToken(2), Timestamp(200)).unwrap();
+    assert_eq!(desk.due(), Timestamp(200));
+    desk.withdraw(MessageId::after(3), Timestamp(150));
+    assert_eq!(desk.due(), Timestamp(150));
+    assert_eq!(desk.next_due(Timestamp(150)), Timestamp(200), "that may be had now");
+    assert!(desk.extend(first, LeaseToken(1), (NOW, Timestamp(190))));
+    assert_eq!(desk.due(), Timestamp(190));
+    assert_eq!(desk.overdue(1, Timestamp(190), Timestamp(400)).len(), 1);
+    assert_eq!(desk.next_due(Timestamp(190)), Timestamp(200));
+    desk.failed(second, LeaseToken(2), Timestamp(700));
+    assert_eq!(desk.next_due(Timestamp(200)), Timestamp(400), "it is told of once more");
+    desk.resolve(first, LeaseToken(1));
+    assert_eq!(desk.next_due(Timestamp(400)), Timestamp(700));
+    assert_eq!(desk.next_due(Timestamp(700)), NEVER);
+}
