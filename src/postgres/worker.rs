@@ -110,6 +110,7 @@ impl Session {
         schema::migrate(&mut client).await?;
         let statements = Statements::prepare(&client).await?;
         let found = self.claim(&client).await?;
+        found.into_iter().for_each(|position| self.figures.found(position));
         let position = match found.filter(|_| !self.load) {
             Some(position) => position,
             None => {
