@@ -9,7 +9,7 @@ use std::{
 };
 
 use ::tidegate::{
-    NewOrder, PaymentEvent, Position, SkuPatch, Tidegate,
+    Adjustment, NewOrder, PaymentEvent, Position, SkuPatch, Tidegate,
     postgres::{Options, Worker},
 };
 use anyhow::{Context, Result, ensure};
@@ -75,8 +75,11 @@ fn url(data: &Path) -> String {
 /// cancelled.
 async fn fill(gate: &Tidegate, orders: u64) -> Result<()> {
     let define = (0..SKUS as usize).map(|sku| async move {
-        let options = SkuPatch::default().price_minor(1_990).backorder_limit(u32::MAX);
-        gate.stock().define(&sku_name(sku), options).await
+        let name = sku_name(sku);
+        gate.stock().define(&name, SkuPatch::default().price_minor(1_990)).await?;
+        let delivery = Adjustment::new(name, 1_000_000, "delivery");
+        gate.stock().adjust(delivery, "delivery").await?;
+        anyhow::Ok(())
     });
     try_join_all(define).await?;
     let of = gate.clone();

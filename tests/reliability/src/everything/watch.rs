@@ -14,7 +14,10 @@ use tokio::task::JoinSet;
 
 use crate::{
     Verdict,
-    messages::check::{QUIET, auditor, once, unread},
+    messages::{
+        ATTEMPTS_MAX,
+        check::{QUIET, auditor, once, unread},
+    },
 };
 
 /// Who is told.
@@ -26,8 +29,8 @@ const LEASE: Duration = Duration::from_millis(500);
 
 const WAIT: Duration = Duration::from_millis(100);
 
-/// A kill costs an attempt, and several kills in a row may.
-const RETRY: Retry = Retry { attempts_max: 10, backoff_ms: 1, backoff_ms_max: 20 };
+/// As for messages: kills alone must not make a dead letter.
+const RETRY: Retry = Retry { attempts_max: ATTEMPTS_MAX, backoff_ms: 1, backoff_ms_max: 20 };
 
 async fn watcher(gate: &Tidegate, name: &str) -> anyhow::Result<ConsumerGroup<Value>> {
     let events: Topic<Value> = gate.topic("events")?;

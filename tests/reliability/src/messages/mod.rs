@@ -33,8 +33,9 @@ const KEYS: u64 = 32;
 const TOPIC: &str = "numbers";
 const GROUPS: [&str; 2] = ["one", "two"];
 
-/// Attempts before a message is given up. A kill costs one, and several kills in a row may.
-const ATTEMPTS_MAX: u32 = 5;
+/// Attempts before a message is given up. A kill costs one of each message in hands, and kills may
+/// follow each other before anything is done: more than there are kills of a store.
+pub(crate) const ATTEMPTS_MAX: u32 = 32;
 
 /// How many rounds, and with what luck.
 #[derive(Args, Debug)]
