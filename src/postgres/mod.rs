@@ -17,6 +17,7 @@ mod figures;
 mod fold;
 mod load;
 mod orders;
+mod read;
 mod rows;
 mod schema;
 mod status;
