@@ -69,8 +69,8 @@ impl Statements {
         })
     }
 
-    /// Writes every row that has changed. All statements are sent at once and answered in turn: over
-    /// a network they wait for one way there and back together.
+    /// Writes every row that has changed. All statements are sent at once and answered in turn:
+    /// over a network they wait for one way there and back together.
     pub(super) async fn write(
         &self,
         client: &impl GenericClient,

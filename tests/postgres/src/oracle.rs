@@ -222,8 +222,8 @@ async fn found(client: &Client, known: &Picture) -> Picture {
 }
 
 /// Waits until the tables of `database` are what `gate` says, row for row, and says how they differ
-/// if that takes too long. Nothing may change meanwhile. `all_movements`: those too, which only holds
-/// if nothing was ever loaded.
+/// if that takes too long. Nothing may change meanwhile. `all_movements`: those too, which only
+/// holds if nothing was ever loaded.
 ///
 /// # Errors
 /// Some of the rows that are missing, and some of those that should not be there.

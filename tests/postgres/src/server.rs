@@ -1,6 +1,6 @@
-//! A PostgreSQL of a test's own, on a free port of the loopback, to be killed and started again, and
-//! to be followed by a replica that can take its place. Where there is none, tests that need it say
-//! so and pass, unless `NEED_POSTGRES` is set. It knows no table but `sync`.
+//! A PostgreSQL of a test's own, on a free port of the loopback, to be killed and started again,
+//! and to be followed by a replica that can take its place. Where there is none, tests that need it
+//! say so and pass, unless `NEED_POSTGRES` is set. It knows no table but `sync`.
 
 use std::{
     fs,
@@ -82,8 +82,8 @@ impl Database {
         Some(database)
     }
 
-    /// A replica of this one, running: it follows by streaming, a moment later, and nobody waits for
-    /// it.
+    /// A replica of this one, running: it follows by streaming, a moment later, and nobody waits
+    /// for it.
     pub async fn replica(&self) -> Self {
         let mut replica = Self::empty(self.programs.clone());
         let mut copy = replica.program("pg_basebackup");

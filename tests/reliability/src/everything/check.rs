@@ -1,5 +1,5 @@
-//! What must hold after the last kill: messages and events as their groups have handled them, orders
-//! and holds that somebody was told of, PostgreSQL row for row, and the audit.
+//! What must hold after the last kill: messages and events as their groups have handled them,
+//! orders and holds that somebody was told of, PostgreSQL row for row, and the audit.
 
 use std::{fmt, ops::Add, path::Path};
 
