@@ -47,8 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     })
 }
 
-/// Lets publishers and consumers begin, none of which comes to an end but by an error. `from` is how
-/// many messages of each publisher are known to be published.
+/// Lets publishers and consumers begin, none of which comes to an end but by an error. `from` is
+/// how many messages of each publisher are known to be published.
 pub(crate) async fn begin(
     gate: &Tidegate,
     from: &[u64],
