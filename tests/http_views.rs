@@ -148,6 +148,24 @@ fn view(data: &std::path::Path, arguments: &[&str]) -> Ran {
     run(first.chain(arguments[1..].iter().copied()).chain(data))
 }
 
+/// What the server says of its only view.
+fn views(client: &mut Client) -> Value {
+    client.get("/v1/views").expect(200)["views"][0].take()
+}
+
+/// The same commands, asked of a server that has built its view so often.
+fn of_a_server(url: &str, builds: u64) {
+    let of = |arguments: &[&str]| run(["view"].iter().chain(arguments).chain(&["--url", url]));
+    let rebuilt = of(&["rebuild", "sales", "--json"]);
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    let shown = of(&["show", "sales", "--json"]).json();
+    assert_eq!((&shown["builds"], &shown["failures"]), (&json!(builds + 1), &json!(0)));
+    assert_eq!(shown["rows"], rebuilt.json()["rows"]);
+    assert_eq!(of(&["list", "--json"]).json()["views"], json!([shown]));
+    assert!(of(&["list"]).stdout.contains("sales  version 1, following, "));
+    assert_eq!((of(&["show", "buyers"]).code, of(&["rebuild", "buyers"]).code), (Some(1), Some(1)));
+}
+
 #[test]
 fn a_view_is_listed_shown_and_built_anew() {
     let folder = tempfile::tempdir().unwrap();
@@ -164,13 +182,14 @@ fn a_view_is_listed_shown_and_built_anew() {
     client.post("/v1/views/sales/rebuild", "", &json!({})).expect(202);
     let path = format!("/v1/skus/mug/sales?min_position={position}");
     assert_eq!(sold(&client.get(&path).expect(200)), [(1, 50)]);
-    crate::client::eventually(|| {
-        let views = client.get("/v1/views").expect(200);
-        views["views"][0]["rebuilding"] == json!(false)
-    });
+    crate::client::eventually(|| views(&mut client)["rebuilding"] == json!(false));
     let metrics = client.get("/metrics");
     let text = String::from_utf8(metrics.body).unwrap();
     assert!(text.contains("\ntidegate_view_builds_total{view=\"sales\"} "), "{text}");
+    of_a_server(
+        &format!("http://{}", server.address),
+        views(&mut client)["builds"].as_u64().unwrap(),
+    );
     server.terminate();
     assert!(server.wait().success());
 

@@ -308,8 +308,9 @@ async fn two_views_of_one_name_are_refused() {
     gate.close().await.unwrap();
 }
 
-/// How often the stock of a SKU was adjusted.
-struct Adjusted;
+/// How often the stock of a SKU was adjusted. Takes nothing in while this is set.
+#[derive(Default)]
+struct Adjusted(Arc<AtomicBool>);
 
 impl View for Adjusted {
     const NAME: &'static str = "adjusted";
@@ -317,6 +318,9 @@ impl View for Adjusted {
     type Row = u64;
 
     fn apply(&self, event: &Event, rows: &mut Rows<'_, u64>) -> Result<(), ViewFault> {
+        while self.0.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let EventData::StockAdjusted { sku, .. } = &event.data else { return Ok(()) };
         let count = rows.get(sku.as_str())?.unwrap_or(0);
         rows.put(sku.as_str(), &(count + 1))
@@ -343,7 +347,7 @@ async fn rows_are_read_once_they_hold_what_there_was_when_they_were_asked_for() 
     gate.close().await.unwrap();
     drop(gate);
 
-    let gate = open(small(folder.path()).view(Adjusted)).await;
+    let gate = open(small(folder.path()).view(Adjusted::default())).await;
     let reader = gate.view::<Adjusted>().unwrap();
     let first = eventually("it is built", async || match reader.get("tea").await {
         Err(ViewError::Building { .. }) => None,
@@ -359,6 +363,33 @@ async fn rows_are_read_once_they_hold_what_there_was_when_they_were_asked_for() 
         assert_eq!(reader.get("tea").await.unwrap(), Some(BEFORE + 100 * run));
         assert!(!reader.report().rebuilding);
     }
+    gate.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_that_was_noted_is_done_over_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = Adjusted::default();
+    let waits = Arc::clone(&view.0);
+    let gate = open(small(folder.path()).view(view)).await;
+    gate.stock().define("tea", tidegate::SkuPatch::default()).await.unwrap();
+    adjusted(&gate, "before", 100).await;
+    caught_up::<Adjusted>(&gate).await;
+    waits.store(true, Ordering::SeqCst);
+    let mut rebuild = gate.rebuild_view("adjusted").unwrap();
+    rebuild.noted().await.unwrap();
+    rebuild.noted().await.unwrap();
+    std::thread::scope(|scope| {
+        // Nothing is closed; what was noted is all that is left.
+        scope.spawn(|| drop(gate));
+        waits.store(false, Ordering::SeqCst);
+    });
+    assert!(rebuild.finished().await.is_err());
+
+    let gate = open(small(folder.path()).view(Adjusted::default())).await;
+    let reader = caught_up::<Adjusted>(&gate).await;
+    eventually("it is rebuilt", async || (reader.report().builds == 1).then_some(())).await;
+    assert_eq!(reader.get("tea").await.unwrap(), Some(100));
     gate.close().await.unwrap();
 }
 

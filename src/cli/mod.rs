@@ -125,43 +125,12 @@ enum Command {
     /// Messages are posted when [[webhooks.endpoints]] in the server's configuration names where;
     /// see docs/webhooks.md. Looking needs the role `read`, a test `admin`.
     Webhook(webhook::WebhookArguments),
-    /// Look at the views of a closed store, or build one anew.
+    /// Look at the views of a store, or build one anew.
     ///
-    /// Views are rows that follow what happens; see docs/views.md. The store must be closed.
+    /// Views are rows that follow what happens; see docs/views.md. The store is a closed one in
+    /// --data, or that of a running server at --url.
     #[command(subcommand)]
-    View(ViewCommand),
-}
-
-#[derive(Subcommand)]
-enum ViewCommand {
-    /// List every view that the store has rows of.
-    List(ViewListArguments),
-    /// Show one view: its version, how far it is, its rows. Exits with 1 if there is none.
-    Show(ViewArguments),
-    /// Build a view anew, from the journal or else from what the store holds.
-    ///
-    /// The old rows stay until the new ones are there; a run that is interrupted loses nothing.
-    /// Only built-in views (sales) are known here: a host's own are built by the host, with
-    /// `Tidegate::rebuild_view`. Like any opening it lets orders and holds expire that are due.
-    Rebuild(ViewArguments),
-}
-
-#[derive(Args)]
-struct ViewListArguments {
-    /// The store's folder. It must not be open in another process.
-    #[arg(long, value_name = "DIR", env = DATA_VARIABLE, default_value = DATA)]
-    data: PathBuf,
-    /// Print one JSON object on stdout instead of the report.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct ViewArguments {
-    /// The view.
-    name: String,
-    #[command(flatten)]
-    of: ViewListArguments,
+    View(view::ViewCommand),
 }
 
 #[derive(Subcommand)]
@@ -325,9 +294,7 @@ impl Arguments {
             Command::Topics(arguments) => topics::run(arguments).await,
             Command::DeadLetters(arguments) => dead_letters::run(arguments).await,
             Command::Webhook(arguments) => webhook::run(arguments).await,
-            Command::View(ViewCommand::List(arguments)) => view::list(arguments).await,
-            Command::View(ViewCommand::Show(arguments)) => view::show(arguments).await,
-            Command::View(ViewCommand::Rebuild(arguments)) => view::rebuild(arguments).await,
+            Command::View(command) => view::run(command).await,
         }
     }
 }

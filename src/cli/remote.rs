@@ -46,7 +46,11 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(arguments: &RemoteArguments) -> anyhow::Result<Self> {
-        let base = arguments.url.trim_end_matches('/').to_owned();
+        Self::at(&arguments.url)
+    }
+
+    pub(super) fn at(url: &str) -> anyhow::Result<Self> {
+        let base = url.trim_end_matches('/').to_owned();
         let config = Agent::config_builder().http_status_as_error(false).max_redirects(0);
         let config = config.timeout_global(Some(PATIENCE));
         let config = match base.starts_with("https://") {

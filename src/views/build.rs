@@ -76,13 +76,18 @@ impl<V: View> Build<V> {
             }
         }
         let mut fold = Fold::empty(&self.view, &self.shared, generation);
-        if self.source.everything.journal.oldest() <= Position::ZERO.next() {
-            fold.note()?;
-            return Ok(fold);
+        let journal = &*self.source.everything.journal;
+        match fold.hold(journal) {
+            Ok(()) => {
+                fold.note()?;
+                return Ok(fold);
+            }
+            Err(Halt::Trimmed) => {}
+            Err(halt) => return Err(halt),
         }
         let cut = Cut::take(&self.source.everything).await?;
         let target = cut.position;
-        fold.load(cut, |loaded| {
+        fold.load(cut, journal, |loaded| {
             self.tell(RebuildProgress { loaded, position: Position::ZERO, target });
             self.wanted()
         })?;
@@ -94,6 +99,7 @@ impl<V: View> Build<V> {
         let mut feed = self.source.events.after(fold.position);
         let loaded = self.shared.progress.borrow().map_or(0, |progress| progress.loaded);
         loop {
+            fold.hold(&*self.source.everything.journal)?;
             let (position, target) = (fold.position, self.source.events.durable());
             self.tell(RebuildProgress { loaded, position, target });
             if position.0 + NEAR_RECORDS > target.0 {
@@ -110,5 +116,56 @@ impl<V: View> Build<V> {
 
     fn wanted(&self) -> Result<(), Halt> {
         if *self.quit.borrow() { Err(Halt::Closed) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Adjustment, Events, Sales, SkuPatch, Tidegate, views::kept::Kept};
+
+    fn fold(gate: &Tidegate) -> Fold<Sales> {
+        let kept = Kept::new(gate.state(), "sales");
+        let events: &Events = gate.events();
+        let shared = Shared::new("sales", 1, kept.clone(), events.clone());
+        Fold::empty(&Arc::new(Sales), &Arc::new(shared), kept.generation(0))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_journal_is_kept_from_where_new_rows_are_until_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = Tidegate::builder(folder.path()).segment_bytes(1 << 20);
+        let gate = builder.open().await.unwrap();
+        gate.stock().define("a", SkuPatch::default()).await.unwrap();
+        let (journal, reason) = (gate.journal(), "x".repeat(200));
+        let written = async |run: &str| {
+            let before = journal.stats().bytes;
+            let mut number = 0;
+            while journal.stats().bytes < before + (2 << 20) {
+                let mut all = tokio::task::JoinSet::new();
+                for _ in 0..500 {
+                    number += 1;
+                    let (gate, key) = (gate.clone(), format!("{run}-{number}"));
+                    let more = Adjustment::new("a", 1, reason.clone());
+                    all.spawn(async move { gate.stock().adjust(more, &key).await.unwrap() });
+                }
+                all.join_all().await;
+            }
+        };
+        let mut fold = fold(&gate);
+        fold.hold(&*journal).unwrap();
+        written("one").await;
+        journal.trim(journal.durable()).unwrap();
+        assert_eq!(journal.oldest(), Position(1));
+
+        fold.position = journal.durable();
+        fold.hold(&*journal).unwrap();
+        written("two").await;
+        journal.trim(journal.durable()).unwrap();
+        assert!((2..=fold.position.0 + 1).contains(&journal.oldest().0));
+
+        fold.serve();
+        journal.trim(journal.durable()).unwrap();
+        assert!(journal.oldest() > fold.position);
     }
 }

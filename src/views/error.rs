@@ -51,6 +51,19 @@ pub(super) enum Halt {
     Fault(String),
 }
 
+impl Halt {
+    /// What whoever waits for the view `name` is told.
+    pub(super) fn of(self, name: &'static str) -> ViewError {
+        match self {
+            Self::Closed => ViewError::Closed,
+            Self::Trimmed => {
+                ViewError::Stopped { name, why: "what comes next is no longer kept".into() }
+            }
+            Self::Fault(why) => ViewError::Stopped { name, why: why.into() },
+        }
+    }
+}
+
 impl From<StorageError> for Halt {
     fn from(error: StorageError) -> Self {
         match error {

@@ -62,6 +62,8 @@ pub struct ViewReport {
     pub condition: ViewCondition,
     /// Whether new rows are asked for or being built, beside those that are read if there are any.
     pub rebuilding: bool,
+    /// How far those are, once they are being built.
+    pub progress: Option<RebuildProgress>,
     /// The position up to which its rows hold everything.
     pub position: Position,
     /// Records of the journal that are on disk and not in it.
@@ -177,14 +179,16 @@ impl Shared {
         let Told { condition, position } = self.told.borrow().clone();
         let lag_records = self.events.durable().0.saturating_sub(position.0);
         // In this order: the worker takes the ask away once it shows a progress.
-        let rebuilding = self.asked.load(Ordering::SeqCst) > 0 || self.progress.borrow().is_some();
+        let asked = self.asked.load(Ordering::SeqCst) > 0;
+        let progress = *self.progress.borrow();
         let counted = self.count();
         let since = counted.had_all.elapsed().as_millis();
         ViewReport {
             name: self.name.to_owned(),
             version: self.version,
             condition,
-            rebuilding,
+            rebuilding: asked || progress.is_some(),
+            progress,
             position,
             lag_records,
             lag_ms: if lag_records == 0 || counted.is_all {

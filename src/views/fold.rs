@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
+use tidegate_storage::{Journal, Reader};
+
 use super::{
     Fact, Rows, View, ViewFault,
     cut::Cut,
@@ -19,6 +21,9 @@ use crate::{Event, Position};
 /// Bytes of rows in memory after which they are kept, at the end of a record.
 const BATCH_BYTES: usize = 2 << 20;
 
+/// The journal may be kept from so many records before where the rows are.
+const ANCHOR_RECORDS: u64 = 4_096;
+
 /// See the module.
 pub(super) struct Fold<V> {
     view: Arc<V>,
@@ -28,6 +33,14 @@ pub(super) struct Fold<V> {
     pub(super) rows: u64,
     /// Whether its rows are those that are read.
     pub(super) serves: bool,
+    /// Keeps what comes next from being trimmed while they are built.
+    anchor: Option<Anchor>,
+}
+
+/// A reader that reads nothing: the journal is kept from where it is on.
+struct Anchor {
+    at: Position,
+    _reader: Box<dyn Reader>,
 }
 
 impl<V: View> Fold<V> {
@@ -41,13 +54,26 @@ impl<V: View> Fold<V> {
         generation.keep_again(note)?;
         let (view, shared) = (Arc::clone(view), Arc::clone(shared));
         let position = note.position().unwrap_or_default();
-        Ok(Self { view, shared, generation, position, rows: note.rows, serves: false })
+        let (rows, serves) = (note.rows, false);
+        Ok(Self { view, shared, generation, position, rows, serves, anchor: None })
     }
 
     /// Of no rows, before the first event.
     pub(super) fn empty(view: &Arc<V>, shared: &Arc<Shared>, generation: Generation) -> Self {
         let (view, shared) = (Arc::clone(view), Arc::clone(shared));
-        Self { view, shared, generation, position: Position::ZERO, rows: 0, serves: false }
+        let (position, rows, serves) = (Position::ZERO, 0, false);
+        Self { view, shared, generation, position, rows, serves, anchor: None }
+    }
+
+    /// Keeps `journal` from being trimmed from where the rows are on, until they are read or
+    /// dropped. To be called again as they go on.
+    pub(super) fn hold(&mut self, journal: &dyn Journal) -> Result<(), Halt> {
+        let near = |anchor: &Anchor| self.position.0 - anchor.at.0 < ANCHOR_RECORDS;
+        if !self.anchor.as_ref().is_some_and(near) {
+            let reader = journal.read(self.position)?;
+            self.anchor = Some(Anchor { at: self.position, _reader: reader });
+        }
+        Ok(())
     }
 
     /// Takes in the events up to `through`, which are whole records. What came before a fault is
@@ -93,13 +119,18 @@ impl<V: View> Fold<V> {
         guarded(|| self.view.apply(event, &mut rows))
     }
 
-    /// Takes in all that `cut` holds. After a crash in between all of it is to be thrown away.
+    /// Takes in all that `cut` holds, and is then where it is. After a crash in between all of it
+    /// is to be thrown away.
     pub(super) fn load(
         &mut self,
         cut: Cut,
+        journal: &dyn Journal,
         mut on: impl FnMut(u64) -> Result<(), Halt>,
     ) -> Result<(), Halt> {
-        let (position, at) = (cut.position, cut.at);
+        self.position = cut.position;
+        // Before the cut lets go of it.
+        self.hold(journal)?;
+        let at = cut.at;
         let (mut changes, mut told, mut rows) = (Changes::default(), 0, 0_i64);
         let mut write = |generation: &Generation, changes: &mut Changes| {
             let (changed, more) = changes.take();
@@ -117,7 +148,7 @@ impl<V: View> Fold<V> {
             on(told)
         })?;
         write(&self.generation, &mut changes)?;
-        (self.position, self.rows) = (position, rows.unsigned_abs());
+        self.rows = rows.unsigned_abs();
         self.note()
     }
 
@@ -153,6 +184,7 @@ impl<V: View> Fold<V> {
         let mut served = self.shared.served.write().unwrap_or_else(PoisonError::into_inner);
         *served = Some(self.generation.clone());
         self.serves = true;
+        self.anchor = None;
         self.shared.reached(self.position, self.rows);
     }
 }

@@ -108,6 +108,22 @@ impl Kept {
         write(&*self.state, &self.key(HEAD, None, &[]), head)
     }
 
+    /// Notes that new rows are wanted, if it is not noted: the next open builds them, whatever
+    /// happens. Waits for the disk.
+    pub(super) fn want_new(&self) -> Result<(), Halt> {
+        let head = self.head()?;
+        if head.building.is_none() {
+            // A number that has no rows yet.
+            self.set_head(&Head { building: Some(head.next), next: head.next + 1, ..head })?;
+        }
+        self.flush()
+    }
+
+    /// Waits until everything that was changed is on disk.
+    pub(super) fn flush(&self) -> Result<(), Halt> {
+        Ok(self.state.flush()?)
+    }
+
     pub(super) fn generation(&self, number: u32) -> Generation {
         Generation { of: self.clone(), number }
     }

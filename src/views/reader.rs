@@ -14,7 +14,7 @@ use super::{
     RebuildProgress, View, ViewCondition, ViewError, ViewReport,
     figures::{Shared, Told},
     kept::Generation,
-    worker::Ask,
+    worker::{Ask, Asker},
 };
 use crate::{Position, StorageError};
 
@@ -96,7 +96,8 @@ impl<V: View> ViewReader<V> {
     }
 
     /// Builds its rows anew, beside those that are read until then. If that is under way already,
-    /// nothing is begun. It goes on if what this gives is dropped, and over a restart.
+    /// nothing is begun. It goes on if what this gives is dropped, and over a restart; over a crash
+    /// too, once [`Rebuild::noted`] has returned.
     #[must_use = "this tells when it is done"]
     pub fn rebuild(&self) -> Rebuild {
         self.door.rebuild()
@@ -116,6 +117,7 @@ fn misread<V: View>(cause: codec::CodecError) -> ViewError {
 /// A rebuild that was asked for.
 pub struct Rebuild {
     progress: watch::Receiver<Option<RebuildProgress>>,
+    noted: Option<oneshot::Receiver<Result<(), ViewError>>>,
     done: oneshot::Receiver<Result<Position, ViewError>>,
 }
 
@@ -124,6 +126,20 @@ impl Rebuild {
     #[must_use]
     pub fn progress(&self) -> Option<RebuildProgress> {
         *self.progress.borrow()
+    }
+
+    /// Waits until it is on disk that new rows are wanted: from then on they will be there, over
+    /// crashes too. May be dropped and called again at any time.
+    ///
+    /// # Errors
+    /// It could not be noted, or [`ViewError::Closed`].
+    pub async fn noted(&mut self) -> Result<(), ViewError> {
+        if let Some(noted) = &mut self.noted {
+            let told = noted.await.unwrap_or(Err(ViewError::Closed));
+            self.noted = None;
+            return told;
+        }
+        Ok(())
     }
 
     /// Waits until the new rows are read, and gives their position: they hold all that was on disk
@@ -196,13 +212,14 @@ impl ViewDoor {
 
     pub(super) fn rebuild(&self) -> Rebuild {
         let (asker, done) = oneshot::channel();
+        let (note, noted) = oneshot::channel();
         // Before it is asked: who looks from now on sees that it is not over.
         self.shared.asked.fetch_add(1, Ordering::SeqCst);
-        if self.asks.send(Ask::Rebuild(asker)).is_err() {
+        if self.asks.send(Ask::Rebuild(Asker { noted: note, done: asker })).is_err() {
             // The worker has gone, and now the asker: the store is closed.
             self.shared.asked.fetch_sub(1, Ordering::SeqCst);
         }
-        Rebuild { progress: self.shared.progress.subscribe(), done }
+        Rebuild { progress: self.shared.progress.subscribe(), noted: Some(noted), done }
     }
 
     pub(super) fn close(&self, through: Position) {

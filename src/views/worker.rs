@@ -29,10 +29,18 @@ const SWEEP_EVERY: Duration = Duration::from_millis(1);
 
 /// What is asked of a worker.
 pub(super) enum Ask {
-    /// Build the rows anew; tell when they are read, and where they are then.
-    Rebuild(oneshot::Sender<Result<Position, ViewError>>),
+    /// Build the rows anew.
+    Rebuild(Asker),
     /// Take in everything up to there, and end.
     Close(Position),
+}
+
+/// Who has asked for new rows.
+pub(super) struct Asker {
+    /// Told when it is on disk that they are wanted.
+    pub(super) noted: oneshot::Sender<Result<(), ViewError>>,
+    /// Told when they are read, and where they are then.
+    pub(super) done: oneshot::Sender<Result<Position, ViewError>>,
 }
 
 /// What views follow.
@@ -78,7 +86,7 @@ pub(super) struct Worker<V> {
     /// Where new rows must be before they are read: where the store was when they were asked for.
     needed: Position,
     building: Option<(Built<V>, thread::JoinHandle<()>)>,
-    /// Who asked for new rows.
+    /// Told when new rows are read.
     waiting: Vec<oneshot::Sender<Result<Position, ViewError>>>,
     /// Rows that nobody reads any more.
     leftovers: Vec<Generation>,
@@ -262,13 +270,25 @@ impl<V: View> Worker<V> {
         }
     }
 
-    fn rebuild(&mut self, asker: oneshot::Sender<Result<Position, ViewError>>) {
-        self.waiting.retain(|asker| !asker.is_closed());
-        self.waiting.push(asker);
-        self.needed = self.source.events.durable();
+    fn rebuild(&mut self, Asker { noted, done }: Asker) {
         let handed_over = self.following.as_ref().is_some_and(|(fold, _)| !fold.serves);
-        if self.building.is_none() && !handed_over {
-            self.build(None);
+        let under_way = self.building.is_some() || handed_over;
+        // Those that are on their way are found at the next open, or begun again.
+        let kept = &self.shared.kept;
+        let written = if under_way { kept.flush() } else { kept.want_new() };
+        let written = written.map_err(|halt| halt.of(V::NAME));
+        // Whoever asked may have gone.
+        let _ = noted.send(written.clone());
+        self.waiting.retain(|done| !done.is_closed());
+        match written {
+            Ok(()) => {
+                self.waiting.push(done);
+                self.needed = self.source.events.durable();
+                if !under_way {
+                    self.build(None);
+                }
+            }
+            Err(error) => drop(done.send(Err(error))),
         }
         // After there is a progress to be seen, or none any more.
         self.shared.asked.fetch_sub(1, Ordering::SeqCst);

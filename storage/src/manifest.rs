@@ -70,6 +70,9 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Vec<u8>> {
     if number(12) as usize != payload.len() || number(16) != crc32c(&blank) {
         return Err(bad("its checksum is wrong"));
     }
+    if found < supported {
+        return Err(bad("it is of a format that there never was"));
+    }
     Ok(payload.to_vec())
 }
 
@@ -95,6 +98,13 @@ mod tests {
         for length in 0..good.len() {
             assert!(decode(&path, &good[..length]).is_err(), "{length} bytes");
         }
+        let mut never = good.clone();
+        never[8] = 0;
+        never[16..20].fill(0);
+        let crc = crc32c(&never);
+        never[16..20].copy_from_slice(&crc.to_le_bytes());
+        let never = decode(&path, &never).unwrap_err().to_string();
+        assert!(never.contains("there never was"), "{never}");
         let mut newer = good;
         newer[8] = 9;
         let newer = decode(&path, &newer);

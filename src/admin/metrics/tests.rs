@@ -58,6 +58,7 @@ fn report() -> Report {
             version: 1,
             condition: ViewCondition::Stopped("a \"reason\"".into()),
             rebuilding: true,
+            progress: None,
             position: Position(20),
             lag_records: 7,
             lag_ms: 12,

@@ -146,16 +146,17 @@ pub(crate) async fn list(_: Caller<Read>, gate: Gate) -> HttpResponse {
 
 /// Builds a view anew; the old rows are read until the new ones are there.
 ///
-/// Answered when that has been asked for. `GET /v1/views` says when `rebuilding` is over.
+/// Answered when it is on disk that new rows are wanted: they come, over crashes too. `GET
+/// /v1/views` says how far they are, and when `rebuilding` is over.
 #[utoipa::path(
     post, path = "/v1/views/{name}/rebuild", tag = "server", operation_id = "rebuild_view",
     params(("name" = String, Path)),
-    responses((status = 202, description = "It was asked for", body = Views)),
+    responses((status = 202, description = "It will be done", body = Views)),
 )]
 pub(crate) async fn rebuild(_: Caller<Admin>, gate: Gate, name: Segment) -> Answer {
     let rebuild = gate.store().rebuild_view(&name.0);
     // It goes on without anybody who waits.
-    drop(rebuild.ok_or_else(|| switched_off(&name.0))?);
+    rebuild.ok_or_else(|| switched_off(&name.0))?.noted().await?;
     let views = gate.store().report().views.into_iter().map(ViewBody::from).collect();
     Ok(HttpResponse::Accepted().json(Views { views }))
 }

@@ -1,7 +1,7 @@
 //! Sales over time, views, and an order with its SKUs, as they are written.
 
 use serde::Serialize;
-use tidegate::{OrderDetail, SalesPage, SalesPeriod, SalesStep, ViewReport};
+use tidegate::{OrderDetail, RebuildProgress, SalesPage, SalesPeriod, SalesStep, ViewReport};
 use utoipa::ToSchema;
 
 use super::{orders::OrderBody, skus::Item, spoken, time::Time};
@@ -121,6 +121,31 @@ pub(crate) struct ViewBody {
     /// How long ago it had everything, in milliseconds; 0 if it has.
     lag_ms: u64,
     rows: u64,
+    /// How often it was built since the server was started.
+    builds: u64,
+    /// How often it has stopped since then, or a rebuild has failed.
+    failures: u64,
+    /// How far new rows are; null if none are being built.
+    progress: Option<Progress>,
+}
+
+/// How far the new rows of a view are.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ViewProgress)]
+pub(crate) struct Progress {
+    /// Parts of what the store holds that they have; 0 if they begin with the whole journal.
+    loaded: u64,
+    /// They hold everything up to this position, if it is not 0.
+    position: u64,
+    /// Where they have to get.
+    target: u64,
+}
+
+impl From<RebuildProgress> for Progress {
+    fn from(progress: RebuildProgress) -> Self {
+        let RebuildProgress { loaded, position, target } = progress;
+        Self { loaded, position: position.0, target: target.0 }
+    }
 }
 
 impl From<ViewReport> for ViewBody {
@@ -134,6 +159,9 @@ impl From<ViewReport> for ViewBody {
             lag_records: report.lag_records,
             lag_ms: report.lag_ms,
             rows: report.rows,
+            builds: report.builds,
+            failures: report.failures,
+            progress: report.progress.map(Progress::from),
         }
     }
 }

@@ -99,6 +99,10 @@ impl SegmentHeader {
         if word(&block, 48) != crc32c(&block[..48]) {
             return Err(StorageError::damaged(path, 0, "the segment header's checksum is wrong"));
         }
+        if found < FORMAT_VERSION {
+            let what = "it is of a format that there never was";
+            return Err(StorageError::damaged(path, 0, what));
+        }
         Ok(Self {
             chain: word(&block, 12),
             number: long(&block, 16),
@@ -250,6 +254,14 @@ mod tests {
         std::fs::write(&path, block).unwrap();
         let read = SegmentHeader::read(&path, &File::open(&path).unwrap());
         assert!(matches!(read, Err(StorageError::NewerFormat { found: 2, supported: 1, .. })));
+
+        let mut never = header.encode();
+        never[8] = 0;
+        let crc = crc32c(&never[..48]);
+        never[48..52].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&path, never).unwrap();
+        let read = SegmentHeader::read(&path, &File::open(&path).unwrap());
+        assert!(read.unwrap_err().to_string().contains("there never was"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! `tidegate view`: what a closed store has of its views, and building one anew. How that is done
-//! is the library's.
+//! `tidegate view` on a closed store, which it opens itself. A rebuild opens all of it, with what
+//! is due; the others only look.
 
 use std::{
     path::Path,
@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use tidegate::{Rebuild, Sales, StoredView, Tidegate, View};
 
-use super::{Verdict, ViewArguments, ViewListArguments, grouped, print_json, progress};
+use super::{Bars, Rebuilt, ViewArguments, ViewsArguments};
+use crate::cli::{Verdict, grouped, print_json};
 
 /// How often the bar is moved.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -20,17 +21,8 @@ struct Listed {
     views: Vec<StoredView>,
 }
 
-/// What a rebuild came to.
-#[derive(Serialize)]
-struct Rebuilt {
-    name: String,
-    position: u64,
-    rows: u64,
-    seconds: f64,
-}
-
 /// Runs `tidegate view list`.
-pub(super) async fn list(arguments: ViewListArguments) -> anyhow::Result<Verdict> {
+pub(super) async fn list(arguments: ViewsArguments) -> anyhow::Result<Verdict> {
     let views = stored(&arguments.data).await?;
     if arguments.json {
         print_json(&Listed { views })?;
@@ -85,36 +77,21 @@ pub(super) async fn rebuild(arguments: ViewArguments) -> anyhow::Result<Verdict>
     let rows = gate.view::<Sales>().map_or(0, |sales| sales.report().rows);
     gate.close().await.context("the store did not close cleanly; the next open recovers it")?;
     let (position, seconds) = (position?.0, begun.elapsed().as_secs_f64());
-    if of.json {
-        print_json(&Rebuilt { name, position, rows, seconds })?;
-    } else {
-        let (rows, position) = (grouped(rows), grouped(position));
-        println!("{name}: {rows} rows up to position {position}, in {seconds:.1} s");
-    }
+    Rebuilt { name: &name, position, rows, seconds }.print(of.json)?;
     Ok(Verdict::Good)
 }
 
 /// Waits for the end, and shows how far it is.
 async fn finished(mut rebuild: Rebuild) -> anyhow::Result<tidegate::Position> {
-    let (loading, mut folding) = (progress::bar(None, "loading"), None);
-    let finished = loop {
+    let mut bars = Bars::new();
+    loop {
         if let Ok(finished) = tokio::time::timeout(LOOK_EVERY, rebuild.finished()).await {
-            break finished;
+            return Ok(finished?);
         }
-        let Some(progress) = rebuild.progress() else { continue };
-        loading.set_position(progress.loaded);
-        if progress.position.0 > 0 {
-            let bar = folding
-                .get_or_insert_with(|| progress::bar(Some(progress.target.0), "taking in events"));
-            bar.set_length(progress.target.0);
-            bar.set_position(progress.position.0);
+        if let Some(progress) = rebuild.progress() {
+            bars.show(progress);
         }
-    };
-    loading.finish_and_clear();
-    if let Some(bar) = folding {
-        bar.finish_and_clear();
     }
-    Ok(finished?)
 }
 
 async fn stored(data: &Path) -> anyhow::Result<Vec<StoredView>> {
