@@ -107,6 +107,7 @@ fn order(row: &Row) -> Result<OrderRow, Error> {
         expires_at: row.get::<_, Option<SystemTime>>("expires_at").map(stamp),
         rejection: code.zip(message),
         lines: Vec::new(),
+        lines_changed: false,
     })
 }
 

@@ -146,7 +146,8 @@ impl Statements {
             let id = row.id.to_string();
             (1..).zip(row.lines.clone()).map(move |(number, line)| (id.clone(), number, line))
         };
-        let lines: Vec<(String, i32, LineRow)> = orders.iter().flat_map(numbered).collect();
+        let changed = orders.iter().filter(|row| row.lines_changed);
+        let lines: Vec<(String, i32, LineRow)> = changed.flat_map(numbered).collect();
         if lines.is_empty() {
             return Ok(());
         }

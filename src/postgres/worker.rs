@@ -293,6 +293,7 @@ pub(super) async fn priced(mut rows: Rows, gate: &Tidegate) -> Result<Rows, Erro
         let order = gate.orders().get(id).await;
         let order = order.map_err(|error| Error::Store(error.to_string()))?;
         if let Some(row) = rows.orders.get_mut(&id) {
+            row.lines_changed = true;
             for (line, whole) in row.lines.iter_mut().zip(&order.lines) {
                 line.amount_minor = whole.amount_minor;
             }
