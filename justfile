@@ -40,6 +40,10 @@ kills *arguments:
 messages *arguments:
     cargo run --release -p tidegate-reliability -- messages {{arguments}}
 
+# Kills a process that does all there is, and PostgreSQL beside it; `just everything --rounds 200`
+everything *arguments:
+    cargo run --release -p tidegate-reliability -- everything {{arguments}}
+
 # Fails each call that a store makes of the system, one in each run; needs strace
 io-faults *arguments:
     cargo run --release -p tidegate-reliability -- io-faults {{arguments}}

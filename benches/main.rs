@@ -12,6 +12,7 @@ mod report;
 mod row;
 mod server;
 mod store;
+mod sync;
 mod table;
 mod work;
 mod wrk;
@@ -70,6 +71,8 @@ enum What {
     Reads,
     Recovery,
     Snapshots,
+    /// Rows brought into PostgreSQL by its worker, beside a plain COPY of the same rows.
+    Sync,
 }
 
 #[derive(Args)]
@@ -102,7 +105,7 @@ struct Run {
     /// Share of orders for what is sold out.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=100))]
     refused_percent: u32,
-    /// Orders that reads and recovery work on.
+    /// Orders that reads and recovery work on; PostgreSQL gets half as many.
     #[arg(long, default_value_t = 200_000)]
     stored_orders: u64,
     /// Where data is kept; it should be the disk that matters [default: the temporary folder].
@@ -146,6 +149,7 @@ impl Run {
             What::Reads,
             What::Recovery,
             What::Snapshots,
+            What::Sync,
         ];
         for what in by_itself.into_iter().filter(|what| self.wants(*what)) {
             let mut rounds = Vec::new();
@@ -181,6 +185,7 @@ impl Run {
             What::Reads => store::reads::run(dir, seconds, stored_orders).await,
             What::Recovery => store::recovery::run(dir, stored_orders, seed).await,
             What::Snapshots => store::snapshots::run(dir, seconds, seed).await,
+            What::Sync => sync::run(dir, stored_orders / 2).await,
         }
     }
 

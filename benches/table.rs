@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::row::{Results, Row};
 
 /// Each kind of row with its heading.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 10] = [
     ("proof", "Proofs: the same hash is the same result"),
     ("orders", "Whole orders"),
     ("http", "Over HTTP, by wrk, beside a route that only parses"),
@@ -16,6 +16,7 @@ const SECTIONS: [(&str, &str); 9] = [
     ("reads", "Reads"),
     ("recovery", "Opening again"),
     ("snapshots", "Snapshots"),
+    ("sync", "Rows in PostgreSQL, beside a COPY of the same rows"),
 ];
 
 /// Everything, as Markdown.
@@ -73,6 +74,7 @@ fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
         "a sync",
         "bytes each",
         &format!("{unit}s/s"),
+        "of COPY",
         "p50",
         "p99",
         "p99.9",
@@ -92,6 +94,7 @@ fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
             row.batch.map_or("–".to_owned(), |batch| format!("{batch:.1}")),
             row.bytes.map_or("–".to_owned(), grouped),
             grouped(row.good_per_second),
+            beside_copy(rows, row),
             micros(row.waited.p50_us),
             micros(row.waited.p99_us),
             micros(row.waited.p999_us),
@@ -102,6 +105,15 @@ fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
         ]
     }));
     lines
+}
+
+/// How fast it is beside who copies the same.
+fn beside_copy(rows: &[&Row], row: &Row) -> String {
+    let copies = |other: &&&Row| other.who.starts_with("COPY") && other.hash == row.hash;
+    let copy = rows.iter().find(copies).filter(|copy| copy.who != row.who);
+    copy.map_or("–".to_owned(), |copy| {
+        format!("{:.2}", row.good_per_second / copy.good_per_second)
+    })
 }
 
 fn result(row: &Row) -> String {

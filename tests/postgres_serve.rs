@@ -14,11 +14,10 @@ use std::{
 
 use serde_json::json;
 use tidegate::Tidegate;
+use tidegate_postgres_tests::{Database, World};
 
 use crate::{
     client::{Client, Server},
-    postgres_oracle::World,
-    postgres_server::Database,
     postgres_sync::{assert_same, follow},
     program,
     seed::Random,
@@ -94,11 +93,13 @@ async fn compare(database: &Database, data: &Path) {
     let world = World {
         users: (0..BUYERS).map(|buyer| format!("user-{buyer}")).collect(),
         skus: vec!["mug".to_owned(), "cup".to_owned()],
+        orders: Vec::new(),
         holds: Vec::new(),
     };
-    let orders = world.expected(&gate, &database.client().await).await["orders"].len();
-    assert!(orders > 0, "nothing was sold");
     assert_same(database, &gate, &world, true).await;
+    let count = "select count(*) from tidegate.orders";
+    let sold: i64 = database.client().await.query_one(count, &[]).await.unwrap().get(0);
+    assert!(sold > 0, "nothing was sold");
 }
 
 /// Places orders, pays most of them and ships some, until the server is gone.

@@ -9,30 +9,27 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tidegate::{
     Adjustment, NewOrder, PaymentEvent, SkuPatch, Tidegate,
     postgres::{self, Error, Figures, Options, Phase, Worker},
 };
+use tidegate_postgres_tests::{
+    Database, FILLER, Made, World, contradiction, run, settled, stock_up,
+};
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
-    postgres_load::{FILLER, Made, run, stock_up},
-    postgres_oracle::{World, contradiction, found, movements_found, movements_told},
-    postgres_server::Database,
     seed::Random,
     shop::{eventually, open, small},
 };
 
-/// How long the tables may take until they are what the store says: a guard against hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A worker at work; ended as by a crash when dropped.
 pub(crate) struct Running {
     task: JoinHandle<Result<(), Error>>,
-    figures: Figures,
+    pub(crate) figures: Figures,
 }
 
 impl Drop for Running {
@@ -42,8 +39,12 @@ impl Drop for Running {
 }
 
 pub(crate) fn follow(database: &Database, gate: &Tidegate) -> Running {
+    follow_at(&database.url(), gate)
+}
+
+pub(crate) fn follow_at(url: &str, gate: &Tidegate) -> Running {
     // Small batches, so that there are many places to be killed at.
-    let options = Options::new(&database.url()).unwrap().batch_events_max(16).batch_ms_max(2);
+    let options = Options::new(url).unwrap().batch_events_max(16).batch_ms_max(2);
     let worker = Worker::new(options);
     let figures = worker.figures();
     Running { task: tokio::spawn(worker.run(gate.clone())), figures }
@@ -62,38 +63,8 @@ pub(crate) async fn assert_same(
     world: &World,
     all_movements: bool,
 ) {
-    let client = database.client().await;
-    let mut last = Some(Default::default());
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        sleep(Duration::from_millis(100)).await;
-        let (position, end) = (database.position().await, gate.events().durable().0);
-        if position.is_none() {
-            // It is not loaded yet; perhaps there are no tables.
-            continue;
-        }
-        let expected = world.expected(gate, &client).await;
-        let found = found(&client, &expected).await;
-        let still = gate.events().durable().0 == end && position == Some(end);
-        if still && expected == found {
-            last = None;
-            break;
-        }
-        last = Some((expected, found));
-    }
-    if let Some((expected, found)) = last {
-        for (table, rows) in &expected {
-            let there = found.get(table).cloned().unwrap_or_default();
-            let missing: Vec<_> = rows.difference(&there).take(3).collect();
-            let extra: Vec<_> = there.difference(rows).take(3).collect();
-            println!("{table}: missing {missing:#?}, instead {extra:#?}");
-        }
-        panic!("the tables are not what the store says");
-    }
-    assert_eq!(contradiction(&client).await.unwrap(), None);
-    if all_movements {
-        assert_eq!(movements_found(&client).await, movements_told(gate).await);
-    }
+    let settled = settled(database, gate, world, all_movements).await;
+    settled.unwrap_or_else(|different| panic!("{different}"));
 }
 
 /// Reads the tables until told to end, and finds no contradiction in them at any moment.
@@ -125,7 +96,7 @@ async fn whatever_is_killed_the_tables_are_what_the_store_says() {
     let folder = tempfile::tempdir().unwrap();
     let mut gate = open(folder.path()).await;
     let made = Arc::new(Made::default());
-    stock_up(&gate).await;
+    stock_up(&gate, "first").await;
     let mut worker = follow(&database, &gate);
     let (end, reading) = reader(&database);
     let rounds: u64 = std::env::var("TIDEGATE_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap());
@@ -183,27 +154,11 @@ async fn what_the_journal_no_longer_tells_is_loaded() {
     let Some(database) = Database::start().await else { return };
     let mut random = Random::of("postgres_sync_load");
     let folder = tempfile::tempdir().unwrap();
-    // Trimmed as far as snapshots allow, at each closing.
-    let open = async || small(folder.path()).events_retained_bytes(0).open().await.unwrap();
     let made = Arc::new(Made::default());
-    let mut gate = open().await;
-    stock_up(&gate).await;
-    // Until nothing up to a position is left: two snapshots are kept, and whole files are trimmed.
-    let trimmed = async |mut gate: Tidegate, past: u64, seed: u64| {
-        for _ in 0..8 {
-            run(&gate, &made, seed, 20).await;
-            fill(&gate).await;
-            gate.close().await.unwrap();
-            drop(gate);
-            gate = open().await;
-            if gate.report().oldest.0 > past + 1 {
-                break;
-            }
-        }
-        gate
-    };
+    let mut gate = open_trimming(folder.path()).await;
+    stock_up(&gate, "first").await;
+    let trimmed = async |gate, past, seed| trimmed(gate, folder.path(), &made, past, seed).await;
     gate = trimmed(gate, 0, random.number()).await;
-    assert!(gate.report().oldest.0 > 1, "nothing was trimmed");
 
     // A new database, loaded while the store is at work.
     let (load, maker, seed) = (gate.clone(), Arc::clone(&made), random.number());
@@ -217,7 +172,6 @@ async fn what_the_journal_no_longer_tells_is_loaded() {
     // Away for too long, and loaded again, at work and read meanwhile.
     let there = database.position().await.unwrap();
     gate = trimmed(gate, there, random.number()).await;
-    assert!(gate.report().oldest.0 > there + 1, "nothing was trimmed");
     let (end, reading) = reader(&database);
     let (load, maker, seed) = (gate.clone(), Arc::clone(&made), random.number());
     let load = tokio::spawn(async move { run(&load, &maker, seed, 60).await });
@@ -239,6 +193,33 @@ async fn what_the_journal_no_longer_tells_is_loaded() {
     assert_same(&database, &gate, &made.world(), false).await;
     end.store(true, Ordering::Relaxed);
     let _ = reading.await;
+}
+
+/// Opens a store that is trimmed as far as snapshots allow, at each closing.
+pub(crate) async fn open_trimming(folder: &Path) -> Tidegate {
+    small(folder).events_retained_bytes(0).open().await.unwrap()
+}
+
+/// Works and opens again until nothing up to `past` is left in the journal: two snapshots are kept,
+/// and whole files are trimmed.
+pub(crate) async fn trimmed(
+    mut gate: Tidegate,
+    folder: &Path,
+    made: &Arc<Made>,
+    past: u64,
+    seed: u64,
+) -> Tidegate {
+    for _ in 0..8 {
+        run(&gate, made, seed, 20).await;
+        fill(&gate).await;
+        gate.close().await.unwrap();
+        drop(gate);
+        gate = open_trimming(folder).await;
+        if gate.report().oldest.0 > past + 1 {
+            return gate;
+        }
+    }
+    panic!("nothing was trimmed");
 }
 
 /// Makes the journal longer than a file of it.
@@ -278,7 +259,7 @@ async fn one_works_one_waits_and_a_foreign_database_is_refused() {
     // An outage at the start.
     database.kill();
     let first = follow(&database, &gate);
-    stock_up(&gate).await;
+    stock_up(&gate, "first").await;
     eventually("the outage is seen", async || {
         let report = first.figures.report();
         (report.trouble.is_some() && report.lag_records > 0).then_some(())

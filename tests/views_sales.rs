@@ -12,10 +12,9 @@ use tidegate::{
     Builder, Level, ManualTime, Order, OrderState, Sales, SalesHour, SalesRow, SalesStep, Sku,
     Tidegate, ViewReader, machine::Timestamp,
 };
+use tidegate_postgres_tests::{Made, World, run, stock_up};
 
 use crate::{
-    postgres_load::{Made, run, stock_up},
-    postgres_oracle::World,
     seed::Random,
     shop::{BEGIN_MS, orders_of, small},
     views::trim,
@@ -168,7 +167,7 @@ async fn figures_are_what_the_orders_say_over_crashes_and_rebuilds() {
     let (folder, time) = (tempfile::tempdir().unwrap(), ManualTime::at_ms(BEGIN_MS));
     let made = Arc::new(Made::default());
     let mut gate = selling(folder.path(), &time).open().await.unwrap();
-    stock_up(&gate).await;
+    stock_up(&gate, "first").await;
     for round in 0..6 {
         let rebuild = gate.rebuild_view("sales").filter(|_| round % 2 == 1);
         run(&gate, &made, random.number(), 25).await;
@@ -205,7 +204,7 @@ async fn what_is_built_from_a_trimmed_journal_under_load_is_right() {
         small.snapshot_every_bytes(1 << 20).events_retained_bytes(0)
     };
     let gate = trimmed().open().await.unwrap();
-    stock_up(&gate).await;
+    stock_up(&gate, "first").await;
     run(&gate, &made, random.number(), 40).await;
     time.advance_ms(2 * HOUR_MS);
     trim(&gate).await;

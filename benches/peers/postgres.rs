@@ -140,7 +140,7 @@ impl Postgres {
 }
 
 /// Makes a database in `data` and starts its server. It refuses to run as root.
-fn begin(data: &Path) -> Result<Server> {
+pub(crate) fn begin(data: &Path) -> Result<Server> {
     let folder = data.join("db");
     let mut init = Command::new(server::find("initdb", &elsewhere())?);
     init.args(["--no-sync", "--auth=trust", "--username=tidegate", "--encoding=UTF8"]);

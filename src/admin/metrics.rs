@@ -245,6 +245,8 @@ pub fn write_postgres(page: &mut Page, report: &postgres::Report) {
     page.counter("tidegate_postgres_loads_total", loads, report.loads);
     let failures = "How often PostgreSQL was lost or could not be reached.";
     page.counter("tidegate_postgres_failures_total", failures, report.failures);
+    let set_back = "How often PostgreSQL was found with less than had been written to it.";
+    page.counter("tidegate_postgres_set_back_total", set_back, report.set_back);
 }
 
 /// Writes how the endpoints of webhooks fare.

@@ -13,7 +13,10 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
-use tokio_postgres::{Client, Config, config::SslMode};
+use tokio_postgres::{
+    Client, Config,
+    config::{SslMode, TargetSessionAttrs},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
@@ -85,6 +88,11 @@ impl Address {
             config.tcp_user_timeout(SILENCE_MAX);
         }
         config.keepalives_idle(SILENCE_MAX);
+        // Of several, one can be written at most: the others are replicas.
+        let any = config.get_target_session_attrs() == TargetSessionAttrs::Any;
+        if any && config.get_hosts().len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let tls = MakeRustlsConnect::new(tls(check, roots.as_deref())?);
         Ok(Self { config, tls })
     }
@@ -270,6 +278,20 @@ mod tests {
             (url.as_str(), roots.as_deref()),
             ("postgres://u:secret@h/d?a=1&c=2", Some("/a b"))
         );
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_can_be_written_is_taken() {
+        for (hosts, parameters, wanted) in [
+            ("a", "", TargetSessionAttrs::Any),
+            ("a,b:5433", "", TargetSessionAttrs::ReadWrite),
+            ("a,b", "?target_session_attrs=read-write", TargetSessionAttrs::ReadWrite),
+            ("a,b", "?target_session_attrs=read-only", TargetSessionAttrs::ReadOnly),
+        ] {
+            let address = Address::new(&format!("postgres://u@{hosts}/d{parameters}")).unwrap();
+            assert_eq!(address.config.get_target_session_attrs(), wanted, "{hosts}{parameters}");
+            assert_eq!(address.config.get_hosts().len(), hosts.split(',').count());
+        }
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub struct Report {
     pub loads: u64,
     /// How often the database was lost or could not be reached.
     pub failures: u64,
+    /// How often it was found with less than had been written to it: a replica that was behind has
+    /// taken over, or an older copy was put back.
+    pub set_back: u64,
     /// What is wrong, if anything is.
     pub trouble: Option<String>,
 }
@@ -115,6 +118,22 @@ impl Figures {
         }
         if kept.report.trouble.take().is_some() {
             tracing::info!(%position, "PostgreSQL is back; it catches up");
+        }
+    }
+
+    /// The database was found at `position` by a new connection. Only the figures remember where it
+    /// was; nobody goes on from there.
+    pub(super) fn found(&self, position: Position) {
+        let mut kept = self.kept();
+        let written = kept.report.position;
+        if position < written {
+            kept.report.set_back += 1;
+            tracing::warn!(
+                %position,
+                %written,
+                "PostgreSQL has less than was written to it: a replica that was behind has taken \
+                 over, or an older copy was put back; what it lacks is written again"
+            );
         }
     }
 

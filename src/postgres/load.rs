@@ -22,7 +22,7 @@ use super::{
     orders::{OrderRow, PaymentRow},
     rows::{Statements, stamp, time},
     stock::{Change, HoldRow, MovementRow, SkuRow, StockRow, signed},
-    worker::{move_on, priced, rows_of},
+    worker::{priced, rows_of},
 };
 use crate::{
     Event, Hold, ItemView, Level, Location, Order, OrderId, Position, Sku, Tidegate, Timestamp,
@@ -54,7 +54,8 @@ pub(super) async fn load(
     let last = load.run().await?;
     let event_at = load.apply(last).await?.map(time);
     load.close_what_is_gone().await?;
-    move_on(&transaction, from, last, event_at, gate.events().durable()).await?;
+    let end = gate.events().durable();
+    statements.move_on(&transaction, from, last, event_at, end).await?;
     transaction.commit().await?;
     Ok(last)
 }
@@ -224,8 +225,7 @@ impl Load<'_> {
                     item.locations.iter().map(|(at, _)| (item.sku.clone(), at.clone()))
                 })
                 .collect();
-            let mut before = Rows::default();
-            self.statements.read_stock(self.transaction, &[], &places, &[], &mut before).await?;
+            let before = self.statements.read_stock(self.transaction, &places).await?;
             let mut rows = Rows::default();
             let (mut number, at) = self.lowest(position).await?;
             for item in page {
@@ -233,7 +233,7 @@ impl Load<'_> {
                 rows.skus.insert(item.sku.clone(), SkuRow { mark, options });
                 for (location, level) in &item.locations {
                     let place = (item.sku.clone(), location.clone());
-                    let known = before.stock.get(&place).map_or(Level::default(), |row| row.level);
+                    let known = before.get(&place).map_or(Level::default(), |row| row.level);
                     rows.stock.insert(place, StockRow { mark, level: *level });
                     let change = Change::between(known, *level);
                     if change != Change::default() {

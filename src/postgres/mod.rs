@@ -17,6 +17,7 @@ mod figures;
 mod fold;
 mod load;
 mod orders;
+mod read;
 mod rows;
 mod schema;
 mod status;
@@ -49,9 +50,9 @@ pub struct Options {
 
 impl Options {
     /// The database at `url`, as `postgres://user:password@host:port/database`. Several hosts
-    /// (`host1,host2`) are tried in turn; with `target_session_attrs=read-write` the one that can
-    /// be written is taken. `sslmode` is as PostgreSQL's own clients have it, `verify-full` with
-    /// `sslrootcert=FILE` or the system's certificates included.
+    /// (`host1,host2`) are tried in turn, and the first that can be written is taken, unless
+    /// `target_session_attrs` says otherwise. `sslmode` is as PostgreSQL's own clients have it,
+    /// `verify-full` with `sslrootcert=FILE` or the system's certificates included.
     ///
     /// # Errors
     /// [`Error::Address`]: not such a URL, or its certificates can't be read.

@@ -29,6 +29,8 @@ pub(super) struct OrderRow {
     /// Code and message.
     pub(super) rejection: Option<(String, String)>,
     pub(super) lines: Vec<LineRow>,
+    /// Whether a line is to be written: most of what happens to an order changes none.
+    pub(super) lines_changed: bool,
 }
 
 /// A row of `order_lines`.
@@ -84,6 +86,7 @@ impl OrderRow {
             expires_at: None,
             rejection: None,
             lines: lines.iter().map(line).collect(),
+            lines_changed: true,
         }
     }
 
@@ -119,6 +122,7 @@ impl OrderRow {
             expires_at: order.expires_at,
             rejection: rejection.map(|reason| (reason.code.to_owned(), reason.message)),
             lines: order.lines.iter().map(line).collect(),
+            lines_changed: true,
         }
     }
 
@@ -138,7 +142,7 @@ impl OrderRow {
         }
         if let Some(line) = self.line(held).filter(|line| line.amount_minor.is_none()) {
             line.amount_minor = unit_price_minor.unwrap_or(0).checked_mul(line.quantity);
-            self.mark.changed = true;
+            (self.mark.changed, self.lines_changed) = (true, true);
         }
     }
 
@@ -146,6 +150,7 @@ impl OrderRow {
     pub(super) fn end(&mut self, state: OrderState) {
         if self.state == OrderState::Queued {
             self.lines.iter_mut().for_each(|line| line.amount_minor = None);
+            self.lines_changed = true;
         }
         self.state = state;
     }
@@ -161,6 +166,7 @@ impl OrderRow {
 
     /// Changes each of these lines of the order; whether it has them all.
     pub(super) fn shift(&mut self, lines: &[StockLine], by: impl Fn(&mut LineRow, u64)) -> bool {
+        self.lines_changed = true;
         lines.iter().all(|moved| match self.line(moved) {
             Some(line) => {
                 by(line, moved.quantity);

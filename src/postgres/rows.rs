@@ -1,32 +1,30 @@
-//! Rows to and from the tables, whole batches at a time. It knows columns and types, and nothing
-//! of events.
+//! Rows to the tables, whole batches at a time, and all that is prepared for it. It knows columns
+//! and types, and nothing of events; rows that are there already are read by `read`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio_postgres::{GenericClient, Row, Statement, types::ToSql};
+use tokio::try_join;
+use tokio_postgres::{GenericClient, Statement, types::ToSql};
 
 use super::{
     Error,
-    fold::{Mark, Rows},
-    orders::{LineRow, OrderRow, payment_kind},
-    stock::{HoldRow, HoldState, SkuRow, StockRow, signed},
+    fold::Rows,
+    orders::{LineRow, OrderRow, PaymentRow, payment_kind},
+    stock::{MovementRow, signed},
     tables::{HOLDS, LINES, MOVEMENTS, ORDERS, PAYMENTS, SKUS, STOCK},
 };
-use crate::{
-    Currency, HoldId, Level, Location, OrderId, OrderState, Position, Sku, SkuOptions, StockLine,
-    Timestamp, UserId,
-};
+use crate::{Currency, Position, Timestamp};
 
 /// The last moment of the year 9999, in milliseconds: clocks may be wrong, columns have an end.
 const LAST_MS: u64 = 253_402_300_799_999;
 
 /// What is asked and written, prepared for one connection.
 pub(super) struct Statements {
-    read_orders: Statement,
-    read_lines: Statement,
-    read_skus: Statement,
-    read_stock: Statement,
-    read_holds: Statement,
+    pub(super) read_orders: Statement,
+    pub(super) read_lines: Statement,
+    pub(super) read_skus: Statement,
+    pub(super) read_stock: Statement,
+    pub(super) read_holds: Statement,
     orders: Statement,
     lines: Statement,
     payments: Statement,
@@ -34,6 +32,7 @@ pub(super) struct Statements {
     stock: Statement,
     holds: Statement,
     movements: Statement,
+    move_on: Statement,
 }
 
 /// Each column of `rows` as an array.
@@ -48,6 +47,11 @@ impl Statements {
         let lines = "select order_id, sku, location, stock_shard, quantity, amount_minor, shipped, \
                      returned from tidegate.order_lines where order_id = any($1::text[]) \
                      order by order_id, line";
+        let move_on = "update tidegate.sync set position = $2, event_at = coalesce($3, event_at), \
+                       written_at = case when position is distinct from $2 then now() \
+                       else written_at end, store_position = $4, seen_at = now(), \
+                       caught_up_at = case when $2 >= $4 then now() else caught_up_at end \
+                       where position is not distinct from $1";
         Ok(Self {
             read_orders: client.prepare(&ORDERS.by_keys()).await?,
             read_lines: client.prepare(lines).await?,
@@ -61,86 +65,45 @@ impl Statements {
             stock: client.prepare(&STOCK.upsert()).await?,
             holds: client.prepare(&HOLDS.upsert()).await?,
             movements: client.prepare(&MOVEMENTS.upsert()).await?,
+            move_on: client.prepare(move_on).await?,
         })
     }
 
-    /// Reads the orders with these ids, and their lines.
-    pub(super) async fn read_orders(
-        &self,
-        client: &impl GenericClient,
-        ids: &[OrderId],
-        rows: &mut Rows,
-    ) -> Result<(), Error> {
-        let ids: Vec<_> = ids.iter().map(OrderId::to_string).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        for row in client.query(&self.read_orders, &[&ids]).await? {
-            let order = order(&row)?;
-            rows.orders.insert(order.id, order);
-        }
-        for row in client.query(&self.read_lines, &[&ids]).await? {
-            if let Some(order) = rows.orders.get_mut(&parsed(row.get("order_id"))?) {
-                order.lines.push(line(&row)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads these SKUs, places of stock and holds.
-    pub(super) async fn read_stock(
-        &self,
-        client: &impl GenericClient,
-        skus: &[Sku],
-        places: &[(Sku, Location)],
-        holds: &[HoldId],
-        rows: &mut Rows,
-    ) -> Result<(), Error> {
-        if !skus.is_empty() {
-            let skus: Vec<_> = skus.iter().map(Sku::as_str).collect();
-            for row in client.query(&self.read_skus, &[&skus]).await? {
-                rows.skus.insert(parsed(row.get("sku"))?, sku(&row)?);
-            }
-        }
-        if !holds.is_empty() {
-            let holds: Vec<_> = holds.iter().map(HoldId::to_string).collect();
-            for row in client.query(&self.read_holds, &[&holds]).await? {
-                let hold = hold(&row)?;
-                rows.holds.insert(hold.id, hold);
-            }
-        }
-        if !places.is_empty() {
-            let skus: Vec<_> = places.iter().map(|(sku, _)| sku.as_str()).collect();
-            let locations: Vec<_> = places.iter().map(|(_, at)| at.as_str()).collect();
-            for row in client.query(&self.read_stock, &[&skus, &locations]).await? {
-                let place = (parsed(row.get("sku"))?, parsed(row.get("location"))?);
-                rows.stock.insert(place, level(&row));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes every row that has changed.
+    /// Writes every row that has changed. All statements are sent at once and answered in turn:
+    /// over a network they wait for one way there and back together.
     pub(super) async fn write(
         &self,
         client: &impl GenericClient,
         rows: &Rows,
     ) -> Result<(), Error> {
         let orders: Vec<_> = rows.orders.values().filter(|row| row.mark.changed).collect();
-        self.write_orders(client, &orders).await?;
-        if !rows.payments.is_empty() {
-            let columns = columns![rows.payments;
-                |row| row.order.to_string(),
-                |row| row.payment.provider.as_str(),
-                |row| row.payment.event_id.as_str(),
-                |row| payment_kind(row.payment.kind),
-                |row| signed(row.payment.amount_minor),
-                |row| time(row.payment.at),
-                |row| signed(row.position.0),
-            ];
-            client.execute(&self.payments, columns).await?;
+        try_join!(
+            self.write_orders(client, &orders),
+            self.write_lines(client, &orders),
+            self.write_payments(client, &rows.payments),
+            self.write_skus(client, rows),
+            self.write_stock(client, rows),
+            self.write_holds(client, rows),
+            self.write_movements(client, &rows.movements),
+        )?;
+        Ok(())
+    }
+
+    /// Moves the database from one position to another, if it is where its worker believes it is.
+    pub(super) async fn move_on(
+        &self,
+        client: &impl GenericClient,
+        from: Option<Position>,
+        to: Position,
+        event_at: Option<SystemTime>,
+        store: Position,
+    ) -> Result<(), Error> {
+        let from = from.map(|from| signed(from.0));
+        let (to, store) = (signed(to.0), signed(store.0));
+        match client.execute(&self.move_on, &[&from, &to, &event_at, &store]).await? {
+            1 => Ok(()),
+            _ => Err(Error::Overtaken),
         }
-        self.write_stock(client, rows).await
     }
 
     async fn write_orders(
@@ -171,11 +134,23 @@ impl Statements {
             |row| signed(row.mark.position.0),
         ];
         client.execute(&self.orders, columns).await?;
+        Ok(())
+    }
+
+    async fn write_lines(
+        &self,
+        client: &impl GenericClient,
+        orders: &[&OrderRow],
+    ) -> Result<(), Error> {
         let numbered = |row: &'_ &OrderRow| {
             let id = row.id.to_string();
             (1..).zip(row.lines.clone()).map(move |(number, line)| (id.clone(), number, line))
         };
-        let lines: Vec<(String, i32, LineRow)> = orders.iter().flat_map(numbered).collect();
+        let changed = orders.iter().filter(|row| row.lines_changed);
+        let lines: Vec<(String, i32, LineRow)> = changed.flat_map(numbered).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
         let columns = columns![lines;
             |(id, ..)| id.as_str(),
             |(_, number, _)| *number,
@@ -191,52 +166,92 @@ impl Statements {
         Ok(())
     }
 
-    async fn write_stock(&self, client: &impl GenericClient, rows: &Rows) -> Result<(), Error> {
-        let skus: Vec<_> = rows.skus.iter().filter(|(_, row)| row.mark.changed).collect();
-        if !skus.is_empty() {
-            let columns = columns![skus;
-                |(sku, _)| sku.as_str(),
-                |(_, row)| row.options.price_minor.map(signed),
-                |(_, row)| row.options.currency.as_ref().map(Currency::as_str),
-                |(_, row)| row.options.limit_per_user.map(i64::from),
-                |(_, row)| i64::from(row.options.backorder_limit),
-                |(_, row)| signed(row.mark.position.0),
-            ];
-            client.execute(&self.skus, columns).await?;
-        }
-        let stock: Vec<_> = rows.stock.iter().filter(|(_, row)| row.mark.changed).collect();
-        if !stock.is_empty() {
-            let columns = columns![stock;
-                |((sku, _), _)| sku.as_str(),
-                |((_, location), _)| location.as_str(),
-                |(_, row)| signed(row.level.on_hand),
-                |(_, row)| signed(row.level.held),
-                |(_, row)| signed(row.level.allocated),
-                |(_, row)| signed(row.mark.position.0),
-            ];
-            client.execute(&self.stock, columns).await?;
-        }
-        let holds: Vec<_> = rows.holds.values().filter(|row| row.mark.changed).collect();
-        if !holds.is_empty() {
-            let columns = columns![holds;
-                |row| row.id.to_string(),
-                |row| row.user.as_str(),
-                |row| row.line.sku.as_str(),
-                |row| row.line.location.as_str(),
-                |row| signed(row.line.quantity),
-                |row| row.state.to_string(),
-                |row| time(row.placed_at),
-                |row| time(row.expires_at),
-                |row| row.settled_at.map(time),
-                |row| row.shipped_at.map(time),
-                |row| signed(row.mark.position.0),
-            ];
-            client.execute(&self.holds, columns).await?;
-        }
-        if rows.movements.is_empty() {
+    async fn write_payments(
+        &self,
+        client: &impl GenericClient,
+        payments: &[PaymentRow],
+    ) -> Result<(), Error> {
+        if payments.is_empty() {
             return Ok(());
         }
-        let columns = columns![rows.movements;
+        let columns = columns![payments;
+            |row| row.order.to_string(),
+            |row| row.payment.provider.as_str(),
+            |row| row.payment.event_id.as_str(),
+            |row| payment_kind(row.payment.kind),
+            |row| signed(row.payment.amount_minor),
+            |row| time(row.payment.at),
+            |row| signed(row.position.0),
+        ];
+        client.execute(&self.payments, columns).await?;
+        Ok(())
+    }
+
+    async fn write_skus(&self, client: &impl GenericClient, rows: &Rows) -> Result<(), Error> {
+        let skus: Vec<_> = rows.skus.iter().filter(|(_, row)| row.mark.changed).collect();
+        if skus.is_empty() {
+            return Ok(());
+        }
+        let columns = columns![skus;
+            |(sku, _)| sku.as_str(),
+            |(_, row)| row.options.price_minor.map(signed),
+            |(_, row)| row.options.currency.as_ref().map(Currency::as_str),
+            |(_, row)| row.options.limit_per_user.map(i64::from),
+            |(_, row)| i64::from(row.options.backorder_limit),
+            |(_, row)| signed(row.mark.position.0),
+        ];
+        client.execute(&self.skus, columns).await?;
+        Ok(())
+    }
+
+    async fn write_stock(&self, client: &impl GenericClient, rows: &Rows) -> Result<(), Error> {
+        let stock: Vec<_> = rows.stock.iter().filter(|(_, row)| row.mark.changed).collect();
+        if stock.is_empty() {
+            return Ok(());
+        }
+        let columns = columns![stock;
+            |((sku, _), _)| sku.as_str(),
+            |((_, location), _)| location.as_str(),
+            |(_, row)| signed(row.level.on_hand),
+            |(_, row)| signed(row.level.held),
+            |(_, row)| signed(row.level.allocated),
+            |(_, row)| signed(row.mark.position.0),
+        ];
+        client.execute(&self.stock, columns).await?;
+        Ok(())
+    }
+
+    async fn write_holds(&self, client: &impl GenericClient, rows: &Rows) -> Result<(), Error> {
+        let holds: Vec<_> = rows.holds.values().filter(|row| row.mark.changed).collect();
+        if holds.is_empty() {
+            return Ok(());
+        }
+        let columns = columns![holds;
+            |row| row.id.to_string(),
+            |row| row.user.as_str(),
+            |row| row.line.sku.as_str(),
+            |row| row.line.location.as_str(),
+            |row| signed(row.line.quantity),
+            |row| row.state.to_string(),
+            |row| time(row.placed_at),
+            |row| time(row.expires_at),
+            |row| row.settled_at.map(time),
+            |row| row.shipped_at.map(time),
+            |row| signed(row.mark.position.0),
+        ];
+        client.execute(&self.holds, columns).await?;
+        Ok(())
+    }
+
+    async fn write_movements(
+        &self,
+        client: &impl GenericClient,
+        movements: &[MovementRow],
+    ) -> Result<(), Error> {
+        if movements.is_empty() {
+            return Ok(());
+        }
+        let columns = columns![movements;
             |row| signed(row.position.0),
             |row| row.number,
             |row| time(row.at),
@@ -254,98 +269,6 @@ impl Statements {
         client.execute(&self.movements, columns).await?;
         Ok(())
     }
-}
-
-fn order(row: &Row) -> Result<OrderRow, Error> {
-    let code: Option<String> = row.get("rejection_code");
-    let message: Option<String> = row.get("rejection_message");
-    Ok(OrderRow {
-        mark: mark(row),
-        id: parsed(row.get("id"))?,
-        user: parsed::<UserId>(row.get("user_id"))?,
-        state: order_state(row.get("state"))?,
-        total_minor: row.get::<_, Option<i64>>("total_minor").map(i64::unsigned_abs),
-        captured_minor: number(row, "captured_minor"),
-        refunded_minor: number(row, "refunded_minor"),
-        refund_due_minor: number(row, "refund_due_minor"),
-        authorized: row.get("authorized"),
-        placed_at: stamp(row.get("placed_at")),
-        changed_at: stamp(row.get("changed_at")),
-        expires_at: row.get::<_, Option<SystemTime>>("expires_at").map(stamp),
-        rejection: code.zip(message),
-        lines: Vec::new(),
-    })
-}
-
-fn line(row: &Row) -> Result<LineRow, Error> {
-    Ok(LineRow {
-        sku: parsed(row.get("sku"))?,
-        location: parsed(row.get("location"))?,
-        stock_shard: row.get::<_, i32>("stock_shard") as u16,
-        quantity: number(row, "quantity"),
-        amount_minor: row.get::<_, Option<i64>>("amount_minor").map(i64::unsigned_abs),
-        shipped: number(row, "shipped"),
-        returned: number(row, "returned"),
-    })
-}
-
-fn sku(row: &Row) -> Result<SkuRow, Error> {
-    let currency: Option<String> = row.get("currency");
-    let currency = currency.map(|text| Currency::new(&text)).transpose();
-    let limit: Option<i64> = row.get("limit_per_user");
-    let options = SkuOptions {
-        price_minor: row.get::<_, Option<i64>>("price_minor").map(i64::unsigned_abs),
-        currency: currency.map_err(|error| Error::Damaged(error.to_string()))?,
-        limit_per_user: limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-        backorder_limit: u32::try_from(number(row, "backorder_limit")).unwrap_or(u32::MAX),
-    };
-    Ok(SkuRow { mark: mark(row), options })
-}
-
-fn level(row: &Row) -> StockRow {
-    let [on_hand, held, allocated] =
-        ["on_hand", "held", "allocated"].map(|column| number(row, column));
-    StockRow { mark: mark(row), level: Level { on_hand, held, allocated } }
-}
-
-fn hold(row: &Row) -> Result<HoldRow, Error> {
-    let state: &str = row.get("state");
-    let state = HoldState::ALL.into_iter().find(|known| known.to_string() == state);
-    Ok(HoldRow {
-        mark: mark(row),
-        id: parsed(row.get("id"))?,
-        user: parsed(row.get("user_id"))?,
-        line: StockLine {
-            sku: parsed(row.get("sku"))?,
-            location: parsed(row.get("location"))?,
-            quantity: number(row, "quantity"),
-        },
-        state: state.ok_or_else(|| Error::Damaged("the state of a hold".to_owned()))?,
-        placed_at: stamp(row.get("placed_at")),
-        expires_at: stamp(row.get("expires_at")),
-        settled_at: row.get::<_, Option<SystemTime>>("settled_at").map(stamp),
-        shipped_at: row.get::<_, Option<SystemTime>>("shipped_at").map(stamp),
-    })
-}
-
-fn mark(row: &Row) -> Mark {
-    Mark::read(Position(number(row, "position")))
-}
-
-fn number(row: &Row, column: &str) -> u64 {
-    row.get::<_, i64>(column).max(0).unsigned_abs()
-}
-
-fn order_state(text: &str) -> Result<OrderState, Error> {
-    use OrderState::{AwaitingPayment, Cancelled, Completed, Confirmed, Expired, Queued, Rejected};
-    [Queued, AwaitingPayment, Confirmed, Completed, Rejected, Cancelled, Expired]
-        .into_iter()
-        .find(|state| state.to_string() == text)
-        .ok_or_else(|| Error::Damaged(format!("order state {text:?}")))
-}
-
-fn parsed<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<T, Error> {
-    text.parse().map_err(|error: T::Err| Error::Damaged(error.to_string()))
 }
 
 /// A time as the driver takes it.

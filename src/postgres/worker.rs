@@ -12,7 +12,6 @@ use super::{
     load,
     rows::{Statements, time},
     schema,
-    stock::signed,
 };
 use crate::{Event, EventData, Feed, FeedError, Position, Sku, Tidegate};
 
@@ -110,6 +109,7 @@ impl Session {
         schema::migrate(&mut client).await?;
         let statements = Statements::prepare(&client).await?;
         let found = self.claim(&client).await?;
+        found.into_iter().for_each(|position| self.figures.found(position));
         let position = match found.filter(|_| !self.load) {
             Some(position) => position,
             None => {
@@ -189,11 +189,11 @@ impl Session {
                 statements.write(&batch, &rows).await?;
                 let at = events.last().map(|event| time(event.at));
                 let store = self.gate.events().durable();
-                move_on(&batch, Some(position), place, at, store).await?;
+                statements.move_on(&batch, Some(position), place, at, store).await?;
                 batch.commit().await?;
             } else if place > position || noted.elapsed() >= ALIVE_EVERY {
                 let store = self.gate.events().durable();
-                move_on(&*client, Some(position), place, None, store).await?;
+                statements.move_on(&*client, Some(position), place, None, store).await?;
             }
             if !events.is_empty() || place > position || noted.elapsed() >= ALIVE_EVERY {
                 noted = Instant::now();
@@ -267,8 +267,10 @@ pub(super) async fn rows_of(
     holds.dedup();
     skus.sort_unstable();
     skus.dedup();
-    statements.read_orders(client, &orders, &mut rows).await?;
-    statements.read_stock(client, &[], &[], &holds, &mut rows).await?;
+    (rows.orders, rows.holds) = tokio::try_join!(
+        statements.read_orders(client, &orders),
+        statements.read_holds(client, &holds)
+    )?;
     let mut places: Vec<_> = events.iter().flat_map(|event| places_of(&event.data)).collect();
     // What is released or sold is named by the order or the hold alone.
     let lines = rows.orders.values().flat_map(|order| &order.lines);
@@ -277,7 +279,10 @@ pub(super) async fn rows_of(
     places.extend(held.map(|line| (line.sku.clone(), line.location.clone())));
     places.sort_unstable();
     places.dedup();
-    statements.read_stock(client, &skus, &places, &[], &mut rows).await?;
+    (rows.skus, rows.stock) = tokio::try_join!(
+        statements.read_skus(client, &skus),
+        statements.read_stock(client, &places)
+    )?;
     events.iter().try_for_each(|event| rows.fold(event))?;
     Ok(rows)
 }
@@ -289,31 +294,11 @@ pub(super) async fn priced(mut rows: Rows, gate: &Tidegate) -> Result<Rows, Erro
         let order = gate.orders().get(id).await;
         let order = order.map_err(|error| Error::Store(error.to_string()))?;
         if let Some(row) = rows.orders.get_mut(&id) {
+            row.lines_changed = true;
             for (line, whole) in row.lines.iter_mut().zip(&order.lines) {
                 line.amount_minor = whole.amount_minor;
             }
         }
     }
     Ok(rows)
-}
-
-/// Moves the database from one position to another, if it is where this worker believes it is.
-pub(super) async fn move_on(
-    client: &impl GenericClient,
-    from: Option<Position>,
-    to: Position,
-    event_at: Option<std::time::SystemTime>,
-    store: Position,
-) -> Result<(), Error> {
-    let sql = "update tidegate.sync set position = $2, event_at = coalesce($3, event_at), \
-               written_at = case when position is distinct from $2 then now() else written_at end, \
-               store_position = $4, seen_at = now(), \
-               caught_up_at = case when $2 >= $4 then now() else caught_up_at end \
-               where position is not distinct from $1";
-    let from = from.map(|from| signed(from.0));
-    let (to, store) = (signed(to.0), signed(store.0));
-    match client.execute(sql, &[&from, &to, &event_at, &store]).await? {
-        1 => Ok(()),
-        _ => Err(Error::Overtaken),
-    }
 }

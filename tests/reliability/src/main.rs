@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bad_bytes;
+mod everything;
 mod histories;
 mod io_faults;
 mod kills;
@@ -54,6 +55,10 @@ enum Tool {
     Messages(messages::Arguments),
     #[command(hide = true)]
     MessagesWork(messages::WorkArguments),
+    /// Kill a process that does all there is, and PostgreSQL, each when its own time has come.
+    Everything(everything::Arguments),
+    #[command(hide = true)]
+    EverythingWork(everything::WorkArguments),
     BadBytes(bad_bytes::Arguments),
     StoredFormat(stored_format::Arguments),
 }
@@ -91,6 +96,8 @@ fn run(tool: Tool) -> anyhow::Result<Verdict> {
         Tool::Surge(arguments) => surge::run(&arguments),
         Tool::Messages(arguments) => messages::run(&arguments),
         Tool::MessagesWork(arguments) => messages::work(&arguments),
+        Tool::Everything(arguments) => everything::run(&arguments),
+        Tool::EverythingWork(arguments) => everything::work(&arguments),
         Tool::BadBytes(arguments) => bad_bytes::run(&arguments),
         Tool::StoredFormat(arguments) => stored_format::run(&arguments),
     }

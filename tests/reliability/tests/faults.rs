@@ -31,6 +31,13 @@ fn a_publisher_and_its_consumers_that_are_killed_do_everything_once() {
 }
 
 #[test]
+fn all_that_is_killed_together_comes_to_the_same_in_postgresql() {
+    let said = held(&["everything", "--rounds", "3"]);
+    let skipped = said.contains("everything: skipped");
+    assert!(said.contains("everything: held") || skipped, "{said}");
+}
+
+#[test]
 fn a_call_that_fails_once_costs_nothing_that_was_answered() {
     let said = held(&["io-faults", "--points", "5"]);
     assert!(said.contains("io-faults: held") || said.contains("io-faults: skipped"), "{said}");

@@ -3,36 +3,39 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
+use serde::de::DeserializeOwned;
 use tidegate::{ConsumerGroup, Tidegate, Topic, Whence};
 
 use super::{
-    GROUPS, KEYS, Nature, PUBLISHERS, handled_by, key_of, store, topic,
+    GROUPS, KEYS, Nature, Told, handled_by, key_of, store, topic,
     work::{group, some},
 };
 
 /// How long nothing must come until nothing more will: longer than any lease, wait or delay.
-const QUIET: Duration = Duration::from_millis(1_500);
+pub(crate) const QUIET: Duration = Duration::from_millis(1_500);
 
 const PAGE: usize = 256;
 
 /// What was found.
-pub(super) struct Counts {
-    pub(super) published: u64,
-    pub(super) dead: u64,
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) published: u64,
+    pub(crate) dead: u64,
 }
 
-/// Lets the groups come to an end, and compares. `next` is how many messages each publisher was
-/// told to be published.
-pub(super) fn check(folder: &Path, next: &[u64]) -> anyhow::Result<Counts> {
+/// Opens the store, compares, and audits it.
+pub(super) fn check(folder: &Path, told: &Told) -> anyhow::Result<Counts> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let counts = runtime.block_on(async {
         let gate = store(folder).open().await?;
-        let counts = compare(&gate, next).await;
+        let counts = compare(&gate, told).await;
         gate.close().await?;
         counts
     })?;
@@ -41,38 +44,38 @@ pub(super) fn check(folder: &Path, next: &[u64]) -> anyhow::Result<Counts> {
     Ok(counts)
 }
 
-async fn compare(gate: &Tidegate, next: &[u64]) -> anyhow::Result<Counts> {
-    let published = told(&topic(gate)?).await?;
+/// Lets the groups come to an end, and compares with what was told to be published.
+pub(crate) async fn compare(gate: &Tidegate, told: &Told) -> anyhow::Result<Counts> {
+    let published = unread(&topic(gate)?).await?;
     let all: BTreeSet<u64> = published.iter().copied().collect();
     ensure!(all.len() == published.len(), "a number was published twice");
-    for (publisher, told) in (0..PUBLISHERS).zip(next) {
-        let missing = (0..*told).map(|turn| turn * PUBLISHERS + publisher);
-        if let Some(number) = missing.into_iter().find(|number| !all.contains(number)) {
-            anyhow::bail!("{number} was told to be published, and is not there");
-        }
+    if let Some(number) = told.numbers().find(|number| !all.contains(number)) {
+        anyhow::bail!("{number} was told to be published, and is not there");
     }
-    let mut dead = 0;
-    for name in GROUPS {
-        let group = group(gate, name).await?;
-        end(gate, &group, false).await?;
-        let given_up = dead_letters(&group).await?;
-        dead += given_up.len() as u64;
-        let bad: BTreeSet<u64> =
-            all.iter().copied().filter(|number| Nature::of(*number) == Nature::Bad).collect();
-        ensure!(given_up.values().copied().eq(bad.iter().copied()), "{name} gave up {given_up:?}");
-        let effects = handled_by(gate, name)?;
-        let mut handled = told(&effects).await?;
-        ordered(&handled).with_context(|| name.to_owned())?;
-        let expected: BTreeSet<u64> = all.difference(&bad).copied().collect();
-        once(&handled, &expected).with_context(|| name.to_owned())?;
-        for id in given_up.keys() {
-            group.replay(*id).await?;
-        }
-        end(gate, &group, true).await?;
-        handled.extend(told(&effects).await?);
-        once(&handled, &all).with_context(|| format!("{name}, after the replay"))?;
+    let dead = try_join_all(GROUPS.map(|name| compare_group(gate, name, &all))).await?;
+    Ok(Counts { published: all.len() as u64, dead: dead.iter().sum() })
+}
+
+/// One group; how many messages it had given up, of `all`.
+async fn compare_group(gate: &Tidegate, name: &str, all: &BTreeSet<u64>) -> anyhow::Result<u64> {
+    let group = group(gate, name).await?;
+    end(gate, &group, false).await?;
+    let given_up = dead_letters(&group).await?;
+    let bad: BTreeSet<u64> =
+        all.iter().copied().filter(|number| Nature::of(*number) == Nature::Bad).collect();
+    ensure!(given_up.values().copied().eq(bad.iter().copied()), "{name} gave up {given_up:?}");
+    let effects = handled_by(gate, name)?;
+    let mut handled = unread(&effects).await?;
+    ordered(&handled).with_context(|| name.to_owned())?;
+    let expected: BTreeSet<u64> = all.difference(&bad).copied().collect();
+    once(&handled, &expected).with_context(|| name.to_owned())?;
+    for id in given_up.keys() {
+        group.replay(*id).await?;
     }
-    Ok(Counts { published: all.len() as u64, dead })
+    end(gate, &group, true).await?;
+    handled.extend(unread(&effects).await?);
+    once(&handled, all).with_context(|| format!("{name}, after the replay"))?;
+    Ok(given_up.len() as u64)
 }
 
 /// One bad message must hold up nobody, and be handled once it can be.
@@ -91,11 +94,11 @@ pub(super) fn one_bad_among(folder: &Path, messages: u64) -> anyhow::Result<()> 
                 let message = numbers.publish(number).key(key_of(*number));
                 async move { message.await }
             };
-            futures_util::future::try_join_all(some.iter().map(publish)).await?;
+            try_join_all(some.iter().map(publish)).await?;
         }
         let group = group(&gate, "one").await?;
         let work = || end(&gate, &group, false);
-        futures_util::future::try_join_all((0..8).map(|_| work())).await?;
+        try_join_all((0..8).map(|_| work())).await?;
         let dead = dead_letters(&group).await?;
         ensure!(dead.values().eq([&BAD]), "dead letters: {dead:?}");
         ensure!(group.view().await?.done == messages - 1, "{}", group.view().await?.done);
@@ -120,24 +123,25 @@ async fn end(gate: &Tidegate, group: &ConsumerGroup<u64>, mended: bool) -> anyho
     Ok(())
 }
 
-/// Every number in a topic that was not asked for before, in its order.
-async fn told(topic: &Topic<u64>) -> anyhow::Result<Vec<u64>> {
+/// Every value in a topic that was not asked for before, in its order.
+pub(crate) async fn unread<T: DeserializeOwned>(topic: &Topic<T>) -> anyhow::Result<Vec<T>> {
     let reader = auditor(topic).await?;
-    let (mut numbers, mut quiet) = (Vec::new(), std::time::Instant::now());
+    let (mut values, mut quiet) = (Vec::new(), std::time::Instant::now());
     while quiet.elapsed() < QUIET {
-        for leased in reader.lease(PAGE, QUIET / 4, 20 * QUIET).await? {
-            numbers.push((leased.id(), leased.value()?));
-            leased.ack().await?;
+        let leases = reader.lease(PAGE, QUIET / 4, 20 * QUIET).await?;
+        try_join_all(leases.iter().map(|leased| leased.ack())).await?;
+        for leased in leases {
+            values.push((leased.id(), leased.value()?));
             quiet = std::time::Instant::now();
         }
     }
     // Different keys are handed out in any order.
-    numbers.sort_unstable();
-    Ok(numbers.into_iter().map(|(_, number)| number).collect())
+    values.sort_by_key(|(id, _)| *id);
+    Ok(values.into_iter().map(|(_, value)| value).collect())
 }
 
 /// The group that reads a topic in the end. It is there from the beginning, so that all is kept.
-pub(super) async fn auditor(topic: &Topic<u64>) -> anyhow::Result<ConsumerGroup<u64>> {
+pub(crate) async fn auditor<T>(topic: &Topic<T>) -> anyhow::Result<ConsumerGroup<T>> {
     Ok(topic.group("auditor").begin(Whence::Oldest).open().await?)
 }
 
@@ -158,11 +162,11 @@ async fn dead_letters(
 }
 
 /// Each number of `expected` must be there once, and no other.
-fn once(handled: &[u64], expected: &BTreeSet<u64>) -> anyhow::Result<()> {
-    let found: BTreeSet<u64> = handled.iter().copied().collect();
+pub(crate) fn once<T: Ord + Debug>(handled: &[T], expected: &BTreeSet<T>) -> anyhow::Result<()> {
+    let found: BTreeSet<&T> = handled.iter().collect();
     ensure!(found.len() == handled.len(), "an effect happened twice");
-    let missing: Vec<_> = expected.difference(&found).take(3).collect();
-    let foreign: Vec<_> = found.difference(expected).take(3).collect();
+    let missing: Vec<_> = expected.iter().filter(|one| !found.contains(one)).take(3).collect();
+    let foreign: Vec<_> = found.iter().filter(|one| !expected.contains(one)).take(3).collect();
     ensure!(missing.is_empty() && foreign.is_empty(), "missing {missing:?}, foreign {foreign:?}");
     Ok(())
 }

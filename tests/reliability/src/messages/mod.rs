@@ -2,12 +2,12 @@
 //! and again. In the end each group must have handled each message, and what follows from a message
 //! must have followed once. How a store opens after a kill is `kills`' matter.
 
-mod check;
-mod work;
+pub(crate) mod check;
+pub(crate) mod work;
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -33,8 +33,9 @@ const KEYS: u64 = 32;
 const TOPIC: &str = "numbers";
 const GROUPS: [&str; 2] = ["one", "two"];
 
-/// Attempts before a message is given up.
-const ATTEMPTS_MAX: u32 = 3;
+/// Attempts before a message is given up. A kill costs one of each message in hands, and kills may
+/// follow each other before anything is done: more than there are kills of a store.
+pub(crate) const ATTEMPTS_MAX: u32 = 32;
 
 /// How many rounds, and with what luck.
 #[derive(Args, Debug)]
@@ -85,7 +86,7 @@ fn key_of(number: u64) -> String {
 }
 
 /// Small files, so that all that happens to them happens often.
-fn store(folder: &std::path::Path) -> Builder {
+fn store(folder: &Path) -> Builder {
     Tidegate::builder(folder)
         .segment_bytes(1 << 20)
         .snapshot_every_bytes(256 << 10)
@@ -122,12 +123,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let (mut published, mut dead) = (0, 0);
     while done < rounds {
         let store = place.path().join(format!("store-{done}"));
-        let (mut next, kills) = ([0; PUBLISHERS as usize], KILLS_PER_STORE.min(rounds - done));
+        let (mut told, kills) = (Told::default(), KILLS_PER_STORE.min(rounds - done));
         for _ in 0..kills {
-            kill(&store, &mut next, &mut random)?;
+            kill(&store, &mut told, &mut random)?;
         }
         done += kills;
-        match check::check(&store, &next) {
+        match check::check(&store, &told) {
             Ok(counts) => (published, dead) = (published + counts.published, dead + counts.dead),
             Err(error) => {
                 let kept = place.keep();
@@ -147,31 +148,63 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     Ok(Verdict::Held)
 }
 
-/// Starts a process, hears what it publishes, and kills it. `next` has the number that each
-/// publisher goes on with: the first that nobody was told to be published.
-fn kill(store: &std::path::Path, next: &mut [u64], random: &mut Random) -> anyhow::Result<()> {
-    let from: Vec<_> = next.iter().map(u64::to_string).collect();
+/// The number that each publisher goes on with: the first that nobody was told to be published.
+#[derive(Default)]
+pub(crate) struct Told([u64; PUBLISHERS as usize]);
+
+impl Told {
+    /// How the next process is told.
+    pub(crate) fn argument(&self) -> String {
+        self.0.map(|next| next.to_string()).join(",")
+    }
+
+    /// Takes note of a number that was published.
+    pub(crate) fn note(&mut self, number: u64) {
+        let next = &mut self.0[(number % PUBLISHERS) as usize];
+        if number / PUBLISHERS == *next {
+            *next += 1;
+        }
+    }
+
+    /// Every number that was told to be published.
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        let of = |(publisher, next): (u64, &u64)| {
+            (0..*next).map(move |turn| turn * PUBLISHERS + publisher)
+        };
+        (0..).zip(&self.0).flat_map(of)
+    }
+}
+
+/// Starts a process, hears what it publishes, and kills it.
+fn kill(store: &Path, told: &mut Told, random: &mut Random) -> anyhow::Result<()> {
     let mut command: Command = ourselves();
-    command.arg("messages-work").arg(store).args(["--from", &from.join(",")]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let out = child.stdout.take().context("its stdout is a pipe")?;
-    let listening = thread::spawn(move || {
-        let lines = BufReader::new(out).lines().map_while(Result::ok);
-        lines.filter_map(|line| line.parse::<u64>().ok()).collect::<Vec<_>>()
-    });
+    command.arg("messages-work").arg(store).args(["--from", &told.argument()]);
     // Some die while they open their store, most while they work.
-    thread::sleep(Duration::from_millis(random.between(1, 900)));
+    let said = cut_short(command, Duration::from_millis(random.between(1, 900)))?;
+    said.iter().filter_map(|line| line.parse().ok()).for_each(|number| told.note(number));
+    Ok(())
+}
+
+/// Starts a process, kills it (SIGKILL) after `wait`, and gives what it has said, line by line. A
+/// line that was cut short was never said.
+///
+/// # Errors
+/// It had ended by itself.
+pub(crate) fn cut_short(mut command: Command, wait: Duration) -> anyhow::Result<Vec<String>> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut out = BufReader::new(child.stdout.take().context("its stdout is a pipe")?);
+    let listening = thread::spawn(move || {
+        let (mut said, mut line) = (Vec::new(), String::new());
+        while out.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+            said.extend(line.strip_suffix('\n').map(str::to_owned));
+            line.clear();
+        }
+        said
+    });
+    thread::sleep(wait);
     let over = child.try_wait()?;
     child.kill()?;
     child.wait()?;
     ensure!(over.is_none(), "a process failed by itself: {over:?}");
-    let told = listening.join().map_err(|_| anyhow::anyhow!("the listener panicked"))?;
-    for number in told {
-        let publisher = (number % PUBLISHERS) as usize;
-        // A last line may be cut short, and a number with it.
-        if number / PUBLISHERS == next[publisher] {
-            next[publisher] += 1;
-        }
-    }
-    Ok(())
+    listening.join().map_err(|_| anyhow::anyhow!("the listener panicked"))
 }

@@ -7,6 +7,7 @@ use anyhow::ensure;
 use tidegate::{
     AskError, ConsumeError, ConsumerGroup, ConsumersRejection, Effects, Retry, Tidegate, Whence,
 };
+use tokio::task::JoinSet;
 
 use super::{
     ATTEMPTS_MAX, GROUPS, Nature, PUBLISHERS, TOPIC, check::auditor, handled_by, key_of, store,
@@ -37,32 +38,42 @@ pub(crate) struct Arguments {
 
 /// Never comes to an end by itself.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    ensure!(arguments.from.len() as u64 == PUBLISHERS, "--from: one for each publisher");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let gate = store(&arguments.folder).open().await?;
-        auditor(&topic(&gate)?).await?;
-        for name in GROUPS {
-            auditor(&handled_by(&gate, name)?).await?;
-        }
-        let mut tasks = tokio::task::JoinSet::new();
-        for name in GROUPS {
-            let group = Arc::new(group(&gate, name).await?);
-            for _ in 0..CONSUMERS {
-                let (gate, group) = (gate.clone(), Arc::clone(&group));
-                tasks.spawn(async move {
-                    loop {
-                        some(&gate, &group, false).await?;
-                    }
-                });
-            }
-        }
-        for (publisher, from) in (0..).zip(&arguments.from) {
-            tasks.spawn(publish(gate.clone(), publisher, *from));
-        }
+        let mut tasks = begin(&gate, &arguments.from).await?;
         let ended = tasks.join_next().await.map(|ended| ended.map_err(anyhow::Error::from));
         ended.unwrap_or_else(|| Err(anyhow::anyhow!("there was no task")))?
     })
+}
+
+/// Lets publishers and consumers begin, none of which comes to an end but by an error. `from` is
+/// how many messages of each publisher are known to be published.
+pub(crate) async fn begin(
+    gate: &Tidegate,
+    from: &[u64],
+) -> anyhow::Result<JoinSet<anyhow::Result<Verdict>>> {
+    ensure!(from.len() as u64 == PUBLISHERS, "--from: one for each publisher");
+    auditor(&topic(gate)?).await?;
+    for name in GROUPS {
+        auditor(&handled_by(gate, name)?).await?;
+    }
+    let mut tasks = JoinSet::new();
+    for name in GROUPS {
+        let group = Arc::new(group(gate, name).await?);
+        for _ in 0..CONSUMERS {
+            let (gate, group) = (gate.clone(), Arc::clone(&group));
+            tasks.spawn(async move {
+                loop {
+                    some(&gate, &group, false).await?;
+                }
+            });
+        }
+    }
+    for (publisher, from) in (0..).zip(from) {
+        tasks.spawn(publish(gate.clone(), publisher, *from));
+    }
+    Ok(tasks)
 }
 
 /// A group, as everybody opens it.

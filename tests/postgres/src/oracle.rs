@@ -1,37 +1,58 @@
 //! What the tables must hold, from what any host is told: orders, stock and holds as the clients
 //! show them now, movements by a plain model of the events. It knows nothing of the worker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use tidegate::{
-    Event, EventData, EventKind, FeedError, HoldId, HoldOutcome, Location, Order, OrderState,
-    PaymentKind, Sku, Tidegate,
+    HoldId, HoldOutcome, Order, OrderId, OrderState, PaymentKind, Tidegate, UserOrders,
 };
+use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use crate::shop::orders_of;
+use crate::{
+    model::{movements_found, movements_told},
+    server::Database,
+};
+
+/// How long the tables may take until they are what the store says: a guard against hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Orders of a user that are asked for at once.
+const PAGE: usize = 200;
 
 /// A line of text for each row, by table.
-pub(crate) type Picture = BTreeMap<&'static str, BTreeSet<String>>;
+type Picture = BTreeMap<&'static str, BTreeSet<String>>;
 
 /// Who and what there is.
-pub(crate) struct World {
-    pub(crate) users: Vec<String>,
-    pub(crate) skus: Vec<String>,
-    pub(crate) holds: Vec<HoldId>,
+pub struct World {
+    /// Everybody who has ordered.
+    pub users: Vec<String>,
+    /// Everything that was ever defined.
+    pub skus: Vec<String>,
+    /// Orders that must be there. Those that their users have are looked at anyway.
+    pub orders: Vec<OrderId>,
+    /// Holds that must be there.
+    pub holds: Vec<HoldId>,
 }
 
 impl World {
     /// What the store says; `client` only names holds that nobody else knows.
-    pub(crate) async fn expected(&self, gate: &Tidegate, client: &Client) -> Picture {
+    async fn expected(&self, gate: &Tidegate, client: &Client) -> Picture {
         let mut picture = Picture::new();
         let mut add = |table: &'static str, row: String| {
             picture.entry(table).or_default().insert(row);
         };
         for user in &self.users {
-            for order in orders_of(gate, user, 200).await {
+            for order in orders_of(gate, user).await {
                 order_rows(&order, &mut add);
             }
+        }
+        for id in &self.orders {
+            order_rows(&gate.orders().get(*id).await.unwrap(), &mut add);
         }
         for sku in &self.skus {
             let Ok(item) = gate.stock().get(sku).await else { continue };
@@ -63,6 +84,19 @@ impl World {
             add("holds", format!("{id} {of} {state} {placed} {expires} {at:?} {shipped:?}"));
         }
         picture
+    }
+}
+
+async fn orders_of(gate: &Tidegate, user: &str) -> Vec<Order> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = gate.orders().by_user(user, after, PAGE).await.unwrap();
+        let UserOrders { orders, next } = page;
+        all.extend(orders);
+        after = next;
+        if after.is_none() {
+            return all;
+        }
     }
 }
 
@@ -161,7 +195,7 @@ fn queries() -> [(&'static str, String); 6] {
 
 /// What the tables hold, but for movements and for orders that the store has forgotten: those must
 /// have been refused.
-pub(crate) async fn found(client: &Client, known: &Picture) -> Picture {
+async fn found(client: &Client, known: &Picture) -> Picture {
     let forgotten = "select id from tidegate.orders where state = 'rejected'";
     let refused = client.query(forgotten, &[]).await.unwrap();
     let refused: BTreeSet<String> = refused.iter().map(|row| row.get(0)).collect();
@@ -187,112 +221,69 @@ pub(crate) async fn found(client: &Client, known: &Picture) -> Picture {
     picture
 }
 
-/// A movement: position, what, where, and what it added.
-type Movement = (i64, String, String, String, i64, i64, i64);
-
-/// Every movement that the journal tells of, by a plain model.
-pub(crate) async fn movements_told(gate: &Tidegate) -> Vec<Movement> {
-    let end = gate.events().durable();
-    let mut feed = gate.events().from_oldest();
-    let mut model = Model::default();
-    while feed.cursor().position < end {
-        let wait = std::time::Duration::from_millis(100);
-        match tokio::time::timeout(wait, feed.next()).await {
-            Ok(Ok(event)) => model.tell(&event),
-            Ok(Err(FeedError::Closed)) => break,
-            Ok(Err(error)) => panic!("{error}"),
-            Err(_) => {}
+/// Waits until the tables of `database` are what `gate` says, row for row, and says how they differ
+/// if that takes too long. Nothing may change meanwhile. `all_movements`: those too, which only
+/// holds if nothing was ever loaded.
+///
+/// # Errors
+/// Some of the rows that are missing, and some of those that should not be there.
+pub async fn settled(
+    database: &Database,
+    gate: &Tidegate,
+    world: &World,
+    all_movements: bool,
+) -> Result<(), String> {
+    let client = database.client().await;
+    let begun = Instant::now();
+    let mut last = "nothing was loaded".to_owned();
+    loop {
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("the tables are not what the store says: {last}"));
+        }
+        sleep(Duration::from_millis(100)).await;
+        let (position, end) = (database.position().await, gate.events().durable().0);
+        if position.is_none() {
+            // It is not loaded yet; perhaps there are no tables.
+            continue;
+        }
+        let expected = world.expected(gate, &client).await;
+        let found = found(&client, &expected).await;
+        let still = gate.events().durable().0 == end && position == Some(end);
+        if still && expected == found {
+            break;
+        }
+        last = format!("position {position:?} of {end}\n{}", difference(&expected, &found));
+    }
+    if let Some(found) = contradiction(&client).await.map_err(|error| error.to_string())? {
+        return Err(found);
+    }
+    if all_movements {
+        let (found, told) = (movements_found(&client).await, movements_told(gate).await);
+        let different = found.iter().zip(&told).find(|(found, told)| found != told);
+        if found.len() != told.len() || different.is_some() {
+            let counts = format!("{} of {} movements", found.len(), told.len());
+            return Err(format!("{counts}; the first that differ are {different:?}"));
         }
     }
-    let told = EventKind::ALL.iter().filter(|kind| model.kinds.contains(kind)).count();
-    println!(
-        "{told} of {} kinds of events, {} movements",
-        EventKind::ALL.len(),
-        model.movements.len()
-    );
-    model.movements.sort();
-    model.movements
+    Ok(())
 }
 
-type Units = Vec<(Sku, Location, i64)>;
-
-#[derive(Default)]
-struct Model {
-    /// What each order holds at each stock shard, what each hold is of.
-    orders: BTreeMap<(String, u16), Units>,
-    holds: BTreeMap<HoldId, Units>,
-    movements: Vec<Movement>,
-    kinds: BTreeSet<EventKind>,
-}
-
-impl Model {
-    fn tell(&mut self, event: &Event) {
-        self.kinds.insert(event.kind());
-        let units = |lines: &[tidegate::StockLine]| -> Units {
-            let one = |it: &tidegate::StockLine| {
-                (it.sku.clone(), it.location.clone(), it.quantity as i64)
-            };
-            lines.iter().map(one).collect()
-        };
-        let (what, each): (Units, [i64; 3]) = match &event.data {
-            EventData::StockAdjusted { sku, location, delta, .. } => {
-                (vec![(sku.clone(), location.clone(), *delta)], [1, 0, 0])
-            }
-            EventData::StockHeld { order, stock_shard, lines, .. } => {
-                let lines: Vec<_> = lines.iter().map(|held| held.line.clone()).collect();
-                self.orders.insert((order.to_string(), *stock_shard), units(&lines));
-                (units(&lines), [0, 1, 0])
-            }
-            EventData::StockReleased { order, stock_shard } => {
-                (self.orders.remove(&(order.to_string(), *stock_shard)).unwrap(), [0, -1, 0])
-            }
-            EventData::StockAllocated { order, stock_shard } => {
-                (self.orders.remove(&(order.to_string(), *stock_shard)).unwrap(), [0, -1, 1])
-            }
-            EventData::StockDeallocated { lines, .. } => (units(lines), [0, 0, -1]),
-            EventData::StockShipped { lines, .. } => (units(lines), [-1, 0, -1]),
-            EventData::StockReturned { lines, restock, .. } => {
-                (units(lines), [i64::from(*restock), 0, 0])
-            }
-            EventData::HoldPlaced { hold, line, .. } => {
-                let line = units(std::slice::from_ref(line));
-                self.holds.insert(*hold, line.clone());
-                (line, [0, 1, 0])
-            }
-            EventData::HoldConfirmed { hold } => (self.holds[hold].clone(), [0, -1, 1]),
-            EventData::HoldReleased { hold } | EventData::HoldExpired { hold } => {
-                (self.holds[hold].clone(), [0, -1, 0])
-            }
-            EventData::HoldShipped { hold } => (self.holds[hold].clone(), [-1, 0, -1]),
-            _ => return,
-        };
-        for (sku, at, units) in what {
-            let [on_hand, held, allocated] = each.map(|sign| sign * units);
-            let (kind, sku, at) = (event.kind().to_string(), sku.to_string(), at.to_string());
-            let position = event.position.0 as i64;
-            self.movements.push((position, kind, sku, at, on_hand, held, allocated));
-        }
+fn difference(expected: &Picture, found: &Picture) -> String {
+    let mut text = String::new();
+    for (table, rows) in expected {
+        let there = found.get(table).cloned().unwrap_or_default();
+        let missing: Vec<_> = rows.difference(&there).take(3).collect();
+        let extra: Vec<_> = there.difference(rows).take(3).collect();
+        let _ = writeln!(text, "{table}: missing {missing:#?}, instead {extra:#?}");
     }
-}
-
-/// Every movement in the table.
-pub(crate) async fn movements_found(client: &Client) -> Vec<Movement> {
-    let query = "select position, kind, sku, location, on_hand, held, allocated \
-                 from tidegate.movements";
-    let rows = client.query(query, &[]).await.unwrap();
-    let movement = |row: &tokio_postgres::Row| {
-        let numbers = (row.get(4), row.get(5), row.get(6));
-        (row.get(0), row.get(1), row.get(2), row.get(3), numbers.0, numbers.1, numbers.2)
-    };
-    let mut found: Vec<Movement> = rows.iter().map(movement).collect();
-    found.sort();
-    found
+    text
 }
 
 /// What must hold in what any reader sees at any moment; the first thing that doesn't.
-pub(crate) async fn contradiction(
-    client: &Client,
-) -> Result<Option<String>, tokio_postgres::Error> {
+///
+/// # Errors
+/// The database's, which may have been killed.
+pub async fn contradiction(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
     for (what, query) in [
         (
             "stock is not the sum of its movements",
