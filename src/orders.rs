@@ -247,11 +247,11 @@ impl OrdersClient {
         let mut outcomes = self.shards.ask_many(commands).await.into_iter();
         let mut placed = Vec::with_capacity(asked.len());
         for asked in asked {
-            placed.push(match asked.map(|()| outcomes.next()) {
-                Ok(Some(Ok(reply))) => self.placed(reply).await,
-                Ok(Some(Err(error))) | Err(error) => Err(error),
-                // There are as many as were asked.
-                Ok(None) => Err(AskError::Closing),
+            // There are as many as were asked.
+            let outcome = asked.and_then(|()| outcomes.next().unwrap_or(Err(AskError::Closing)));
+            placed.push(match outcome {
+                Ok(reply) => self.placed(reply).await,
+                Err(error) => Err(error),
             });
         }
         placed

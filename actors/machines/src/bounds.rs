@@ -84,6 +84,9 @@ pub const FOLLOW_UP_BYTES_MAX: usize = 64 << 10;
 pub const FOLLOW_UPS_OPEN_MAX: usize = 10_000;
 /// Most bytes of the payloads of these effects together.
 pub const FOLLOW_UPS_OPEN_BYTES_MAX: usize = 64 << 20;
+/// Most effects that are committed after one that is not carried out yet: until it is, receivers
+/// remember all of them.
+pub const FOLLOW_UPS_AFTER_ONE_MAX: u64 = 1_000_000;
 
 /// A value that is outside its bounds: which field, what is allowed, what was given.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

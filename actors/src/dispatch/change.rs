@@ -72,7 +72,13 @@ impl Shared {
         match &changed {
             Ok(_) if removes => self.gone(),
             // Of an unknown outcome the machine knows.
-            Ok(_) | Err(ConsumeError::Ask(AskError::Unavailable { .. })) => self.agree().await,
+            Ok(_) | Err(ConsumeError::Ask(AskError::Unavailable { .. })) => {
+                self.agree().await;
+                if self.work().in_doubt {
+                    // Nothing is handed out until it agrees, and nobody else may come by.
+                    self.look.notify_one();
+                }
+            }
             Err(error) => {
                 if let Some(ConsumersRejection::UnknownGroup { .. }) = error.rejection() {
                     self.gone();

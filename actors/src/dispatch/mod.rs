@@ -144,7 +144,7 @@ struct Shared {
     /// There may be room to read on.
     room: Notify,
     /// The reader may be one too many.
-    reader_ends: Notify,
+    reader: Notify,
     /// The desk is in doubt, something on it is due sooner, or all is over.
     look: Notify,
     /// Held by who changes the group, or makes the desk agree with the machine: one at a time.
@@ -178,7 +178,7 @@ impl Dispatcher {
             work: Mutex::new(work),
             available: Notify::new(),
             room: Notify::new(),
-            reader_ends: Notify::new(),
+            reader: Notify::new(),
             look: Notify::new(),
             changing: tokio::sync::Mutex::new(()),
             trimmed: AtomicU64::new(0),
@@ -317,9 +317,16 @@ impl Shared {
     }
 
     fn resolved(&self, id: MessageId, token: LeaseToken) {
-        let known = self.work().desk.resolve(id, token);
+        let (known, all_done) = {
+            let mut work = self.work();
+            let known = work.desk.resolve(id, token);
+            (known, work.desk.can_pass(tending::PASS_RECORDS).is_some())
+        };
         if !known {
             self.doubt();
+        }
+        if all_done {
+            self.reader.notify_waiters();
         }
         self.room.notify_waiters();
         self.available.notify_waiters();
@@ -356,7 +363,7 @@ impl Shared {
     /// What goes on by itself is to end, or to see whether it is.
     fn wake_tending(&self) {
         self.room.notify_waiters();
-        self.reader_ends.notify_waiters();
+        self.reader.notify_waiters();
         self.look.notify_one();
     }
 }

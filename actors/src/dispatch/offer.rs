@@ -8,7 +8,7 @@ use tidegate_machines::{
     Attempt, Consumers, ConsumersCommand, ConsumersRejection, ConsumersReply, MessageId, Take,
     Timestamp,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Asked, ConsumeError, Dispatcher, LEASE_MESSAGES_MAX, LEASE_MS_MAX, Lease, Means, Shared, check,
@@ -60,12 +60,12 @@ impl Dispatcher {
     ) -> Result<Vec<Lease>, ConsumeError> {
         check("max", max as u64, LEASE_MESSAGES_MAX as u64)?;
         check("lease_ms", lease_ms, LEASE_MS_MAX)?;
-        let (mut ended, mut full) = (pin!(ended), false);
+        let (mut ended, mut kept_since) = (pin!(ended), None);
         loop {
             // Before the look at the desk: what is put there after it ends the wait below.
             let woken = pin!(self.shared.available.notified());
             let Some((offered, asked)) = self.shared.offer(max)? else {
-                if full {
+                if kept_since.is_some() {
                     return Err(ConsumersRejection::DeadLettersFull.into());
                 }
                 tokio::select! {
@@ -78,8 +78,14 @@ impl Dispatcher {
             };
             match offered.lease(asked.await, lease_ms)? {
                 Handed::Leases(leases) => return Ok(leases),
-                // Those are not offered again for a while, so this comes to an end.
-                Handed::Kept => full = true,
+                // Those are not offered again for a while. If that is over before all others
+                // were, it would have no end.
+                Handed::Kept => {
+                    let since = kept_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= Duration::from_millis(KEPT_MS) {
+                        return Err(ConsumersRejection::DeadLettersFull.into());
+                    }
+                }
                 // It has woken all who wait, this caller too.
                 Handed::Nothing => tokio::select! {
                     biased;

@@ -34,7 +34,7 @@ const READ_AGAIN: Duration = Duration::from_millis(100);
 const READ_AGAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Records without a message of the topic that are worth a note of how far was read.
-const PASS_RECORDS: u64 = 1_000;
+pub(super) const PASS_RECORDS: u64 = 1_000;
 
 /// Most leases taken back at one look.
 const TAKE_BACK_MAX: usize = 256;
@@ -63,6 +63,14 @@ fn spawn(shared: &Shared, task: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
+/// What a reader has before it.
+struct Ahead {
+    /// Whether there is room to read on.
+    has_room: bool,
+    /// Whether how far was read is worth a note.
+    worth_a_note: bool,
+}
+
 /// A reader. However it ends, those who wait are told.
 struct Reading {
     shared: Arc<Shared>,
@@ -86,18 +94,18 @@ impl Reading {
         let (mut again, mut pass_at) = (READ_AGAIN, None);
         loop {
             // Before the look at the desk: what happens after it ends the wait below.
-            let (room, ended) = (shared.room.notified(), shared.reader_ends.notified());
-            match self.has_room() {
-                None => return,
-                Some(true) => {}
-                Some(false) => {
-                    room.await;
-                    continue;
-                }
+            let (room, woken) = (shared.room.notified(), shared.reader.notified());
+            let Some(Ahead { has_room, worth_a_note }) = self.ahead() else { return };
+            if !has_room {
+                room.await;
+                continue;
+            }
+            if worth_a_note {
+                pass_at.get_or_insert_with(|| Instant::now() + PASS_AFTER);
             }
             let looked = tokio::select! {
                 biased;
-                () = ended => continue,
+                () = woken => continue,
                 () = at(pass_at) => {
                     self.pass().await;
                     pass_at = None;
@@ -116,25 +124,26 @@ impl Reading {
                 Err(error) => return self.failed(error),
             }
             again = READ_AGAIN;
-            if self.take_in(&mut feed) {
-                pass_at.get_or_insert_with(|| Instant::now() + PASS_AFTER);
-            }
+            self.take_in(&mut feed);
         }
     }
 
-    /// Whether there is room to read on; `None` if this reader is to end.
-    fn has_room(&self) -> Option<bool> {
+    /// How it goes on; `None` if this reader is to end.
+    fn ahead(&self) -> Option<Ahead> {
         let work = self.shared.work();
         let goes_on = !work.stopped && work.desk.moved() == self.moved;
-        goes_on.then(|| work.desk.has_room())
+        goes_on.then(|| Ahead {
+            has_room: work.desk.has_room(),
+            worth_a_note: work.desk.can_pass(PASS_RECORDS).is_some(),
+        })
     }
 
     /// Puts what was read on the desk, as far as there is room, and wakes those who wait for it:
-    /// once, so that they have all of it to share. Whether how far was read is worth a note.
-    fn take_in(&self, feed: &mut Feed<Letters>) -> bool {
+    /// once, so that they have all of it to share.
+    fn take_in(&self, feed: &mut Feed<Letters>) {
         let mut work = self.shared.work();
         if work.desk.moved() != self.moved {
-            return false;
+            return;
         }
         work.failing = None;
         let mut came = false;
@@ -145,12 +154,10 @@ impl Reading {
             came = true;
         }
         work.desk.heard(feed.cursor().into());
-        let worth_a_note = work.desk.can_pass(PASS_RECORDS).is_some();
         drop(work);
         if came {
             self.shared.available.notify_waiters();
         }
-        worth_a_note
     }
 
     /// There was nothing for long, which is noted, so that the journal isn't kept for it.

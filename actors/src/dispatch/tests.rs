@@ -22,7 +22,8 @@ use tidegate_storage::{
 
 use super::{ConsumeError, Dispatcher, Means, Whence};
 use crate::{
-    Clock, Durable, Group, Kit, ManualTime, NoEffects, Retained, ShardOptions, Shards, Threads,
+    AskError, Clock, Durable, Group, Kit, ManualTime, NoEffects, Retained, ShardOptions, Shards,
+    Threads,
     feed::{FeedError, Letters, Tap},
     snapshot_all,
 };
@@ -127,6 +128,10 @@ struct Ground {
 
 impl Ground {
     async fn new() -> Self {
+        Self::with(ShardOptions::default()).await
+    }
+
+    async fn with(options: ShardOptions) -> Self {
         let journal = Arc::new(Odd {
             journal: MemoryJournal::new(),
             failures: AtomicUsize::new(0),
@@ -144,8 +149,10 @@ impl Ground {
             idempotency_keys_max: 100,
         };
         let consumers = ConsumersConfig { shard: 0, idle_ms_max: 1_000 };
-        let topics = group(&journal, &state, &clock, move || Topics::new(topics.clone()));
-        let consumers = group(&journal, &state, &clock, move || Consumers::new(consumers.clone()));
+        let fresh = move || Topics::new(topics.clone());
+        let topics = group((&journal, &state, &clock), ShardOptions::default(), fresh);
+        let fresh = move || Consumers::new(consumers.clone());
+        let consumers = group((&journal, &state, &clock), options, fresh);
         topics.start(threads.arbiters(), |_| Box::new(NoEffects));
         consumers.start(threads.arbiters(), |_| Box::new(NoEffects));
         topics.restore().await.unwrap();
@@ -194,9 +201,8 @@ fn of() -> GroupId {
 }
 
 fn group<M: Durable>(
-    journal: &Arc<Odd>,
-    state: &Arc<dyn State>,
-    clock: &Arc<Clock>,
+    (journal, state, clock): (&Arc<Odd>, &Arc<dyn State>, &Arc<Clock>),
+    options: ShardOptions,
     fresh: impl Fn() -> M + Send + Sync + 'static,
 ) -> Group<M> {
     let kit = Kit {
@@ -204,7 +210,7 @@ fn group<M: Durable>(
         state: Arc::clone(state),
         clock: Arc::clone(clock),
         fresh: Box::new(move |_| fresh()),
-        options: ShardOptions::default(),
+        options,
     };
     Group::new(1, kit)
 }
@@ -312,4 +318,49 @@ fn the_journal_is_kept_for_a_group_that_begins_while_snapshots_are_written() {
         run(consumers.ask(0, open)).unwrap();
     }));
     assert_eq!(ground.trim(), Position(3));
+}
+
+/// Until the shard has room.
+async fn insist<T>(mut ask: impl AsyncFnMut() -> std::result::Result<T, ConsumeError>) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(ConsumeError::Ask(AskError::Overloaded { .. })) => {}
+            Err(error) => panic!("{error}"),
+        }
+        tokio::time::sleep(Duration::from_micros(100)).await;
+    }
+}
+
+/// Somebody else takes the shard's only room again and again: so a change may be done, and then
+/// the group can't be asked how it is. It is asked again, though nothing else happens in it.
+#[test]
+fn a_group_that_can_not_be_asked_after_a_change_is_asked_again() {
+    run(async {
+        let options = ShardOptions { in_flight_max: 1, ..ShardOptions::default() };
+        let ground = Ground::with(options).await;
+        let group = ground.open().await;
+        let (shard, of) = (ground.consumers.clone(), group.group().clone());
+        let busy = Arc::new(AtomicUsize::new(1));
+        let asks = Arc::clone(&busy);
+        let other = std::thread::spawn(move || {
+            run(async {
+                while asks.load(Ordering::SeqCst) > 0 {
+                    // It may be told that there is no room.
+                    let _ = shard.ask(0, ConsumersCommand::View { of: of.clone() }).await;
+                }
+            });
+        });
+        for _ in 0..50 {
+            insist(async || group.pause(true).await).await;
+            insist(async || group.pause(false).await).await;
+            publish(&ground.topics).await;
+            let leases = insist(async || group.lease(1, PATIENCE, 60_000).await).await;
+            assert_eq!(leases.len(), 1, "nothing is handed out any more");
+            let (id, token) = (leases[0].letter.id, leases[0].token);
+            insist(async || group.done(id, token, Vec::new()).await).await;
+        }
+        busy.store(0, Ordering::SeqCst);
+        other.join().unwrap();
+    });
 }

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     MessageId, OpId, OutOfBounds, Timestamp,
     bounds::{
-        DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, FOLLOW_UPS_OPEN_BYTES_MAX, FOLLOW_UPS_OPEN_MAX,
-        GROUPS_MAX,
+        DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, FOLLOW_UPS_AFTER_ONE_MAX,
+        FOLLOW_UPS_OPEN_BYTES_MAX, FOLLOW_UPS_OPEN_MAX, GROUPS_MAX,
     },
 };
 
@@ -214,7 +214,8 @@ pub enum ConsumersRejection {
     /// Too many effects wait to be carried out.
     #[error(
         "{FOLLOW_UPS_OPEN_MAX} effects or {FOLLOW_UPS_OPEN_BYTES_MAX} bytes of them are not \
-         carried out yet, the most that may be; try again later"
+         carried out yet, or one of them waits since {FOLLOW_UPS_AFTER_ONE_MAX} others, the most \
+         that may be; try again later"
     )]
     FollowUpsFull,
     /// No such dead letter.

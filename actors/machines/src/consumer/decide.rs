@@ -9,8 +9,8 @@ use crate::{
     Answer, Decision, MessageId, OpId, OutOfBounds, Timestamp, TopicName,
     bounds::{
         CAUSE_BYTES_MAX, DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, FOLLOW_UP_BYTES_MAX,
-        FOLLOW_UPS_MAX, FOLLOW_UPS_OPEN_BYTES_MAX, FOLLOW_UPS_OPEN_MAX, GROUPS_MAX,
-        PAYLOAD_BYTES_MAX, WINDOW_MAX, check_range,
+        FOLLOW_UPS_AFTER_ONE_MAX, FOLLOW_UPS_MAX, FOLLOW_UPS_OPEN_BYTES_MAX, FOLLOW_UPS_OPEN_MAX,
+        GROUPS_MAX, PAYLOAD_BYTES_MAX, WINDOW_MAX, check_range,
     },
 };
 
@@ -210,7 +210,9 @@ impl Consumers {
         let open = self.outbox.iter().map(|(_, follow_up)| follow_up).chain(follow_ups);
         let bytes: usize = open.map(FollowUp::payload_bytes).sum();
         let count = self.outbox.len() + follow_ups.len();
-        if count > FOLLOW_UPS_OPEN_MAX || bytes > FOLLOW_UPS_OPEN_BYTES_MAX {
+        let after_one = self.outbox.next_id().0 - self.outbox.acked_below().0;
+        let too_many = count > FOLLOW_UPS_OPEN_MAX || after_one > FOLLOW_UPS_AFTER_ONE_MAX;
+        if too_many || bytes > FOLLOW_UPS_OPEN_BYTES_MAX {
             return Err(ConsumersRejection::FollowUpsFull);
         }
         Ok(())
