@@ -340,7 +340,7 @@ fn the_server_describes_itself() {
         assert_eq!(client.get(path).status, 200, "{path}");
     }
     let document = client.get("/openapi.json").expect(200);
-    assert_eq!(document["paths"].as_object().unwrap().len(), 43);
+    assert_eq!(document["paths"].as_object().unwrap().len(), 44);
     let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
     let answer = client.send("GET", "/healthz", &headers, None);
     assert_eq!(answer.header("trace-id"), Some("0af7651916cd43dd8448eb211c80319c"));
