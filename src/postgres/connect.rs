@@ -13,6 +13,7 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
+use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config,
     config::{SslMode, TargetSessionAttrs},
@@ -56,14 +57,16 @@ enum Check {
 /// Where a database is and how to get there.
 #[derive(Clone)]
 pub(super) struct Address {
-    config: Config,
+    /// One for each host, since each has a time of its own.
+    hosts: Vec<Config>,
     tls: MakeRustlsConnect,
 }
 
 /// Hosts and the name of the database; nothing that is secret.
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {:?}", self.config.get_hosts(), self.config.get_dbname())
+        let hosts = self.hosts.iter().map(|host| (host.get_hosts(), host.get_dbname()));
+        f.debug_list().entries(hosts).finish()
     }
 }
 
@@ -75,36 +78,67 @@ impl Address {
             return Err(wrong("must begin with postgres://"));
         }
         let Parts { url, check, mode, roots } = Parts::of(url)?;
-        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-            wrong(
-                std::error::Error::source(&error).map_or("malformed".into(), |why| why.to_string()),
-            )
-        })?;
-        config.ssl_mode(mode).application_name(APPLICATION);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_WAIT);
-        }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(SILENCE_MAX);
-        }
-        config.keepalives_idle(SILENCE_MAX);
-        // Of several, one can be written at most: the others are replicas.
-        let any = config.get_target_session_attrs() == TargetSessionAttrs::Any;
-        if any && config.get_hosts().len() > 1 {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
+        let urls = one_host_each(&url);
+        let several = urls.len() > 1;
+        let config = |url: &String| {
+            let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+                let cause = std::error::Error::source(&error);
+                wrong(cause.map_or("malformed".into(), |why| why.to_string()))
+            })?;
+            config.ssl_mode(mode).application_name(APPLICATION);
+            if config.get_connect_timeout().is_none() {
+                config.connect_timeout(CONNECT_WAIT);
+            }
+            if config.get_tcp_user_timeout().is_none() {
+                config.tcp_user_timeout(SILENCE_MAX);
+            }
+            config.keepalives_idle(SILENCE_MAX);
+            // Of several, one can be written at most: the others are replicas.
+            let any = config.get_target_session_attrs() == TargetSessionAttrs::Any;
+            if any && (several || config.get_hosts().len() > 1) {
+                config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            }
+            Ok(config)
+        };
+        let hosts = urls.iter().map(config).collect::<Result<_, Error>>()?;
         let tls = MakeRustlsConnect::new(tls(check, roots.as_deref())?);
-        Ok(Self { config, tls })
+        Ok(Self { hosts, tls })
     }
 
-    /// A connection, driven by a task that ends with it.
+    /// A connection to the first host that gives one, driven by a task that ends with it.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
-        let (client, connection) = self.config.connect(self.tls.clone()).await?;
+        let mut last = Error::Silent;
+        for host in &self.hosts {
+            // The driver bounds only the way there. A server that has stopped still takes
+            // connections, and never says a word.
+            let wait = 2 * host.get_connect_timeout().copied().unwrap_or(CONNECT_WAIT);
+            match timeout(wait, self.session(host)).await {
+                Ok(Ok(client)) => return Ok(client),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = Error::Silent,
+            }
+        }
+        Err(last)
+    }
+
+    async fn session(&self, host: &Config) -> Result<Client, Error> {
+        let (client, connection) = host.connect(self.tls.clone()).await?;
         // An error is told to whoever waits for an answer, too.
         tokio::spawn(connection);
         client.batch_execute(SESSION).await?;
         Ok(client)
     }
+}
+
+/// The same URL for each of its hosts alone.
+fn one_host_each(url: &str) -> Vec<String> {
+    let Some((scheme, rest)) = url.split_once("://") else { return vec![url.to_owned()] };
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| {
+        // With the `@`.
+        (&authority[..=user.len()], hosts)
+    });
+    hosts.split(',').map(|host| format!("{scheme}://{user}{host}{path}")).collect()
 }
 
 /// A URL without what the driver doesn't know.
@@ -289,9 +323,34 @@ mod tests {
             ("a,b", "?target_session_attrs=read-only", TargetSessionAttrs::ReadOnly),
         ] {
             let address = Address::new(&format!("postgres://u@{hosts}/d{parameters}")).unwrap();
-            assert_eq!(address.config.get_target_session_attrs(), wanted, "{hosts}{parameters}");
-            assert_eq!(address.config.get_hosts().len(), hosts.split(',').count());
+            for host in &address.hosts {
+                assert_eq!(host.get_target_session_attrs(), wanted, "{hosts}{parameters}");
+                assert_eq!((host.get_hosts().len(), host.get_user()), (1, Some("u")));
+                assert_eq!(host.get_dbname(), Some("d"));
+            }
+            assert_eq!(address.hosts.len(), hosts.split(',').count());
         }
+        let urls = one_host_each("postgres://u:p%40w@a,[::1]:5433/d?x=a,b");
+        assert_eq!(urls, ["postgres://u:p%40w@a/d?x=a,b", "postgres://u:p%40w@[::1]:5433/d?x=a,b"]);
+        assert_eq!(one_host_each("postgres:///d?host=/tmp"), ["postgres:///d?host=/tmp"]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_is_left_for_the_next_host() {
+        let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // It takes a connection and never answers: nobody is there to.
+        let silent = listen();
+        // Nobody listens there any more.
+        let gone = listen().local_addr().unwrap();
+        let url = format!(
+            "postgres://u@{},{gone}/d?sslmode=disable&connect_timeout=1",
+            silent.local_addr().unwrap()
+        );
+        let tried = Address::new(&url).unwrap().connect().await;
+        assert!(matches!(tried, Err(Error::Database(_))), "the next host was not tried: {tried:?}");
+        let alone = url.replace(&format!(",{gone}"), "");
+        let tried = Address::new(&alone).unwrap().connect().await;
+        assert!(matches!(tried, Err(Error::Silent)), "{tried:?}");
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub enum Error {
     /// The database can't be reached or refuses something.
     #[error("{}", described(.0))]
     Database(#[from] tokio_postgres::Error),
+    /// The database takes connections and answers nothing.
+    #[error("the database takes a connection and does not answer")]
+    Silent,
     /// Another worker has written meanwhile; nothing of this one's was.
     #[error("another worker has moved the database on meanwhile")]
     Overtaken,

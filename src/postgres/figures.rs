@@ -113,10 +113,13 @@ impl Figures {
         kept.report.position = position;
         kept.report.events += events as u64;
         kept.report.batches += u64::from(events > 0);
-        if kept.events.as_ref().is_some_and(|events| events.durable() <= position) {
+        let has_all = kept.events.as_ref().is_some_and(|events| events.durable() <= position);
+        if has_all {
             kept.caught_up = Instant::now();
         }
-        if kept.report.trouble.take().is_some() {
+        // That it can be asked does not mean that it can be written to.
+        let is_back = has_all || events > 0;
+        if is_back && kept.report.trouble.take().is_some() {
             tracing::info!(%position, "PostgreSQL is back; it catches up");
         }
     }
@@ -128,6 +131,7 @@ impl Figures {
         let written = kept.report.position;
         if position < written {
             kept.report.set_back += 1;
+            kept.report.position = position;
             tracing::warn!(
                 %position,
                 %written,

@@ -31,8 +31,11 @@ impl Statements {
         }
         let ids: Vec<_> = ids.iter().map(OrderId::to_string).collect();
         let ids: &[&(dyn ToSql + Sync)] = &[&ids];
-        let (heads, lines) =
-            try_join!(client.query(&self.read_orders, ids), client.query(&self.read_lines, ids))?;
+        let (heads, lines) = try_join!(
+            biased;
+            client.query(&self.read_orders, ids),
+            client.query(&self.read_lines, ids),
+        )?;
         for row in heads {
             let order = order(&row)?;
             orders.insert(order.id, order);

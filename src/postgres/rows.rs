@@ -77,7 +77,9 @@ impl Statements {
         rows: &Rows,
     ) -> Result<(), Error> {
         let orders: Vec<_> = rows.orders.values().filter(|row| row.mark.changed).collect();
+        // In this order: the first error is the cause, the others only follow from it.
         try_join!(
+            biased;
             self.write_orders(client, &orders),
             self.write_lines(client, &orders),
             self.write_payments(client, &rows.payments),

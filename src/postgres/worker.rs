@@ -102,7 +102,10 @@ impl Session {
 
     /// One connection, until it or the store ends.
     async fn connected(&mut self) -> Result<(), Error> {
-        let mut client = self.options.address.connect().await?;
+        let mut client = tokio::select! {
+            client = self.options.address.connect() => client?,
+            () = self.gate.events().closed() => return Ok(()),
+        };
         if !self.wait_for_turn(&client).await? {
             return Ok(());
         }

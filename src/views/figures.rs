@@ -179,6 +179,7 @@ impl Shared {
         let Told { condition, position } = self.told.borrow().clone();
         let lag_records = self.events.durable().0.saturating_sub(position.0);
         // In this order: the worker takes the ask away once it shows a progress.
+        let closed = condition == ViewCondition::Closed;
         let asked = self.asked.load(Ordering::SeqCst) > 0;
         let progress = *self.progress.borrow();
         let counted = self.count();
@@ -187,8 +188,8 @@ impl Shared {
             name: self.name.to_owned(),
             version: self.version,
             condition,
-            rebuilding: asked || progress.is_some(),
-            progress,
+            rebuilding: !closed && (asked || progress.is_some()),
+            progress: progress.filter(|_| !closed),
             position,
             lag_records,
             lag_ms: if lag_records == 0 || counted.is_all {

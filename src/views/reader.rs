@@ -117,8 +117,14 @@ fn misread<V: View>(cause: codec::CodecError) -> ViewError {
 /// A rebuild that was asked for.
 pub struct Rebuild {
     progress: watch::Receiver<Option<RebuildProgress>>,
-    noted: Option<oneshot::Receiver<Result<(), ViewError>>>,
+    noted: Noted,
     done: oneshot::Receiver<Result<Position, ViewError>>,
+}
+
+/// Whether it is on disk that new rows are wanted.
+enum Noted {
+    Asked(oneshot::Receiver<Result<(), ViewError>>),
+    Told(Result<(), ViewError>),
 }
 
 impl Rebuild {
@@ -134,12 +140,13 @@ impl Rebuild {
     /// # Errors
     /// It could not be noted, or [`ViewError::Closed`].
     pub async fn noted(&mut self) -> Result<(), ViewError> {
-        if let Some(noted) = &mut self.noted {
-            let told = noted.await.unwrap_or(Err(ViewError::Closed));
-            self.noted = None;
-            return told;
+        if let Noted::Asked(noted) = &mut self.noted {
+            self.noted = Noted::Told(noted.await.unwrap_or(Err(ViewError::Closed)));
         }
-        Ok(())
+        match &self.noted {
+            Noted::Told(told) => told.clone(),
+            Noted::Asked(_) => Err(ViewError::Closed),
+        }
     }
 
     /// Waits until the new rows are read, and gives their position: they hold all that was on disk
@@ -219,7 +226,7 @@ impl ViewDoor {
             // The worker has gone, and now the asker: the store is closed.
             self.shared.asked.fetch_sub(1, Ordering::SeqCst);
         }
-        Rebuild { progress: self.shared.progress.subscribe(), noted: Some(noted), done }
+        Rebuild { progress: self.shared.progress.subscribe(), noted: Noted::Asked(noted), done }
     }
 
     pub(super) fn close(&self, through: Position) {

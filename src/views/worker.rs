@@ -208,7 +208,9 @@ impl<V: View> Worker<V> {
         let all = self.shared.kept.generations()?;
         self.leftovers = all.into_iter().filter(|it| !used.contains(&it.number)).collect();
         let rebuild = head.building.is_some() || serving.is_none();
-        let named = head.naming(serving.is_some(), begun.is_some());
+        // A crash may have left rows of the next number: they are deleted under that number.
+        let next = self.leftovers.iter().map(|left| left.number + 1).fold(head.next, u32::max);
+        let named = Head { next, ..head.clone() }.naming(serving.is_some(), begun.is_some());
         if named != head {
             self.shared.kept.set_head(&named)?;
         }
@@ -328,7 +330,8 @@ impl<V: View> Worker<V> {
                 self.follow(fold);
                 self.change_over();
             }
-            Err(Halt::Closed) => {}
+            // It is found, or begun again, at the next open.
+            Err(Halt::Closed) => self.waiting.clear(),
             Err(Halt::Fault(why)) => self.not_built(why),
             Err(Halt::Trimmed) => {
                 self.not_built("the journal was trimmed while it was built".to_owned());

@@ -123,13 +123,12 @@ pub(super) fn rebuild(remote: &Remote, name: &str, json: bool) -> anyhow::Result
         thread::sleep(LOOK_EVERY);
     };
     drop(bars);
-    if after.failures > before.failures {
-        bail!("the view was not built; the server's log says why, and the old rows are still read");
-    }
     if after.builds == before.builds {
-        bail!(
-            "the server was started again meanwhile; `tidegate view show {name}` tells how it is"
-        );
+        if after.failures > before.failures {
+            let old = "and the old rows are still read";
+            bail!("the view was not built; the server's log says why, {old}");
+        }
+        bail!("the server has ended meanwhile; `tidegate view show {name}` tells how it is");
     }
     let seconds = begun.elapsed().as_secs_f64();
     let ServedView { position, rows, .. } = after;

@@ -158,16 +158,19 @@ fn one_store(
     // Every other time it is told to write everything anew, and killed over that, too.
     let reloads = random.percent(50);
     let meddler = Meddler::start(database, Random::new(random.number()), reloads);
-    for _ in 0..kills {
+    let mut kill = || {
         let mut command = ourselves();
         command.arg("everything-work").arg(store).args(["--postgres", &url]);
         command.args(["--from", &told.numbers.argument()]);
         command.args(["--seed", &random.number().to_string()]);
         // Some die while they open their store, most while they work.
         let wait = Duration::from_millis(random.between(1, 1_500));
-        cut_short(command, wait)?.iter().try_for_each(|line| told.note(line))?;
-    }
+        cut_short(command, wait)?.iter().try_for_each(|line| told.note(line))
+    };
+    let killed = (0..kills).try_for_each(|_| kill());
+    // Whatever went wrong: nobody is left to start the database again.
     let (database, meddled) = meddler.end()?;
+    killed?;
     let counts = check::check(store, &told, &database, reloads)?;
     Ok(Found { database, counts, meddled })
 }
