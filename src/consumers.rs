@@ -412,7 +412,7 @@ impl<T> Leased<T> {
     }
 }
 
-/// What follows from a message within Tidegate, and commits with its acknowledgement. Up to 16.
+/// What follows from a message within Tidegate, and commits with its acknowledgement. Up to 20.
 #[derive(Default)]
 pub struct Effects(Vec<Result<FollowUp, OutOfBounds>>);
 

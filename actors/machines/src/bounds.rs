@@ -76,7 +76,7 @@ pub const DEAD_LETTER_BYTES_MAX: usize = 16 << 20;
 /// Most bytes of the cause of a failure that are kept.
 pub const CAUSE_BYTES_MAX: usize = 1_024;
 /// Most effects that one message's outcome commits.
-pub const FOLLOW_UPS_MAX: usize = 16;
+pub const FOLLOW_UPS_MAX: usize = 20;
 /// Most bytes of the payloads of these effects together.
 pub const FOLLOW_UP_BYTES_MAX: usize = 64 << 10;
 

@@ -2,7 +2,7 @@
 //! lease is still good is not decided here.
 
 use serde::Deserialize;
-use tidegate::{MessageKey, OrderId, OutOfBounds, Payload, TopicName, bounds::FOLLOW_UPS_MAX};
+use tidegate::{MessageKey, OrderId, OutOfBounds, Payload, TopicName};
 use utoipa::ToSchema;
 
 use super::{
@@ -11,6 +11,12 @@ use super::{
     topics::{Json, sound},
     within,
 };
+
+/// Messages that one acknowledgement publishes.
+const PUBLISH_MAX: u64 = 16;
+
+/// Orders that one acknowledgement cancels. Both together are what a machine allows.
+const CANCEL_MAX: u64 = 4;
 
 /// Messages that are done.
 #[derive(Deserialize, ToSchema)]
@@ -21,7 +27,7 @@ pub(crate) struct AckMessages {
 }
 
 /// A message that is done, and what follows from it: either both are on disk then, or nothing of it
-/// has happened. What follows is carried out once, soon after. Up to 16 of both kinds together.
+/// has happened. What follows is carried out once, soon after.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ack {
@@ -37,7 +43,7 @@ pub(crate) struct Ack {
     /// Orders that are cancelled. One that can't be cancelled any more stays as it is. Default:
     /// none.
     #[serde(default)]
-    #[schema(max_items = 16)]
+    #[schema(max_items = 4, pattern = "^o-[0-9a-f][0-9a-hjkmnp-tv-z]{12}$")]
     cancel: Vec<String>,
 }
 
@@ -74,8 +80,8 @@ impl LeaseName for Ack {
 
     fn split(self) -> Result<(String, String, Following), OutOfBounds> {
         let Self { id, lease, publish, cancel } = self;
-        let count = (publish.len() + cancel.len()) as u64;
-        within("effects of a message", count, 0, FOLLOW_UPS_MAX as u64)?;
+        within("publish", publish.len() as u64, 0, PUBLISH_MAX)?;
+        within("cancel", cancel.len() as u64, 0, CANCEL_MAX)?;
         let publish = publish.into_iter().map(|Object(message)| message.check());
         let cancel = cancel.iter().map(|order| order.parse::<OrderId>());
         let (publish, cancel) =
