@@ -369,7 +369,7 @@ async fn orders_that_are_placed_together_become_what_they_would_become_alone() {
     let orders = vec![
         (user(0).line("mug", 3), "a"),
         (user(1).line("mug", 0), "bad"),
-        (user(2).line("mug", 3), "b"),
+        (user(2).line("mug", 30), "b"),
         (user(0).line("mug", 3), "a"),
         (user(0).line("mug", 2), "a"),
         (user(3).line("mug", 2).line("cup", 1), "c"),
