@@ -229,9 +229,9 @@ impl OrdersClient {
 
     /// Places many orders together, each with its key and by itself, as [`OrdersClient::place`]
     /// does: one refused order stops no other. Gives what became of each, in the order of the
-    /// orders, once all are answered. Costs less than asking one by one; orders of one key are
-    /// taken in their order. How many may be asked is bounded only by what may be in flight
-    /// ([`Builder::in_flight_max`](crate::Builder::in_flight_max)): those over it are
+    /// orders, once all are answered: it is as slow as the slowest. Orders of one key are taken in
+    /// their order, of different ones in any. How many may be asked is bounded only by what may be
+    /// in flight ([`Builder::in_flight_max`](crate::Builder::in_flight_max)): those over it are
     /// [`AskError::Overloaded`].
     pub async fn place_many<K: AsRef<str>>(
         &self,

@@ -123,6 +123,7 @@ fn what_can_not_follow_takes_the_acknowledgement_with_it() {
         (json!({"publish": [{"topic": "mails", "payload": 1, "delay_ms": 1}]}), "invalid-body"),
         (json!({"publish": [["mails", 1]]}), "invalid-body"),
         (json!({"cancel": ["x"]}), "invalid-value"),
+        (json!({"cancel": vec!["o-0008000000001"; 5]}), "invalid-value"),
         (json!({"cancel": "o-0008000000001"}), "invalid-body"),
         (json!({"effects": []}), "invalid-body"),
     ] {

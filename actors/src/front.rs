@@ -32,21 +32,13 @@ impl<T> Intake<T> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves `command`; returns whether the front must be woken.
-    fn leave(&self, command: T) -> bool {
+    /// Leaves `more`; returns whether the front must be woken.
+    fn leave(&self, more: impl IntoIterator<Item = T>) -> bool {
         let mut commands = self.lock();
         let Some(commands) = &mut *commands else { return false };
-        commands.push(command);
-        commands.len() == 1
-    }
-
-    /// Leaves all of `more`; returns whether the front must be woken.
-    fn leave_all(&self, more: Vec<T>) -> bool {
-        let mut commands = self.lock();
-        let Some(commands) = &mut *commands else { return false };
-        let wakes = commands.is_empty() && !more.is_empty();
+        let was_empty = commands.is_empty();
         commands.extend(more);
-        wakes
+        was_empty && !commands.is_empty()
     }
 
     /// Swaps all that was left with `empty`.
@@ -76,16 +68,9 @@ pub(crate) struct FrontHandle<M: Durable> {
 }
 
 impl<M: Durable> FrontHandle<M> {
-    /// Hands a command over; never waits.
-    pub(crate) fn submit(&self, shard: u16, command: Envelope<M>) {
-        if self.intake.leave((shard, command)) {
-            self.front.do_send(Wake);
-        }
-    }
-
-    /// Hands many over at once; never waits.
-    pub(crate) fn submit_all(&self, commands: Vec<Addressed<M>>) {
-        if self.intake.leave_all(commands) {
+    /// Hands commands over, all at once; never waits.
+    pub(crate) fn submit(&self, commands: impl IntoIterator<Item = Addressed<M>>) {
+        if self.intake.leave(commands) {
             self.front.do_send(Wake);
         }
     }
@@ -163,7 +148,7 @@ mod loom_tests {
                 .map(|caller| {
                     let (intake, wake) = (Arc::clone(&intake), wake.clone());
                     loom::thread::spawn(move || {
-                        if intake.leave(caller) {
+                        if intake.leave([caller]) {
                             wake.send(()).unwrap();
                         }
                     })
@@ -188,7 +173,7 @@ mod loom_tests {
             let (intake, command) = (Arc::new(Intake::new()), Arc::new(()));
             let caller = loom::thread::spawn({
                 let (intake, command) = (Arc::clone(&intake), Arc::clone(&command));
-                move || intake.leave(command)
+                move || intake.leave([command])
             });
             intake.end();
             caller.join().unwrap();

@@ -189,7 +189,7 @@ impl<M: Durable> Group<M> {
 
     /// Asks many things together, each of its shard; gives the answers in the order of the
     /// questions once all are there. Each is as if it was asked alone ([`Group::ask`]), and
-    /// those of one shard are taken in their order; but it costs less.
+    /// those of one shard are taken in their order.
     pub fn ask_many(
         &self,
         commands: Vec<(u16, M::Command)>,
@@ -233,7 +233,7 @@ impl<M: Durable> Group<M> {
             });
         }
         for (front, batch) in wired.fronts.iter().zip(batches) {
-            front.submit_all(batch);
+            front.submit(batch);
         }
         outcomes
     }
@@ -246,7 +246,7 @@ impl<M: Durable> Group<M> {
         let (envelope, receiver) = self.inner.doors[usize::from(index)].enter(command)?;
         let Some(wired) = self.inner.wired.get() else { return Err(AskError::Closing) };
         let front = &wired.fronts[usize::from(index) % wired.fronts.len()];
-        front.submit(index, envelope);
+        front.submit([(index, envelope)]);
         Ok(receiver)
     }
 

@@ -277,6 +277,21 @@ mod tests {
     }
 
     #[test]
+    fn new_rows_that_are_wanted_are_so_after_a_crash() {
+        let state = Arc::new(MemoryState::new());
+        let kept = Kept::new(Arc::clone(&state) as _, "v");
+        let serving = Head { serving: Some(0), building: None, next: 1 };
+        kept.set_head(&serving).unwrap();
+        kept.want_new().unwrap();
+        let wanted = Head { building: Some(1), next: 2, ..serving };
+        let crashed = Kept::new(Arc::new(state.crash_image_keeping(0)), "v");
+        assert_eq!(crashed.head().unwrap(), wanted);
+        // Whoever wants them, too, begins nothing.
+        kept.want_new().unwrap();
+        assert_eq!(kept.head().unwrap(), wanted);
+    }
+
+    #[test]
     fn what_will_be_deleted_is_not_named_any_more() {
         let head = Head { serving: Some(3), building: Some(4), next: 5 };
         assert_eq!(head.naming(true, true), head);

@@ -143,7 +143,7 @@ struct Shared {
     available: Notify,
     /// There may be room to read on.
     room: Notify,
-    /// The reader may be one too many.
+    /// The reader may be one too many, or have something to note.
     reader: Notify,
     /// The desk is in doubt, something on it is due sooner, or all is over.
     look: Notify,

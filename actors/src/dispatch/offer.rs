@@ -31,7 +31,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// [`ConsumeError`]; [`ConsumersRejection::DeadLettersFull`] if there is nothing but messages
-    /// that should be given up and can't be.
+    /// that should be given up and can't be, or if nothing else was found for a second.
     pub async fn lease(
         &self,
         max: usize,

@@ -7,6 +7,7 @@
 
 mod bad_bytes;
 mod everything;
+mod ground;
 mod histories;
 mod io_faults;
 mod kills;

@@ -214,8 +214,8 @@ pub enum ConsumersRejection {
     /// Too many effects wait to be carried out.
     #[error(
         "{FOLLOW_UPS_OPEN_MAX} effects or {FOLLOW_UPS_OPEN_BYTES_MAX} bytes of them are not \
-         carried out yet, or one of them waits since {FOLLOW_UPS_AFTER_ONE_MAX} others, the most \
-         that may be; try again later"
+         carried out yet, or one of them has been overtaken by {FOLLOW_UPS_AFTER_ONE_MAX} others, \
+         the most that may be; try again later"
     )]
     FollowUpsFull,
     /// No such dead letter.

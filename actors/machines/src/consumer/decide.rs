@@ -298,3 +298,27 @@ fn shortened(cause: &str) -> String {
     }
     cause[..end].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OrderId, consumer::ConsumersConfig};
+
+    #[test]
+    fn one_effect_that_waits_for_ever_stops_others_some_time() {
+        let mut consumers = Consumers::new(ConsumersConfig { shard: 0, idle_ms_max: 1 });
+        let cancel = FollowUp::Cancel { order: OrderId(1) };
+        let waits = consumers.outbox.open(cancel.clone());
+        for _ in 1..FOLLOW_UPS_AFTER_ONE_MAX {
+            let done = consumers.outbox.open(cancel.clone());
+            consumers.outbox.close(done);
+        }
+        let more = [cancel.clone()];
+        assert_eq!(consumers.check_room_for(&more), Ok(()));
+        consumers.outbox.open(cancel);
+        assert_eq!(consumers.check_room_for(&more), Err(ConsumersRejection::FollowUpsFull));
+        assert_eq!(consumers.check_room_for(&[]), Ok(()));
+        consumers.outbox.close(waits);
+        assert_eq!(consumers.check_room_for(&more), Ok(()));
+    }
+}

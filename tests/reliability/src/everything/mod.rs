@@ -10,7 +10,7 @@ mod work;
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ use self::{
 };
 use crate::{
     Verdict,
+    ground::Ground,
     messages::{self, cut_short},
     random::Random,
     sale::life::ourselves,
@@ -41,12 +42,8 @@ pub(crate) struct Arguments {
     /// Kills of the store; PostgreSQL is killed meanwhile as often as its time comes.
     #[arg(long, default_value_t = 100)]
     rounds: u64,
-    /// Where luck comes from; drawn and printed unless given.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Where stores are made; a temporary folder unless given.
-    #[arg(long)]
-    folder: Option<PathBuf>,
+    #[command(flatten)]
+    ground: Ground,
 }
 
 /// Small files, so that all that happens to them happens often. The journal is kept whole: all
@@ -89,12 +86,8 @@ impl Told {
 
 /// Kills as often as asked. Prints how to repeat a run that broke a promise, and keeps its store.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let seed = arguments.seed.unwrap_or_else(Random::any_seed);
-    let place = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder),
-        None => tempfile::tempdir(),
-    };
-    let place = place.context("no folder for stores")?;
+    let seed = arguments.ground.seed();
+    let place = arguments.ground.place()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Some(mut database) = runtime.block_on(Database::start()) else {
         println!("everything: skipped: it needs PostgreSQL");

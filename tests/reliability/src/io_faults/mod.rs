@@ -9,7 +9,6 @@ mod stage;
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
     process::{Command, Stdio},
     str::FromStr,
     time::Instant,
@@ -19,7 +18,7 @@ use anyhow::Context;
 use clap::Args;
 
 use self::{point::Point, stage::Stage};
-use crate::{Verdict, random::Random};
+use crate::{Verdict, ground::Ground, random::Random};
 
 /// Clients that sell before a store crashes.
 const CLIENTS_BEFORE: u64 = 64;
@@ -33,15 +32,11 @@ pub(crate) struct Arguments {
     /// Only points whose names contain this, such as `reopen:` or `:state/db:`.
     #[arg(long, default_value = "")]
     matching: String,
-    /// Where luck comes from; drawn and printed unless given.
-    #[arg(long)]
-    seed: Option<u64>,
     /// Only this point, as a failure names it.
     #[arg(long)]
     only: Option<Point>,
-    /// Where stores are made; a temporary folder unless given.
-    #[arg(long)]
-    folder: Option<PathBuf>,
+    #[command(flatten)]
+    ground: Ground,
     /// Prints what each point came to.
     #[arg(long)]
     each: bool,
@@ -110,12 +105,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         println!("io-faults: skipped: strace can't be run here (apt-get install strace)");
         return Ok(Verdict::Held);
     }
-    let seed = arguments.seed.unwrap_or_else(Random::any_seed);
-    let place = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder),
-        None => tempfile::tempdir(),
-    };
-    let stage = Stage::prepare(place.context("no folder for stores")?, seed)?;
+    let seed = arguments.ground.seed();
+    let stage = Stage::prepare(arguments.ground.place()?, seed)?;
     let points = match &arguments.only {
         Some(point) => vec![point.clone()],
         None => some(stage.points()?, arguments, seed),

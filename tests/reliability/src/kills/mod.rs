@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use self::moment::{Moment, Pace};
 use crate::{
     Verdict,
+    ground::Ground,
     random::Random,
     sale::{
         self,
@@ -50,24 +51,16 @@ pub(crate) struct Arguments {
     /// Kills.
     #[arg(long, default_value_t = 500)]
     rounds: u64,
-    /// Where luck comes from; drawn and printed unless given.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Where stores are made; a temporary folder unless given.
-    #[arg(long)]
-    folder: Option<PathBuf>,
+    #[command(flatten)]
+    ground: Ground,
 }
 
 /// Kills as often as asked. Prints how to repeat a run that broke a promise, and keeps its store.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let seed = arguments.seed.unwrap_or_else(Random::any_seed);
+    let seed = arguments.ground.seed();
     let rounds = arguments.rounds;
     println!("kills: {rounds} rounds, seed {seed}");
-    let place = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder),
-        None => tempfile::tempdir(),
-    };
-    let mut kills = Kills::new(place.context("no folder for stores")?, seed);
+    let mut kills = Kills::new(arguments.ground.place()?, seed);
     let began = Instant::now();
     let mut told = 0;
     while kills.done < rounds {

@@ -7,7 +7,7 @@ pub(crate) mod work;
 
 use std::{
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use clap::Args;
 use tidegate::{Builder, Tidegate, Topic};
 
 pub(crate) use self::work::{Arguments as WorkArguments, run as work};
-use crate::{Verdict, random::Random, sale::life::ourselves};
+use crate::{Verdict, ground::Ground, random::Random, sale::life::ourselves};
 
 /// Kills after which the store is looked at and another one begun.
 const KILLS_PER_STORE: u64 = 25;
@@ -43,12 +43,8 @@ pub(crate) struct Arguments {
     /// Kills.
     #[arg(long, default_value_t = 100)]
     rounds: u64,
-    /// Where luck comes from; drawn and printed unless given.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Where stores are made; a temporary folder unless given.
-    #[arg(long)]
-    folder: Option<PathBuf>,
+    #[command(flatten)]
+    ground: Ground,
     /// Kill nothing: publish so many messages, one of which nobody can handle.
     #[arg(long, value_name = "MESSAGES")]
     one_bad_among: Option<u64>,
@@ -105,12 +101,8 @@ fn handled_by(gate: &Tidegate, group: &str) -> anyhow::Result<Topic<u64>> {
 
 /// Kills as often as asked. Prints how to repeat a run that broke a promise, and keeps its store.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let seed = arguments.seed.unwrap_or_else(Random::any_seed);
-    let place = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder),
-        None => tempfile::tempdir(),
-    };
-    let place = place.context("no folder for stores")?;
+    let seed = arguments.ground.seed();
+    let place = arguments.ground.place()?;
     if let Some(messages) = arguments.one_bad_among {
         println!("messages: {messages}, one of them bad");
         check::one_bad_among(&place.path().join("store"), messages)?;

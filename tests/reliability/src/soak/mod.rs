@@ -4,18 +4,16 @@
 
 mod sample;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Args;
 use tempfile::TempDir;
 
 use self::sample::{Sample, verdict};
 use crate::{
     Verdict,
+    ground::Ground,
     random::Random,
     sale::{
         check::{self, End},
@@ -48,27 +46,19 @@ pub(crate) struct Arguments {
     /// How long to sell.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// Where luck comes from; drawn and printed unless given.
-    #[arg(long)]
-    seed: Option<u64>,
     /// How long each of the 32 clients rests between two carts, in milliseconds.
     #[arg(long, default_value_t = 200)]
     rest_ms: u64,
-    /// Where the store is made; a temporary folder unless given.
-    #[arg(long)]
-    folder: Option<PathBuf>,
+    #[command(flatten)]
+    ground: Ground,
 }
 
 /// Sells as long as asked. Prints a line every 10 seconds, and what memory and disk came to.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let seed = arguments.seed.unwrap_or_else(Random::any_seed);
+    let seed = arguments.ground.seed();
     println!("soak: {} minutes, seed {seed}", arguments.minutes);
-    let place = match &arguments.folder {
-        Some(folder) => tempfile::tempdir_in(folder),
-        None => tempfile::tempdir(),
-    };
     let mut soak = Soak {
-        place: place.context("no folder for the store")?,
+        place: arguments.ground.place()?,
         seed,
         rest_ms: arguments.rest_ms,
         random: Random::new(seed),
