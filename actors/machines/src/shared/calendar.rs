@@ -2,7 +2,7 @@
 //! what time it is.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
 
@@ -14,11 +14,14 @@ use crate::Timestamp;
 /// Milliseconds of one bucket. A bucket is copied when it changes while a clone has it too.
 const BUCKET_MS: u64 = 256;
 
+/// What is due in a bucket: at each millisecond these, in their order. No list is empty.
+type Bucket<T> = BTreeMap<Timestamp, Vec<T>>;
+
 /// See the module. Equal if the same is due at the same times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Calendar<T> {
     // None is empty.
-    buckets: BTreeMap<u64, Arc<BTreeSet<(Timestamp, T)>>>,
+    buckets: BTreeMap<u64, Arc<Bucket<T>>>,
 }
 
 impl<T> Default for Calendar<T> {
@@ -29,15 +32,27 @@ impl<T> Default for Calendar<T> {
 
 impl<T: Copy + Ord> Calendar<T> {
     pub(crate) fn insert(&mut self, at: Timestamp, what: T) {
-        Arc::make_mut(self.buckets.entry(at.0 / BUCKET_MS).or_default()).insert((at, what));
+        let bucket = self.buckets.entry(at.0 / BUCKET_MS).or_default();
+        let dues = Arc::make_mut(bucket).entry(at).or_default();
+        // Nearly always the last one, and then nothing is moved.
+        if let Err(place) = dues.binary_search(&what) {
+            dues.insert(place, what);
+        }
     }
 
     pub(crate) fn remove(&mut self, at: Timestamp, what: T) {
-        let Some(bucket) = self.buckets.get_mut(&(at.0 / BUCKET_MS)) else { return };
-        let dues = Arc::make_mut(bucket);
-        dues.remove(&(at, what));
-        if dues.is_empty() {
-            self.buckets.remove(&(at.0 / BUCKET_MS));
+        let Entry::Occupied(mut bucket) = self.buckets.entry(at.0 / BUCKET_MS) else { return };
+        let times = Arc::make_mut(bucket.get_mut());
+        if let Entry::Occupied(mut dues) = times.entry(at) {
+            if let Ok(place) = dues.get().binary_search(&what) {
+                dues.get_mut().remove(place);
+            }
+            if dues.get().is_empty() {
+                dues.remove();
+            }
+        }
+        if times.is_empty() {
+            bucket.remove();
         }
     }
 
@@ -48,16 +63,18 @@ impl<T: Copy + Ord> Calendar<T> {
 
     pub(crate) fn contains(&self, at: Timestamp, what: T) -> bool {
         let bucket = self.buckets.get(&(at.0 / BUCKET_MS));
-        bucket.is_some_and(|bucket| bucket.contains(&(at, what)))
+        let dues = bucket.and_then(|bucket| bucket.get(&at));
+        dues.is_some_and(|dues| dues.binary_search(&what).is_ok())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.buckets.values().map(|bucket| bucket.len()).sum()
+        self.buckets.values().flat_map(|bucket| bucket.values()).map(Vec::len).sum()
     }
 
     /// All of it, what is due first before what is due later.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Timestamp, T)> {
-        self.buckets.values().flat_map(|bucket| bucket.iter().copied())
+        let times = self.buckets.values().flat_map(|bucket| bucket.iter());
+        times.flat_map(|(at, dues)| dues.iter().map(|due| (*at, *due)))
     }
 }
 
