@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
 };
-use tidegate_storage::{Done, Position};
+use tidegate_storage::{Position, StorageError};
 use tokio::sync::oneshot;
 
 use super::{
@@ -59,9 +59,9 @@ impl<M: Durable> Host for Context<ShardActor<M>> {
         self.notify(Commit);
     }
 
-    fn done(&self) -> Done {
+    fn tell(&self) -> impl FnOnce(Result<Position, StorageError>) + Send + 'static {
         let actor = self.address();
-        Box::new(move |result| actor.do_send(Committed(result)))
+        move |result| actor.do_send(Committed(result))
     }
 
     fn rebuild(&mut self) {

@@ -85,7 +85,7 @@ pub(crate) struct Commands<M: Durable>(pub(crate) Vec<Envelope<M>>);
 #[rtype(result = "()")]
 pub(crate) struct Commit;
 
-/// The journal's word on one batch of this shard.
+/// The journal's word, see [`super::Shard::committed`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Committed(pub(crate) Result<Position, StorageError>);
