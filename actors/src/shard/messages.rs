@@ -75,10 +75,10 @@ impl<M: Durable> ReplySlot<M> {
     }
 }
 
-/// Commands for one shard, in the order in which a front or another shard has sent them.
+/// There are commands at the front.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Commands<M: Durable>(pub(crate) Vec<Envelope<M>>);
+pub(crate) struct Wake;
 
 /// The mailbox is drained: journal what was decided.
 #[derive(Message)]

@@ -26,11 +26,12 @@ use crate::{
     door::Door,
     durable::{Deliver, Durable},
     error::AskError,
+    front::Front,
     observe::{Phase, ShardGauges},
 };
 pub(crate) use actor::ShardActor;
 pub use messages::{Envelope, Look};
-pub(crate) use messages::{Commands, Inspect, Numbered, ReplySlot, Restore};
+pub(crate) use messages::{Inspect, Numbered, ReplySlot, Restore, Wake};
 use release::{Held, Waiting};
 use supervise::{HeldUp, RestartLog};
 use turn::{Ready, Turn};
@@ -149,9 +150,19 @@ impl<M: Durable> Shard<M> {
         }
     }
 
-    /// Takes commands, in the order in which a front or another shard has sent them.
+    /// Takes commands, in their order.
     pub fn take(&mut self, commands: Vec<Envelope<M>>, host: &mut impl Host) {
         self.queue.extend(commands);
+        self.go_on(host);
+    }
+
+    /// Takes what was left at `front`.
+    pub(crate) fn take_from(&mut self, front: &Front<Envelope<M>>, host: &mut impl Host) {
+        front.take(&mut self.queue);
+        self.go_on(host);
+    }
+
+    fn go_on(&mut self, host: &mut impl Host) {
         match self.life {
             Life::Running(_) => self.drain(host),
             Life::Restoring => {}
