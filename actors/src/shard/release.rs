@@ -2,12 +2,14 @@
 //! shards. Nothing here decides what an answer says.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use quanta::Instant;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use tidegate_machines::Ticket;
 use tidegate_storage::{Position, StorageError};
 
@@ -95,12 +97,14 @@ impl<M: Durable> Held<Ready<M>> {
 
 /// Callers whose answer a later command will settle.
 pub(super) struct Waiting<M: Durable> {
-    callers: HashMap<Ticket, Vec<(Instant, ReplySlot<M>)>>,
+    /// One for each, unless somebody asks for the same again. Tickets are the machine's own
+    /// numbers, which nobody can choose to fall together.
+    callers: FxHashMap<Ticket, SmallVec<[(Instant, ReplySlot<M>); 1]>>,
 }
 
 impl<M: Durable> Default for Waiting<M> {
     fn default() -> Self {
-        Self { callers: HashMap::new() }
+        Self { callers: FxHashMap::default() }
     }
 }
 
@@ -119,10 +123,12 @@ impl<M: Durable> Waiting<M> {
         patience: Duration,
         why: impl Fn() -> AskError<M::Rejection>,
     ) {
+        let now = Instant::now();
         self.callers.retain(|_, callers| {
-            for (_, reply) in callers.extract_if(.., |(since, _)| since.elapsed() >= patience) {
-                reply.send(Err(why()));
-            }
+            // Who has waited longest is in front.
+            let patient = |(since, _): &(Instant, _)| now.duration_since(*since) < patience;
+            let over = callers.iter().position(patient).unwrap_or(callers.len());
+            callers.drain(..over).for_each(|(_, reply)| reply.send(Err(why())));
             !callers.is_empty()
         });
     }
