@@ -43,6 +43,7 @@ mod random;
 mod replay;
 mod seed;
 mod shop;
+mod sold_out;
 mod standing;
 mod supervision;
 mod tidy;

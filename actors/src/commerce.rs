@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use tidegate_machines::{
-    OpAction, OpOutcome, OrderCommand, OrderEffect, OrderOp, Orders, QueueCounts, Refusal, Stock,
-    StockCommand, StockEffect, StockEvent,
+    OpAction, OpOutcome, OrderCommand, OrderEffect, OrderEvent, OrderOp, Orders, QueueCounts,
+    Refusal, Stock, StockCommand, StockEffect, StockEvent,
 };
 use tidegate_storage::{Position, State};
 
@@ -15,6 +15,7 @@ use crate::{
     durable::{Deliver, Durable, Kind, RecallError},
     front::take_keeping_room,
     group::Reach,
+    known::{KnownKeys, KnownWriter},
     projector::ProjectorHandle,
 };
 
@@ -99,17 +100,23 @@ impl<M: Durable> Batches<M> {
     }
 }
 
-/// Carries what orders want to stock shards and the projector.
+/// Carries what orders want to stock shards and the projector, and the keys that they bind to
+/// fronts.
 pub struct FromOrders {
     stock: Batches<Stock>,
     projector: ProjectorHandle,
+    known: KnownWriter,
 }
 
 impl FromOrders {
-    /// To the shards of `stock`, and to `projector`.
+    /// To the shards of `stock`, to `projector`, and to the `known` keys of its own shard.
     #[must_use]
-    pub fn new(stock: impl Reach<Stock> + 'static, projector: ProjectorHandle) -> Self {
-        Self { stock: Batches::new(stock), projector }
+    pub fn new(
+        stock: impl Reach<Stock> + 'static,
+        projector: ProjectorHandle,
+        known: Arc<KnownKeys>,
+    ) -> Self {
+        Self { stock: Batches::new(stock), projector, known: KnownWriter::new(known) }
     }
 }
 
@@ -122,6 +129,26 @@ impl Deliver<Orders> for FromOrders {
             }
         }
         self.stock.send();
+    }
+
+    fn restored(&mut self, orders: &Orders) {
+        self.known.restored(orders);
+    }
+
+    fn applying(&mut self, _: &Orders, event: &OrderEvent) {
+        self.known.applying(event);
+    }
+
+    fn applied(&mut self, _: &Orders, event: &OrderEvent) {
+        self.known.applied(event);
+    }
+
+    fn journalled(&mut self, position: Position) {
+        self.known.journalled(position);
+    }
+
+    fn durable(&mut self, durable: Position) {
+        self.known.durable(durable);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     durable::Durable,
     error::AskError,
     group::Outcome,
-    observe::{ShardGauges, ShardReport},
+    observe::{Phase, ShardGauges, ShardReport},
     shard::{Envelope, Numbered, ReplySlot},
 };
 
@@ -69,6 +69,19 @@ impl<M: Durable> Door<M> {
         })
     }
 
+    /// Counts a command that its caller's thread refuses by what it knows without the shard. False
+    /// if the shard has more to say: it takes no commands any more, is down, or its storage has
+    /// failed.
+    #[must_use]
+    pub fn refuse_beside(&self) -> bool {
+        let takes = matches!(self.gauges.phase(), Phase::Running | Phase::Restoring);
+        let refuses = takes && !self.admission.is_closed();
+        if refuses {
+            self.gauges.refused_beside.add(1);
+        }
+        refuses
+    }
+
     /// Lets no more commands in, and time begins nothing more either.
     pub(crate) fn close(&self) {
         self.admission.close();
@@ -88,14 +101,15 @@ impl<M: Durable> Door<M> {
     #[must_use]
     pub fn report(&self) -> ShardReport {
         let Self { index, admission, gauges, .. } = self;
+        let beside = gauges.refused_beside.get();
         ShardReport {
             name: M::NAME,
             index: *index,
             phase: gauges.phase(),
             in_flight: admission.in_flight(),
-            commands: gauges.commands.get(),
+            commands: gauges.commands.get() + beside,
             events: gauges.events.get(),
-            rejections: gauges.rejections.get(),
+            rejections: gauges.rejections.get() + beside,
             batches: gauges.batches.get(),
             held: gauges.held.get(),
             waiting: gauges.waiting.get(),

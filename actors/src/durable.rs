@@ -100,6 +100,9 @@ pub trait Deliver<M: Machine>: Send + 'static {
     /// Sends `effects` on, in order, and leaves the vector empty. Must not block.
     fn deliver(&mut self, effects: &mut Vec<M::Effect>);
 
+    /// `machine` has been rebuilt, and nothing has been decided on it yet. All of it is durable.
+    fn restored(&mut self, _machine: &M) {}
+
     /// `event` is about to be applied to `machine`. Like the three below, for those who publish
     /// what a machine knows: nothing may be told to the world before it is durable.
     fn applying(&mut self, _machine: &M, _event: &M::Event) {}

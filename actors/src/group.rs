@@ -250,6 +250,12 @@ impl<M: Durable> Group<M> {
         Ok(receiver)
     }
 
+    /// [`Door::refuse_beside`] of shard `index`.
+    #[must_use]
+    pub fn refuse_beside(&self, index: u16) -> bool {
+        self.inner.doors[usize::from(index)].refuse_beside()
+    }
+
     /// Sends commands from inside the store (effects of other shards, the projector) to shard
     /// `index`, in order, with no reply and past admission: their number is bounded by the
     /// commands that caused them.

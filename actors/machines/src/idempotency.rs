@@ -126,6 +126,11 @@ impl<R> Idempotency<R> {
         }
     }
 
+    /// The keys that are bound, and when each was, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = (KeyHash, Timestamp)> {
+        self.bound.iter().map(|(key, (_, binding))| (*key, binding.at))
+    }
+
     /// When the oldest key was bound.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {

@@ -115,7 +115,11 @@ impl<M: Durable> Shard<M> {
                 self.gauges.queue.set(machine.queue_counts());
                 self.last = self.last.max(position);
                 let (shards, index) = (M::NAME, self.index);
-                let open = turn::guarded(shards, "finding open effects", || machine.outstanding());
+                let post = &mut self.post;
+                let open = turn::guarded(shards, "finding open effects", || {
+                    post.restored(&machine);
+                    machine.outstanding()
+                });
                 self.life = Life::Running(machine);
                 self.gauges.set_phase(Phase::Running);
                 match open {

@@ -8,10 +8,13 @@ use std::sync::{
 };
 
 use tidegate_actors::{
-    Board, Clock, FromOrders, FromStock, Kit, Projection, Projector, RestoreError, Retained,
-    ShardOptions, TimeSource, snapshot_all,
+    Board, Clock, FromOrders, FromStock, Kit, KnownKeys, Projection, Projector, RestoreError,
+    Retained, ShardOptions, TimeSource, snapshot_all,
 };
-use tidegate_machines::{Orders, OrdersConfig, Stock, StockConfig};
+use tidegate_machines::{
+    NewLine, OrderRejection, Orders, OrdersConfig, PlaceOrder, Refusal, Stock, StockConfig,
+    check_order,
+};
 use tidegate_storage::{Journal, MemoryJournal, MemoryState, State, StorageError};
 
 use super::{
@@ -37,6 +40,8 @@ pub(super) struct Store {
     pub(super) state: Arc<MemoryState>,
     pub(super) clock: Arc<Clock>,
     pub(super) board: Arc<Board>,
+    /// Of each order shard.
+    pub(super) known: Arc<[Arc<KnownKeys>]>,
     pub(super) stock: Side<Stock>,
     pub(super) orders: Side<Orders>,
     /// `None` once it has failed.
@@ -80,16 +85,43 @@ impl Store {
         let to_stock = Mail::new(profile.stock_shards, profile.order_shards);
         let to_orders = Mail::new(profile.order_shards, profile.stock_shards);
         let (board, as_state) = (Arc::new(Board::default()), Arc::clone(&state) as Arc<dyn State>);
-        let projector = Projector::new(as_state);
+        let known = (0..profile.order_shards).map(|_| Arc::new(KnownKeys::new(keys_max)));
+        let (projector, known) = (Projector::new(as_state), known.collect::<Arc<[_]>>());
         let stock = Side::new(to_stock.clone(), kit.kit(fresh_stock), |index| {
             FromStock::new(wire(&to_orders, index), Arc::clone(&board))
         });
         let orders = Side::new(to_orders.clone(), kit.kit(fresh_orders), |index| {
-            FromOrders::new(wire(&to_stock, index), projector.handle())
+            let known = Arc::clone(&known[usize::from(index)]);
+            FromOrders::new(wire(&to_stock, index), projector.handle(), known)
         });
         let projection = projector.by_hand(orders.wire(PROJECTOR)).ok();
         let (profile, wall) = (profile.clone(), wall.clone());
-        Self { journal, state, clock, board, stock, orders, projection, profile, wall }
+        Self { journal, state, clock, board, known, stock, orders, projection, profile, wall }
+    }
+
+    /// What `src/placing.rs` does before order shard `shard` is asked.
+    ///
+    /// # Errors
+    /// Then it is not asked.
+    pub(super) fn front(&self, shard: u16, place: &mut PlaceOrder) -> Result<(), OrderRejection> {
+        let sold_out = |line: &&NewLine| self.board.is_sold_out(&line.sku, &line.location);
+        place.hint = place.lines.iter().find(sold_out).map(|line| Refusal::SoldOut {
+            sku: line.sku.clone(),
+            location: line.location.clone(),
+            requested: line.quantity,
+            available: 0,
+        });
+        let (known, door) =
+            (&self.known[usize::from(shard)], &self.orders.doors[usize::from(shard)]);
+        if let Some(refusal) = &place.hint
+            && !known.may_know(place.key)
+            && door.refuse_beside()
+        {
+            check_order(&place.lines, place.hold_ms)?;
+            return Err(refusal.clone().into());
+        }
+        known.note(place.key);
+        Ok(())
     }
 
     /// What a crash leaves, opened again: everything durable, the first `batches` of what was not

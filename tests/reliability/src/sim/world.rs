@@ -10,10 +10,10 @@ use std::{
 
 use quanta::Mock;
 use siphasher::sip::SipHasher13;
-use tidegate_actors::{Door, Durable, Envelope, Outcome};
-use tidegate_machines::{Machine, OrderCommand, Refusal};
+use tidegate_actors::{AskError, Door, Durable, Envelope, Outcome};
+use tidegate_machines::{Machine, OrderCommand, Orders};
 use tidegate_storage::{MemoryJournal, MemoryState};
-use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::{Receiver, channel};
 
 use super::{
     auditor::{Auditor, Verdict},
@@ -303,32 +303,9 @@ impl World {
         let op = &mut self.ops[number];
         op.alone = op.in_flight == 0;
         op.in_flight += 1;
-        let mut command = op.command.clone();
-        if let Command::Orders(_, OrderCommand::Place(place)) = &mut command {
-            // As the client in `src/orders.rs` does.
-            let board = &self.store.board;
-            let gone = place.lines.iter().find(|line| board.is_sold_out(&line.sku, &line.location));
-            place.hint = gone.map(|line| Refusal::SoldOut {
-                sku: line.sku.clone(),
-                location: line.location.clone(),
-                requested: line.quantity,
-                available: 0,
-            });
-            if place.hint.is_some() {
-                self.figures.count("refused: by the sold-out board");
-            }
-        }
+        let command = op.command.clone();
         self.note(|_| format!("op {number} is sent: {command:?}"));
-        let ear = match command {
-            Command::Stock(shard, command) => {
-                let side = &self.store.stock;
-                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Stock)
-            }
-            Command::Orders(shard, command) => {
-                let side = &self.store.orders;
-                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Orders)
-            }
-        };
+        let ear = self.enter(command);
         let sent_at = self.step;
         match ear {
             Some(ear) => {
@@ -336,6 +313,31 @@ impl World {
                 Ok(())
             }
             None => self.hear(number, sent_at, &Answer::NotTaken("not taken: overloaded")),
+        }
+    }
+
+    /// What a client does with a command; `None` if it is not taken.
+    fn enter(&mut self, command: Command) -> Option<Ear> {
+        match command {
+            Command::Stock(shard, command) => {
+                let side = &self.store.stock;
+                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Stock)
+            }
+            Command::Orders(shard, mut command) => {
+                if let OrderCommand::Place(place) = &mut command {
+                    if let Err(refused) = self.store.front(shard, place) {
+                        self.figures.count("refused: at the front");
+                        return Some(Ear::Orders(answered::<Orders>(Err(AskError::Rejected(
+                            refused,
+                        )))));
+                    }
+                    if place.hint.is_some() {
+                        self.figures.count("asked: a key that may be known, for what is sold out");
+                    }
+                }
+                let side = &self.store.orders;
+                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Orders)
+            }
         }
     }
 
@@ -415,6 +417,14 @@ impl World {
         drop(encoded);
         self.history.write(&bytes);
     }
+}
+
+/// An answer that is there at once.
+fn answered<M: Durable>(outcome: Outcome<M>) -> Receiver<Outcome<M>> {
+    let (sender, receiver) = channel();
+    // The receiver is here.
+    let _ = sender.send(outcome);
+    receiver
 }
 
 /// Lets `command` in through `door`, and on its way to shard `index`.
