@@ -10,7 +10,7 @@ use std::{
 
 use tidegate::{
     Adjustment, AskError, IdempotencyError, NewHold, NewOrder, OrderError, OrderRejection,
-    OrderState, Refusal, SkuPatch, Tidegate, machine::Sku,
+    OrderState, Refusal, SkuPatch, Tidegate,
 };
 
 use crate::{
@@ -39,7 +39,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 /// Asks with new keys until one is refused at once, which is then how it stays.
 async fn until_known_to_be_gone(gate: &Tidegate, order: &NewOrder) {
     static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    eventually("refused on the caller's thread", async || {
+    let _refusal = eventually("refused on the caller's thread", async || {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let key = format!("early-{number}");
         at_once(gate.orders().place(order.clone(), &key)).filter(is_sold_out)
@@ -85,8 +85,8 @@ async fn what_is_wrong_with_an_order_is_said_before_that_it_is_sold_out() {
             order(sku).line(sku, 1_000_001),
             order(sku).line(sku, 1_000_000),
             order(sku).line_for(sku, 1, 5),
-            order(sku).line_for("cup", 1, u64::MAX),
-            order(sku).line_for("cup", 1, 9_007_199_254_740_991).line_for("pot", 1, 1),
+            order(sku).line_for("jar", 1, u64::MAX),
+            order(sku).line_for("jar", 1, 9_007_199_254_740_991).line_for("pot", 1, 1),
             order(sku).hold_ms(0),
             order(sku).hold_ms(u64::MAX),
             order(sku).line(sku, 0).hold_ms(0),
@@ -97,7 +97,7 @@ async fn what_is_wrong_with_an_order_is_said_before_that_it_is_sold_out() {
     };
     for (number, (gone, there)) in wrong("mug").into_iter().zip(wrong("cup")).enumerate() {
         let key = format!("wrong-{number}");
-        let told = shop.refusal(there.clone(), &key).await;
+        let told = shop.refusal(there, &format!("asked-{number}")).await;
         assert!(
             matches!(told, OrderRejection::Invalid(_) | OrderRejection::MixedAmounts { .. }),
             "{number}: {told}"
