@@ -212,7 +212,16 @@ impl OrdersClient {
         &self,
         order: OrderId,
     ) -> Result<(Order, Option<QueuePlace>), OrderError> {
-        self.about_with_place(order, OrderCommand::Get { order }).await
+        self.check_shard(order)?;
+        let read = self.inner.shards.read(order.shard(), OrderCommand::Get { order }).await?;
+        if let OrderReply::AtRest { order } = read {
+            if let Some(found) = self.archived(order)? {
+                return Ok((found, None));
+            }
+            // It was refused, and that may not be on disk yet.
+            return self.about_with_place(order, OrderCommand::Get { order }).await;
+        }
+        self.shown(read)
     }
 
     /// Up to `limit` orders (at least 1) of `user`, newest first, after `after` if given. Asks
@@ -267,20 +276,37 @@ impl OrdersClient {
         order: OrderId,
         command: OrderCommand,
     ) -> Result<(Order, Option<QueuePlace>), OrderError> {
-        if order.shard() >= self.inner.shards.len() {
-            return Err(AskError::Rejected(OrderRejection::UnknownOrder { order }));
+        self.check_shard(order)?;
+        self.shown(self.inner.shards.ask(order.shard(), command).await?)
+    }
+
+    fn check_shard(&self, order: OrderId) -> Result<(), OrderError> {
+        if order.shard() < self.inner.shards.len() {
+            return Ok(());
         }
-        match self.inner.shards.ask(order.shard(), command).await? {
+        Err(AskError::Rejected(OrderRejection::UnknownOrder { order }))
+    }
+
+    /// The order in an answer, and where it waits.
+    fn shown(&self, reply: OrderReply) -> Result<(Order, Option<QueuePlace>), OrderError> {
+        match reply {
             OrderReply::Order(order) => Ok((*order, None)),
             OrderReply::Waiting(order, place) => Ok((*order, Some(*place))),
-            OrderReply::AtRest { order } => Ok((self.archived_order(order).await?, None)),
+            OrderReply::AtRest { order } => Ok((self.archived_order(order)?, None)),
             other => Err(unexpected(&other)),
         }
     }
 
-    pub(crate) async fn archived_order(&self, order: OrderId) -> Result<Order, OrderError> {
-        let found = self.archive(move |state| archive::read(state, order)).await?;
-        found.ok_or(AskError::Rejected(OrderRejection::UnknownOrder { order }))
+    /// An order that has left memory and must be in the archive, unless it was refused.
+    pub(crate) fn archived_order(&self, order: OrderId) -> Result<Order, OrderError> {
+        self.archived(order)?.ok_or(AskError::Rejected(OrderRejection::UnknownOrder { order }))
+    }
+
+    /// A row of the archive, read on this thread: nearly always it comes from memory, in less time
+    /// than another thread would take to wake up.
+    fn archived(&self, order: OrderId) -> Result<Option<Order>, OrderError> {
+        let read = archive::read(&*self.inner.state, order);
+        read.map_err(|error| AskError::Unavailable { why: error.to_string() })
     }
 
     async fn archive<T: Send + 'static>(

@@ -167,7 +167,7 @@ impl OrdersClient {
         match reply {
             OrderReply::Placed(receipt) => Ok(receipt),
             OrderReply::AtRest { order } => {
-                let order = self.archived_order(order).await?;
+                let order = self.archived_order(order)?;
                 order.placed().map_err(AskError::Rejected)
             }
             other => Err(unexpected(&other)),

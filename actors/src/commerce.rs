@@ -4,19 +4,21 @@
 use std::sync::Arc;
 
 use tidegate_machines::{
-    OpAction, OpOutcome, OrderCommand, OrderEffect, OrderEvent, OrderOp, Orders, QueueCounts,
-    Refusal, Stock, StockCommand, StockEffect, StockEvent,
+    Answer, Decision, Machine, OpAction, OpOutcome, OrderCommand, OrderEffect, OrderEvent, OrderOp,
+    OrderReply, Orders, QueueCounts, Refusal, Stock, StockCommand, StockEffect, StockEvent,
+    Timestamp,
 };
 use tidegate_storage::{Position, State};
 
 use crate::{
     archive,
     board::{Board, BoardWriter},
-    durable::{Deliver, Durable, Kind, RecallError},
+    durable::{Deliver, Durable, Kind, Reading, RecallError},
     front::take_keeping_room,
     group::Reach,
     known::{KnownKeys, KnownWriter},
     projector::ProjectorHandle,
+    shown::OnDisk,
 };
 
 impl Durable for Stock {
@@ -25,6 +27,12 @@ impl Durable for Stock {
 
     fn reconfigure(&mut self, fresh: &Self) {
         self.configure(fresh.config().clone());
+    }
+
+    /// Items don't say when they last changed, so all of the shard must be on disk.
+    fn read(&self, command: &StockCommand, on_disk: OnDisk) -> Option<Reading<Self>> {
+        let reads = matches!(command, StockCommand::Get { .. } | StockCommand::GetHold { .. });
+        if reads && on_disk.is_all() { decided(self, command) } else { None }
     }
 
     fn place_in_line(command: &StockCommand) -> Option<(u64, u64)> {
@@ -66,12 +74,39 @@ impl Durable for Orders {
         Ok(order.map(|order| OrderCommand::Revive { order: Box::new(order) }))
     }
 
+    /// Every event that changes an order puts its own time on it.
+    fn read(&self, command: &OrderCommand, on_disk: OnDisk) -> Option<Reading<Self>> {
+        match command {
+            OrderCommand::Get { order: id } => match self.order(*id) {
+                // Its place in the queue follows from other orders.
+                Some(order) if order.waits_in_queue() => None,
+                Some(order) => on_disk
+                    .covers(order.changed_at)
+                    .then(|| Ok(OrderReply::Order(Box::new(order.clone())))),
+                // What has left memory is in the archive, which has nothing that is not on disk;
+                // and a number that was not given out is not there on disk either.
+                None => decided(self, command),
+            },
+            OrderCommand::ListByUser { .. } if on_disk.is_all() => decided(self, command),
+            _ => None,
+        }
+    }
+
     fn queue_counts(&self) -> QueueCounts {
         self.queue_counts()
     }
 
     fn leaves_store(effect: &OrderEffect) -> bool {
         matches!(effect, OrderEffect::Archive { .. })
+    }
+}
+
+/// What a machine says to a command that only reads, and for which the time doesn't matter.
+fn decided<M: Machine>(machine: &M, command: &M::Command) -> Option<Reading<M>> {
+    match machine.decide(command, Timestamp(0)) {
+        Ok(Decision { event: None, answer: Answer::Now(reply), .. }) => Some(Ok(reply)),
+        Ok(_) => None,
+        Err(rejection) => Some(Err(rejection)),
     }
 }
 

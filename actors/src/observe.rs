@@ -38,7 +38,9 @@ pub(crate) struct ShardGauges {
     pub(crate) commands: Counter,
     pub(crate) events: Counter,
     pub(crate) rejections: Counter,
-    /// Commands refused by callers' threads, beside the shard.
+    /// Commands answered by callers' threads, beside the shard.
+    pub(crate) read_beside: SharedCounter,
+    /// And refused.
     pub(crate) refused_beside: SharedCounter,
     pub(crate) batches: Counter,
     pub(crate) restarts: Counter,
@@ -156,8 +158,8 @@ pub struct ShardReport {
     pub phase: Phase,
     /// Commands from callers that have no answer yet.
     pub in_flight: usize,
-    /// Commands decided, those from other shards and from time included, and those refused on
-    /// their callers' threads.
+    /// Commands decided, those from other shards and from time included, and those that were
+    /// answered on their callers' threads.
     pub commands: u64,
     /// Events applied.
     pub events: u64,

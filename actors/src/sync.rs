@@ -10,11 +10,11 @@
 pub(crate) use crossbeam_utils::sync::ShardedLock as ReadMostlyLock;
 #[cfg(all(test, tidegate_loom))]
 pub(crate) use loom::sync::{
-    Mutex, MutexGuard, RwLock as ReadMostlyLock,
+    Mutex, MutexGuard, RwLock, RwLock as ReadMostlyLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicU64, AtomicUsize},
 };
 #[cfg(not(all(test, tidegate_loom)))]
 pub(crate) use std::sync::{
-    Mutex, MutexGuard,
+    Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicU64, AtomicUsize},
 };

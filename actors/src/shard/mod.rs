@@ -27,6 +27,7 @@ use crate::{
     durable::{Deliver, Durable},
     error::AskError,
     observe::{Phase, ShardGauges},
+    shown::Shown,
 };
 pub(crate) use actor::ShardActor;
 pub(crate) use messages::{Commands, Inspect, Numbered, ReplySlot, Restore};
@@ -34,6 +35,7 @@ pub use messages::{Envelope, Look};
 use release::{Held, Waiting};
 use supervise::{HeldUp, RestartLog};
 use turn::Turn;
+pub(crate) use turn::guarded;
 
 /// Due commands decided at one look; the rest follows at the next, so that expiry of very many
 /// orders at one moment doesn't keep callers waiting.
@@ -94,10 +96,11 @@ pub trait Host {
 }
 
 /// Where a shard is in its life, with what it has there.
-enum Life<M> {
+enum Life {
     /// Commands wait in `queue` or in the mailbox.
     Restoring,
-    Running(M),
+    /// Its machine is shown.
+    Running,
     Poisoned(StorageError),
     Dead,
 }
@@ -108,12 +111,16 @@ pub struct Shard<M: Durable> {
     kit: Arc<Kit<M>>,
     gauges: Arc<ShardGauges>,
     post: Box<dyn Deliver<M>>,
-    life: Life<M>,
+    life: Life,
+    /// The machine, while it runs.
+    shown: Arc<Shown<M>>,
     queue: VecDeque<Envelope<M>>,
     turn: Turn<M>,
     commit_scheduled: bool,
     /// The last position this shard was given.
     last: Position,
+    /// Batches that are not known to be durable, each with the stamp of its first event.
+    open: VecDeque<(Position, Timestamp)>,
     held: Held<M>,
     waiting: Waiting<M>,
     restarts: RestartLog,
@@ -134,10 +141,12 @@ impl<M: Durable> Shard<M> {
             gauges: door.gauges(),
             post,
             life: Life::Restoring,
+            shown: door.shown(),
             queue: VecDeque::new(),
             turn,
             commit_scheduled: false,
             last: Position::ZERO,
+            open: VecDeque::new(),
             held: Held::default(),
             waiting: Waiting::default(),
             restarts,
@@ -150,7 +159,7 @@ impl<M: Durable> Shard<M> {
     pub fn take(&mut self, commands: Vec<Envelope<M>>, host: &mut impl Host) {
         self.queue.extend(commands);
         match self.life {
-            Life::Running(_) => self.drain(host),
+            Life::Running => self.drain(host),
             Life::Restoring => {}
             Life::Poisoned(_) | Life::Dead => self.refuse_queued(),
         }
@@ -159,7 +168,7 @@ impl<M: Durable> Shard<M> {
     /// Decides what is queued. Ends early when the machine panics: the rest waits for the rebuild.
     fn drain(&mut self, host: &mut impl Host) {
         let now = self.kit.clock.now();
-        while matches!(self.life, Life::Running(_)) {
+        while matches!(self.life, Life::Running) {
             let Some(envelope) = self.queue.pop_front() else { break };
             self.decide(envelope, now, host);
             if self.turn.size() >= self.kit.options.batch_bytes_max {
@@ -213,8 +222,10 @@ impl<M: Durable> Shard<M> {
     }
 
     fn try_decide(&mut self, command: &M::Command, now: Timestamp) -> Option<turn::Taken<M>> {
-        let Life::Running(machine) = &mut self.life else { return None };
-        Some(self.turn.take(machine, command, now, &*self.kit.state, &mut *self.post))
+        if !matches!(self.life, Life::Running) {
+            return None;
+        }
+        Some(self.turn.take(&self.shown, command, now, &*self.kit.state, &mut *self.post))
     }
 
     /// Notes what is to be sent and who is to be answered once this turn is journalled.
@@ -251,6 +262,7 @@ impl<M: Durable> Shard<M> {
             match self.append(batch, urgency, host) {
                 Ok(position) => {
                     self.last = position;
+                    self.open.extend(done.since.map(|since| (position, since)));
                     self.post.journalled(position);
                 }
                 Err(error) => {
@@ -288,6 +300,9 @@ impl<M: Durable> Shard<M> {
 
     /// Releases what was held up to `durable`.
     fn release(&mut self, durable: Position) {
+        while self.open.pop_front_if(|(position, _)| *position <= durable).is_some() {}
+        let first = self.open.front().map(|(_, since)| *since);
+        self.shown.durable(first.or(self.turn.since()));
         let leaving = self.held.release(durable);
         self.post.durable(durable);
         self.deliver(leaving);
@@ -299,7 +314,7 @@ impl<M: Durable> Shard<M> {
     /// this shard stays down until then.
     fn deliver(&mut self, mut effects: Vec<M::Effect>) {
         let post = &mut self.post;
-        if turn::guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
+        if guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
             self.mute = true;
             self.die();
         }
@@ -316,8 +331,14 @@ impl<M: Durable> Shard<M> {
         replies.into_iter().for_each(|reply| reply.unavailable(&error));
         self.held.drop_all(&error);
         self.waiting.let_go(|| AskError::Unavailable { why: error.to_string() });
-        self.life = Life::Poisoned(error);
+        self.leave(Life::Poisoned(error));
         self.refuse_queued();
+    }
+
+    /// From here on nothing is decided, and nothing is shown.
+    fn leave(&mut self, life: Life) {
+        self.shown.clear();
+        self.life = life;
     }
 
     /// Answers what is queued when nothing can be decided any more.
@@ -343,14 +364,13 @@ impl<M: Durable> Shard<M> {
         // would never let the store come to rest.
         let looks = if self.gauges.is_closing() { 0 } else { DUE_PER_LOOK_MAX };
         for _ in 0..looks {
-            let Life::Running(machine) = &self.life else { break };
-            let due = turn::guarded(M::NAME, "asking what is due", || machine.due(now));
-            let Some(due) = due else {
+            let due = || self.shown.look(|machine| machine.due(now));
+            let Some(due) = guarded(M::NAME, "asking what is due", due) else {
                 // It would panic at every look, and time would stand still unnoticed.
                 self.die();
                 break;
             };
-            let Some(command) = due else { break };
+            let Some(command) = due.flatten() else { break };
             self.decide(Envelope { command, reply: None }, now, host);
             // Applied by now, so the next look sees what is still due.
         }
@@ -358,9 +378,7 @@ impl<M: Durable> Shard<M> {
         self.waiting.let_go_after(patience, || AskError::Unavailable {
             why: "another shard has not answered in time".to_owned(),
         });
-        if let Life::Running(machine) = &self.life {
-            self.gauges.queue.set(machine.queue_counts());
-        }
+        self.shown.look(|machine| self.gauges.queue.set(machine.queue_counts()));
         self.commit(host);
     }
 
@@ -368,11 +386,10 @@ impl<M: Durable> Shard<M> {
     /// everything that its stream has in the journal up to there.
     pub fn inspect(&mut self, look: Look<M>, host: &mut impl Host) {
         self.commit(host);
-        if let Life::Running(machine) = &self.life {
-            // All of this shard's own events are at or below `last`, so the machine also stands for
-            // any later position that others have reached by now.
-            let position = self.kit.journal.appended().max(self.last);
-            turn::guarded(M::NAME, "an inspection", || look(machine, position));
-        }
+        // All of this shard's own events are at or below `last`, so the machine also stands for any
+        // later position that others have reached by now.
+        let position = self.kit.journal.appended().max(self.last);
+        let look = || self.shown.look(|machine| look(machine, position));
+        guarded(M::NAME, "an inspection", look);
     }
 }

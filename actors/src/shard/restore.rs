@@ -88,7 +88,7 @@ impl<M: Durable> Shard<M> {
     pub fn restoring(
         &mut self,
     ) -> impl FnOnce() -> Result<Rebuilt<M>, RestoreError> + Send + use<M> {
-        self.life = Life::Restoring;
+        self.leave(Life::Restoring);
         self.commit_scheduled = false;
         self.gauges.set_phase(Phase::Restoring);
         let (kit, index, last) = (Arc::clone(&self.kit), self.index, self.last);
@@ -120,7 +120,9 @@ impl<M: Durable> Shard<M> {
                     post.restored(&machine);
                     machine.outstanding()
                 });
-                self.life = Life::Running(machine);
+                self.open.clear();
+                self.shown.put(machine);
+                self.life = Life::Running;
                 self.gauges.set_phase(Phase::Running);
                 match open {
                     Some(open) => self.deliver(open),
