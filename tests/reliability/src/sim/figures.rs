@@ -9,7 +9,7 @@ pub(super) struct Figures(BTreeMap<&'static str, u64>);
 
 /// What some hundred seeds must have met; else the simulation has become empty somewhere.
 #[cfg(test)]
-pub(super) const NEEDED: [&str; 76] = [
+pub(super) const NEEDED: [&str; 78] = [
     "answer: hold",
     "answer: item",
     "answer: movement",
@@ -64,6 +64,8 @@ pub(super) const NEEDED: [&str; 76] = [
     "probe: more than was left",
     "queue: cancelled",
     "queue: released",
+    "read: beside the shard",
+    "read: beside the shard, stock",
     "refused: already shipped",
     "refused: amount overflow",
     "refused: below committed",

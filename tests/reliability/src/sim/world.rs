@@ -10,17 +10,14 @@ use std::{
 
 use quanta::Mock;
 use siphasher::sip::SipHasher13;
-use tidegate_actors::{AskError, Door, Durable, Envelope, Outcome};
-use tidegate_machines::{Machine, OrderCommand, Orders};
+use tidegate_machines::OrderCommand;
 use tidegate_storage::{MemoryJournal, MemoryState};
-use tokio::sync::oneshot::{Receiver, channel};
 
 use super::{
     auditor::{Auditor, Verdict},
     callers::{Callers, Known},
     figures::Figures,
-    mail::{CALLERS, Letter, Mail},
-    ops::{Answer, Command, Ear, Good, Op, Sending},
+    ops::{Answer, Command, Good, Op, Sending},
     profile::Profile,
     store::{Store, Wall},
 };
@@ -305,7 +302,7 @@ impl World {
         op.in_flight += 1;
         let command = op.command.clone();
         self.note(|_| format!("op {number} is sent: {command:?}"));
-        let ear = self.enter(command);
+        let ear = self.enter(command)?;
         let sent_at = self.step;
         match ear {
             Some(ear) => {
@@ -313,31 +310,6 @@ impl World {
                 Ok(())
             }
             None => self.hear(number, sent_at, &Answer::NotTaken("not taken: overloaded")),
-        }
-    }
-
-    /// What a client does with a command; `None` if it is not taken.
-    fn enter(&mut self, command: Command) -> Option<Ear> {
-        match command {
-            Command::Stock(shard, command) => {
-                let side = &self.store.stock;
-                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Stock)
-            }
-            Command::Orders(shard, mut command) => {
-                if let OrderCommand::Place(place) = &mut command {
-                    if let Err(refused) = self.store.front(shard, place) {
-                        self.figures.count("refused: at the front");
-                        return Some(Ear::Orders(answered::<Orders>(Err(AskError::Rejected(
-                            refused,
-                        )))));
-                    }
-                    if place.hint.is_some() {
-                        self.figures.count("asked: a key that may be known, for what is sold out");
-                    }
-                }
-                let side = &self.store.orders;
-                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Orders)
-            }
         }
     }
 
@@ -417,24 +389,4 @@ impl World {
         drop(encoded);
         self.history.write(&bytes);
     }
-}
-
-/// An answer that is there at once.
-fn answered<M: Durable>(outcome: Outcome<M>) -> Receiver<Outcome<M>> {
-    let (sender, receiver) = channel();
-    // The receiver is here.
-    let _ = sender.send(outcome);
-    receiver
-}
-
-/// Lets `command` in through `door`, and on its way to shard `index`.
-fn enter<M: Durable>(
-    door: &Door<M>,
-    mail: &Mail<M>,
-    index: u16,
-    command: <M as Machine>::Command,
-) -> Option<Receiver<Outcome<M>>> {
-    let (envelope, receiver): (Envelope<M>, _) = door.enter(command).ok()?;
-    mail.send(index, CALLERS, Letter::Asked(envelope));
-    Some(receiver)
 }
