@@ -40,6 +40,7 @@ mod pressure;
 mod program;
 mod queue;
 mod random;
+mod reads;
 mod replay;
 mod seed;
 mod shop;

@@ -1,11 +1,13 @@
-//! Orders for what is sold out: refused on their callers' own threads, and told no other answer than
-//! the shards would give. How the board and the known keys are kept is tested beside their code.
+//! Orders for what is sold out: refused on their callers' own threads, and told no other answer
+//! than the shards would give. How the board and the known keys are kept is tested beside their
+//! code.
 
 use std::{
-    future::Future,
-    pin::pin,
-    sync::{Arc, Barrier, atomic::AtomicBool},
-    task::{Context, Waker},
+    pin::Pin,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use tidegate::{
@@ -15,7 +17,7 @@ use tidegate::{
 
 use crate::{
     queue::{Command, Post, Queue},
-    shop::{Shop, assert_sound, eventually, small},
+    shop::{Shop, assert_sound, at_once, eventually, small},
 };
 
 fn mug(user: &str) -> NewOrder {
@@ -27,20 +29,11 @@ fn is_sold_out(outcome: &Result<tidegate::Receipt, OrderError>) -> bool {
     matches!(rejection, Some(OrderRejection::Refused(Refusal::SoldOut { .. })))
 }
 
-/// What is there of a future that is asked once: that it is all it takes says that no other thread
-/// had a part in it.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        std::task::Poll::Ready(output) => Some(output),
-        std::task::Poll::Pending => None,
-    }
-}
-
 /// Asks with new keys until one is refused at once, which is then how it stays.
 async fn until_known_to_be_gone(gate: &Tidegate, order: &NewOrder) {
-    static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let _refusal = eventually("refused on the caller's thread", async || {
-        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let key = format!("early-{number}");
         at_once(gate.orders().place(order.clone(), &key)).filter(is_sold_out)
     })
@@ -183,7 +176,7 @@ async fn a_repeat_comes_behind_the_first_that_is_still_on_its_way() {
     let hanging = group.ask(0, Command::Block(Arc::clone(&barrier)));
     let order = |user: &str| NewOrder::new(user).line(&*mug, 1);
     let mut first = Box::pin(gate.orders().place(order("ada"), "k"));
-    let poll = |asked: std::pin::Pin<&mut _>| at_once(asked);
+    let poll = |asked: Pin<&mut _>| at_once(asked);
     assert!(poll(first.as_mut()).is_none(), "its shard hangs");
     let held = stock.hold(NewHold::new("eve", &*mug, 1, 60_000), "h").await.unwrap();
     // New keys are refused though the shard hangs; the key of the first has to wait for it.
