@@ -48,8 +48,19 @@ async fn orders_and_stock_are_read_while_their_shards_hang() {
     let hanging = group.ask(0, Command::Block(Arc::clone(&barrier)));
     let before = gate.report().shards.iter().map(|shard| shard.commands).sum::<u64>();
     let never = OrderId::new(0, 1_000).unwrap();
-    let read = [live, over, never].map(|order| at_once(orders.get(order)));
-    let item = at_once(stock.get("mug"));
+    // Its thread may just be at the machine when it is looked at; once it hangs, it is not.
+    let mut read = [live, over, never].map(|_| None);
+    let mut item = None;
+    for _ in 0..1_000 {
+        for (order, read) in [live, over, never].into_iter().zip(&mut read) {
+            *read = read.take().or_else(|| at_once(orders.get(order)));
+        }
+        item = item.or_else(|| at_once(stock.get("mug")));
+        if item.is_some() && read.iter().all(Option::is_some) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
     let after = gate.report().shards.iter().map(|shard| shard.commands).sum::<u64>();
     // It goes on before anything is asserted: a test that fails must not hang as well.
     tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
@@ -60,7 +71,7 @@ async fn orders_and_stock_are_read_while_their_shards_hang() {
     let expected = OrderRejection::UnknownOrder { order: never };
     assert_eq!(unknown.unwrap_err().rejection(), Some(&expected));
     assert_eq!(item.unwrap().unwrap().total.held, 1);
-    assert_eq!(after, before + 4, "they are counted");
+    assert!(after >= before + 4, "they are counted");
     gate.close().await.unwrap();
     let closed = orders.get(live).await.unwrap_err();
     assert!(matches!(closed, AskError::Closing), "{closed}");

@@ -53,7 +53,9 @@ impl KnownKeys {
     /// Notes a key that may become known to the shard. Before its command is on its way.
     pub fn note(&self, key: KeyHash) {
         let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
-        generations.last().map(|open| open.note(key));
+        if let Some(open) = generations.last() {
+            open.note(key);
+        }
     }
 
     /// Whether the shard may know `key`. If not, it was never bound, or was forgotten.
