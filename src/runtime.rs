@@ -97,7 +97,6 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let events = Events::new(tap.clone());
     let source = Source::new(&events, (&orders, &stock), &parts);
     running.views = Views::start(builder.views, &source)?;
-    let post = Post::new(topics, consumers, keys.clone(), tap, &parts);
     let clients = AskOrders {
         shards: orders,
         state: Arc::clone(&parts.state),
@@ -115,7 +114,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         projector,
         events,
         views: running.views.clone(),
-        post,
+        post: Post::new(topics, consumers, keys.clone(), tap, &parts),
         marks: Marks::new(Arc::clone(&parts.state)),
         retained: builder.retained,
         journal: parts.journal,
