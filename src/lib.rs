@@ -19,6 +19,7 @@ mod layout;
 mod marks;
 mod orders;
 mod own;
+mod placing;
 mod runtime;
 mod stock;
 mod topics;
@@ -42,9 +43,8 @@ pub use inspect::{
 };
 pub use intake::Intake;
 pub use marks::{MarkError, Marks};
-pub use orders::{
-    HOLD_MS_DEFAULT, NewOrder, OrderError, OrdersClient, PaymentEvent, Units, UserOrders,
-};
+pub use orders::{OrderError, OrdersClient, PaymentEvent, Units, UserOrders};
+pub use placing::{HOLD_MS_DEFAULT, NewOrder};
 pub use runtime::{Report, Tidegate};
 pub use stock::{Adjustment, NewHold, StockClient, StockError};
 pub use tidegate_actors::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidegate_actors::{
     ArbiterHandle, Board, FromConsumers, FromOrders, FromStock, FromTopics, Group, Keyring,
-    ProjectorHandle, Shards,
+    KnownKeys, ProjectorHandle, Shards,
 };
 use tidegate_machines::{Consumers, Orders, Stock, Topics};
 
@@ -48,6 +48,8 @@ pub(crate) struct Own {
     pub(crate) orders: Group<Orders>,
     pub(crate) topics: Group<Topics>,
     pub(crate) consumers: Group<Consumers>,
+    /// Of each order shard.
+    pub(crate) known: Arc<[Arc<KnownKeys>]>,
 }
 
 impl Own {
@@ -65,7 +67,8 @@ impl Own {
         let idle_ms_max = options.consumer_idle_ms_max;
         let fresh = move |shard| fresh_consumers(shard, idle_ms_max);
         let consumers = parts.group(options.consumer_shards, fresh)?;
-        Ok(Self { stock, orders, topics, consumers })
+        let known = (0..order_shards).map(|_| Arc::new(KnownKeys::new(memory.keys_max)));
+        Ok(Self { stock, orders, topics, consumers, known: known.collect() })
     }
 
     /// And one here.
@@ -76,9 +79,12 @@ impl Own {
         board: &Arc<Board>,
         keys: &Keyring,
     ) {
-        let Self { stock, orders, topics, consumers } = self;
+        let Self { stock, orders, topics, consumers, known } = self;
         stock.start(arbiters, |_| Box::new(FromStock::new(orders.clone(), Arc::clone(board))));
-        orders.start(arbiters, |_| Box::new(FromOrders::new(stock.clone(), projector.clone())));
+        orders.start(arbiters, |shard| {
+            let known = Arc::clone(&known[usize::from(shard)]);
+            Box::new(FromOrders::new(stock.clone(), projector.clone(), known))
+        });
         topics.start(arbiters, |_| Box::new(FromTopics::new(consumers.clone())));
         consumers.start(arbiters, |shard| {
             let (topics, orders) = (topics.clone(), orders.clone());

@@ -29,7 +29,7 @@ use crate::{
     error::OpenError,
     layout::Layout,
     marks::Marks,
-    orders::OrdersClient,
+    orders::{AskOrders, OrdersClient},
     own::Own,
     stock::StockClient,
     topics::{Post, Topic},
@@ -73,7 +73,6 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     let own = Own::new(&mut parts, builder.own)?;
     let projector = Arc::new(Projector::new(Arc::clone(&parts.state)));
     let (handle, board) = (projector.handle(), Arc::new(Board::default()));
-    let behind = (projector.handle(), builder.at_rest_max);
     let keys = Keyring::new(manifest.secret);
     own.start(&parts.arbiters, &handle, &board, &keys);
     running.groups = own.groups();
@@ -94,20 +93,28 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         builder.retained,
     )?);
     let tap = Tap::new(Arc::clone(&parts.journal));
-    let Own { stock, orders, topics, consumers } = own;
+    let Own { stock, orders, topics, consumers, known } = own;
     let events = Events::new(tap.clone());
     let source = Source::new(&events, (&orders, &stock), &parts);
     running.views = Views::start(builder.views, &source)?;
-    let post = Post::new(topics, consumers, keys.clone(), tap, &parts);
+    let clients = AskOrders {
+        shards: orders,
+        state: Arc::clone(&parts.state),
+        keys: keys.clone(),
+        board,
+        known,
+        projector: handle,
+        at_rest_max: builder.at_rest_max,
+    };
     let store = Inner {
         id: keys.store_id(),
         stock: StockClient::new(stock, keys.clone()),
-        orders: OrdersClient::new(orders, Arc::clone(&parts.state), keys, board, behind),
+        orders: OrdersClient::new(clients),
         groups: running.groups.clone(),
         projector,
         events,
         views: running.views.clone(),
-        post,
+        post: Post::new(topics, consumers, keys.clone(), tap, &parts),
         marks: Marks::new(Arc::clone(&parts.state)),
         retained: builder.retained,
         journal: parts.journal,

@@ -125,7 +125,7 @@ impl StockClient {
     pub async fn get(&self, sku: &str) -> Result<ItemView, StockError> {
         let sku = Sku::new(sku).map_err(invalid)?;
         let shard = self.shard(&sku);
-        item(self.shards.ask(shard, StockCommand::Get { sku }).await?)
+        item(self.shards.read(shard, StockCommand::Get { sku }).await?)
     }
 
     /// Holds units without an order. Unless confirmed or released it expires by itself. The same
@@ -186,22 +186,25 @@ impl StockClient {
     /// # Errors
     /// [`StockError`]: unknown.
     pub async fn get_hold(&self, hold: HoldId) -> Result<Hold, StockError> {
-        self.about_hold(hold, StockCommand::GetHold { hold }).await
+        self.check_shard(hold)?;
+        held(self.shards.read(hold.shard(), StockCommand::GetHold { hold }).await?)
     }
 
     async fn about_hold(&self, hold: HoldId, command: StockCommand) -> Result<Hold, StockError> {
-        // No shard gave such a number out.
-        if hold.shard() >= self.shards.len() {
-            return Err(AskError::Rejected(StockRejection::UnknownHold { hold }));
-        }
+        self.check_shard(hold)?;
         self.ask_hold(hold.shard(), command).await
     }
 
-    async fn ask_hold(&self, shard: u16, command: StockCommand) -> Result<Hold, StockError> {
-        match self.shards.ask(shard, command).await? {
-            StockReply::Hold(hold) => Ok(hold),
-            other => Err(unexpected(&other)),
+    fn check_shard(&self, hold: HoldId) -> Result<(), StockError> {
+        // No shard gave such a number out.
+        if hold.shard() < self.shards.len() {
+            return Ok(());
         }
+        Err(AskError::Rejected(StockRejection::UnknownHold { hold }))
+    }
+
+    async fn ask_hold(&self, shard: u16, command: StockCommand) -> Result<Hold, StockError> {
+        held(self.shards.ask(shard, command).await?)
     }
 
     /// Stock lives where its SKU leads, so keys are scoped to the SKU: a reused key must meet its
@@ -223,6 +226,13 @@ pub(crate) fn location_or_main(location: Option<String>) -> Result<Location, Out
 fn item(reply: StockReply) -> Result<ItemView, StockError> {
     match reply {
         StockReply::Item(item) => Ok(*item),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn held(reply: StockReply) -> Result<Hold, StockError> {
+    match reply {
+        StockReply::Hold(hold) => Ok(hold),
         other => Err(unexpected(&other)),
     }
 }

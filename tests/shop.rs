@@ -4,7 +4,9 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -183,6 +185,15 @@ pub(crate) async fn orders_of(gate: &Tidegate, user: &str, page: usize) -> Vec<O
         if after.is_none() {
             return all;
         }
+    }
+}
+
+/// What comes of a future that is polled once. If that is all it takes, no other thread had a part
+/// in it.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }
 

@@ -71,6 +71,10 @@ impl Admission {
         self.in_flight.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.in_flight.load(Ordering::Acquire) & CLOSED != 0
+    }
+
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire) & !CLOSED
     }

@@ -6,19 +6,21 @@
 //! unit is on disk. It doesn't know how much is left.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use tidegate_machines::{Location, Refusal, Sku, Stock, StockEvent, Touch};
 use tidegate_storage::Position;
 
-use crate::sync::{AtomicUsize, RwLock};
+use crate::sync::{AtomicUsize, ReadMostlyLock};
 
 /// Places that are sold out, shared by all shards and fronts of a store.
 #[derive(Default)]
 pub struct Board {
-    places: RwLock<HashMap<Sku, HashSet<Location>>>,
+    // Only SKUs that have had stock are ever in it, so nobody can make up names that collide.
+    places: ReadMostlyLock<FxHashMap<Sku, FxHashSet<Location>>>,
     /// How many SKUs are on it: on most days none, and then nobody takes the lock.
     skus: AtomicUsize,
 }
@@ -34,7 +36,7 @@ impl Board {
         places.get(sku).is_some_and(|locations| locations.contains(location))
     }
 
-    fn add(&self, sku: &Sku, location: &Location) {
+    pub(crate) fn add(&self, sku: &Sku, location: &Location) {
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         places.entry(sku.clone()).or_default().insert(location.clone());
         self.skus.store(places.len(), Ordering::Release);

@@ -4,18 +4,21 @@
 use std::sync::Arc;
 
 use tidegate_machines::{
-    OpAction, OpOutcome, OrderCommand, OrderEffect, OrderOp, Orders, QueueCounts, Refusal, Stock,
-    StockCommand, StockEffect, StockEvent,
+    Answer, Decision, Machine, OpAction, OpOutcome, OrderCommand, OrderEffect, OrderEvent, OrderOp,
+    OrderReply, Orders, QueueCounts, Refusal, Stock, StockCommand, StockEffect, StockEvent,
+    Timestamp,
 };
 use tidegate_storage::{Position, State};
 
 use crate::{
     archive,
     board::{Board, BoardWriter},
-    durable::{Deliver, Durable, Kind, RecallError},
+    durable::{Deliver, Durable, Kind, Reading, RecallError},
     front::take_keeping_room,
     group::Reach,
+    known::{KnownKeys, KnownWriter},
     projector::ProjectorHandle,
+    shown::OnDisk,
 };
 
 impl Durable for Stock {
@@ -24,6 +27,12 @@ impl Durable for Stock {
 
     fn reconfigure(&mut self, fresh: &Self) {
         self.configure(fresh.config().clone());
+    }
+
+    /// Items don't say when they last changed, so all of the shard must be on disk.
+    fn read(&self, command: &StockCommand, on_disk: OnDisk) -> Option<Reading<Self>> {
+        let reads = matches!(command, StockCommand::Get { .. } | StockCommand::GetHold { .. });
+        if reads && on_disk.is_all() { decided(self, command) } else { None }
     }
 
     fn place_in_line(command: &StockCommand) -> Option<(u64, u64)> {
@@ -65,12 +74,39 @@ impl Durable for Orders {
         Ok(order.map(|order| OrderCommand::Revive { order: Box::new(order) }))
     }
 
+    /// Every event that changes an order puts its own time on it.
+    fn read(&self, command: &OrderCommand, on_disk: OnDisk) -> Option<Reading<Self>> {
+        match command {
+            OrderCommand::Get { order: id } => match self.order(*id) {
+                // Its place in the queue follows from other orders.
+                Some(order) if order.waits_in_queue() => None,
+                Some(order) => on_disk
+                    .covers(order.changed_at)
+                    .then(|| Ok(OrderReply::Order(Box::new(order.clone())))),
+                // What has left memory is in the archive, which has nothing that is not on disk;
+                // and a number that was not given out is not there on disk either.
+                None => decided(self, command),
+            },
+            OrderCommand::ListByUser { .. } if on_disk.is_all() => decided(self, command),
+            _ => None,
+        }
+    }
+
     fn queue_counts(&self) -> QueueCounts {
         self.queue_counts()
     }
 
     fn leaves_store(effect: &OrderEffect) -> bool {
         matches!(effect, OrderEffect::Archive { .. })
+    }
+}
+
+/// What a machine says to a command that only reads, and for which the time doesn't matter.
+fn decided<M: Machine>(machine: &M, command: &M::Command) -> Option<Reading<M>> {
+    match machine.decide(command, Timestamp(0)) {
+        Ok(Decision { event: None, answer: Answer::Now(reply), .. }) => Some(Ok(reply)),
+        Ok(_) => None,
+        Err(rejection) => Some(Err(rejection)),
     }
 }
 
@@ -99,17 +135,23 @@ impl<M: Durable> Batches<M> {
     }
 }
 
-/// Carries what orders want to stock shards and the projector.
+/// Carries what orders want to stock shards and the projector, and the keys that they bind to
+/// fronts.
 pub struct FromOrders {
     stock: Batches<Stock>,
     projector: ProjectorHandle,
+    known: KnownWriter,
 }
 
 impl FromOrders {
-    /// To the shards of `stock`, and to `projector`.
+    /// To the shards of `stock`, to `projector`, and to the `known` keys of its own shard.
     #[must_use]
-    pub fn new(stock: impl Reach<Stock> + 'static, projector: ProjectorHandle) -> Self {
-        Self { stock: Batches::new(stock), projector }
+    pub fn new(
+        stock: impl Reach<Stock> + 'static,
+        projector: ProjectorHandle,
+        known: Arc<KnownKeys>,
+    ) -> Self {
+        Self { stock: Batches::new(stock), projector, known: KnownWriter::new(known) }
     }
 }
 
@@ -122,6 +164,30 @@ impl Deliver<Orders> for FromOrders {
             }
         }
         self.stock.send();
+    }
+
+    fn restored(&mut self, orders: &Orders) {
+        self.known.restored(orders);
+    }
+
+    fn applying(&mut self, _: &Orders, event: &OrderEvent) {
+        self.known.applying(event);
+    }
+
+    fn applied(&mut self, _: &Orders, event: &OrderEvent) {
+        self.known.applied(event);
+    }
+
+    fn journalled(&mut self, position: Position) {
+        self.known.journalled(position);
+    }
+
+    fn durable(&mut self, durable: Position) {
+        self.known.durable(durable);
+    }
+
+    fn awaits(&self) -> bool {
+        self.known.awaits()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a shard shows outside its thread: the way in for callers, and its figures. It knows neither
 //! where its shard sits nor what runs it.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,8 +10,9 @@ use crate::{
     durable::Durable,
     error::AskError,
     group::Outcome,
-    observe::{ShardGauges, ShardReport},
-    shard::{Envelope, Numbered, ReplySlot},
+    observe::{Phase, ShardGauges, ShardReport},
+    shard::{Envelope, Numbered, ReplySlot, guarded},
+    shown::Shown,
 };
 
 /// See the module.
@@ -19,7 +20,7 @@ pub struct Door<M> {
     index: u16,
     admission: Arc<Admission>,
     gauges: Arc<ShardGauges>,
-    kind: PhantomData<fn() -> M>,
+    shown: Arc<Shown<M>>,
 }
 
 impl<M: Durable> Door<M> {
@@ -28,7 +29,7 @@ impl<M: Durable> Door<M> {
     #[must_use]
     pub fn new(index: u16, in_flight_max: usize) -> Self {
         let (admission, gauges) = (Admission::new(in_flight_max), ShardGauges::new());
-        Self { index, admission, gauges, kind: PhantomData }
+        Self { index, admission, gauges, shown: Arc::new(Shown::new()) }
     }
 
     /// Lets `command` of a caller in: what the shard is to take, and where the answer will be. If
@@ -69,6 +70,36 @@ impl<M: Durable> Door<M> {
         })
     }
 
+    /// The answer to a command that only reads, given on this thread from the machine as it is.
+    /// `None` if the shard has to be asked: see [`Durable::read`], or it is down or changing just
+    /// now.
+    #[must_use]
+    pub fn read(&self, command: &M::Command) -> Option<Outcome<M>> {
+        if self.admission.is_closed() {
+            return None;
+        }
+        let read = || self.shown.read(|machine, on_disk| machine.read(command, on_disk));
+        let read = guarded(M::NAME, "a reading", read).flatten()?;
+        match &read {
+            Ok(_) => self.gauges.read_beside.add(1),
+            Err(_) => self.gauges.refused_beside.add(1),
+        }
+        Some(read.map_err(AskError::Rejected))
+    }
+
+    /// Counts a command that its caller's thread refuses by what it knows without the shard. False
+    /// if the shard has more to say: it takes no commands any more, is down, or its storage has
+    /// failed.
+    #[must_use]
+    pub fn refuse_beside(&self) -> bool {
+        let takes = matches!(self.gauges.phase(), Phase::Running | Phase::Restoring);
+        let refuses = takes && !self.admission.is_closed();
+        if refuses {
+            self.gauges.refused_beside.add(1);
+        }
+        refuses
+    }
+
     /// Lets no more commands in, and time begins nothing more either.
     pub(crate) fn close(&self) {
         self.admission.close();
@@ -80,6 +111,10 @@ impl<M: Durable> Door<M> {
         self.admission.in_flight()
     }
 
+    pub(crate) fn shown(&self) -> Arc<Shown<M>> {
+        Arc::clone(&self.shown)
+    }
+
     pub(crate) fn gauges(&self) -> Arc<ShardGauges> {
         Arc::clone(&self.gauges)
     }
@@ -88,14 +123,15 @@ impl<M: Durable> Door<M> {
     #[must_use]
     pub fn report(&self) -> ShardReport {
         let Self { index, admission, gauges, .. } = self;
+        let (read, refused) = (gauges.read_beside.get(), gauges.refused_beside.get());
         ShardReport {
             name: M::NAME,
             index: *index,
             phase: gauges.phase(),
             in_flight: admission.in_flight(),
-            commands: gauges.commands.get(),
+            commands: gauges.commands.get() + read + refused,
             events: gauges.events.get(),
-            rejections: gauges.rejections.get(),
+            rejections: gauges.rejections.get() + refused,
             batches: gauges.batches.get(),
             held: gauges.held.get(),
             waiting: gauges.waiting.get(),

@@ -5,6 +5,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use tidegate_machines::{Machine, QueueCounts, Timestamp};
 use tidegate_storage::{Position, State, StreamId};
 
+use crate::shown::OnDisk;
+
+/// What a question comes to that is answered beside the shard.
+pub type Reading<M> = Result<<M as Machine>::Reply, <M as Machine>::Rejection>;
+
 /// Why [`Durable::recall`] failed, in words.
 pub type RecallError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,6 +44,7 @@ pub trait Durable:
     + Serialize
     + DeserializeOwned
     + Send
+    + Sync
     + 'static
 {
     /// Its number in the journal; [`Kind::FIRST_FREE`] or above for machines that are not
@@ -63,6 +69,16 @@ pub trait Durable:
         _state: &dyn State,
     ) -> Result<Option<Self::Command>, RecallError> {
         Ok(None)
+    }
+
+    /// The answer to `command`, for one that only reads, if all that the answer shows is `on_disk`:
+    /// it is given on the caller's thread, beside the shard, see [`Group::read`]. `None` if the
+    /// shard is to be asked, as for every command unless a machine says otherwise. Should be quick:
+    /// the shard can change nothing meanwhile.
+    ///
+    /// [`Group::read`]: crate::Group::read
+    fn read(&self, _command: &Self::Command, _on_disk: OnDisk) -> Option<Reading<Self>> {
+        None
     }
 
     /// Whether `effect` goes to something outside the journal's order (the projector, the world).
@@ -99,6 +115,9 @@ pub trait Durable:
 pub trait Deliver<M: Machine>: Send + 'static {
     /// Sends `effects` on, in order, and leaves the vector empty. Must not block.
     fn deliver(&mut self, effects: &mut Vec<M::Effect>);
+
+    /// `machine` has been rebuilt, and nothing has been decided on it yet. All of it is durable.
+    fn restored(&mut self, _machine: &M) {}
 
     /// `event` is about to be applied to `machine`. Like the three below, for those who publish
     /// what a machine knows: nothing may be told to the world before it is durable.

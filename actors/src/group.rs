@@ -194,6 +194,27 @@ impl<M: Durable> Group<M> {
         async move { sent?.await.unwrap_or_else(|_| gone::<M>()) }
     }
 
+    /// Asks shard `index` something that only reads. Answered on this thread if the machine can
+    /// ([`Durable::read`]) and all that the answer shows is on disk; else as by [`Group::ask`].
+    ///
+    /// # Errors
+    /// As for [`Group::ask`].
+    pub fn read(
+        &self,
+        index: u16,
+        command: M::Command,
+    ) -> impl Future<Output = Outcome<M>> + use<M> {
+        let read = self.inner.doors[usize::from(index)].read(&command);
+        let asked = if read.is_none() { Some(self.ask(index, command)) } else { None };
+        async move {
+            match (read, asked) {
+                (Some(outcome), _) => outcome,
+                (None, Some(asked)) => asked.await,
+                (None, None) => gone::<M>(),
+            }
+        }
+    }
+
     /// Asks many things together, each of its shard; gives the answers in the order of the
     /// questions once all are there. Each is as if it was asked alone ([`Group::ask`]), and
     /// those of one shard are taken in their order.
@@ -253,6 +274,12 @@ impl<M: Durable> Group<M> {
         let Some(wired) = self.inner.wired.get() else { return Err(AskError::Closing) };
         wired.leave(index, [envelope]);
         Ok(receiver)
+    }
+
+    /// [`Door::refuse_beside`] of shard `index`.
+    #[must_use]
+    pub fn refuse_beside(&self, index: u16) -> bool {
+        self.inner.doors[usize::from(index)].refuse_beside()
     }
 
     /// Sends commands from inside the store (effects of other shards, the projector) to shard

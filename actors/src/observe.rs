@@ -3,9 +3,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
 };
 
+use crossbeam_utils::CachePadded;
 use tidegate_machines::QueueCounts;
 
 use crate::distribution::{Distribution, Tally};
@@ -37,6 +38,10 @@ pub(crate) struct ShardGauges {
     pub(crate) commands: Counter,
     pub(crate) events: Counter,
     pub(crate) rejections: Counter,
+    /// Commands answered by callers' threads, beside the shard.
+    pub(crate) read_beside: SharedCounter,
+    /// And refused.
+    pub(crate) refused_beside: SharedCounter,
     pub(crate) batches: Counter,
     pub(crate) restarts: Counter,
     pub(crate) held: Counter,
@@ -93,6 +98,27 @@ impl Counter {
     }
 }
 
+/// How many parts a figure of many writers has.
+const PARTS: usize = 16;
+
+/// A figure with many writers. Each thread adds to a part that it has nearly for itself.
+#[derive(Default)]
+pub(crate) struct SharedCounter([CachePadded<AtomicU64>; PARTS]);
+
+impl SharedCounter {
+    pub(crate) fn add(&self, n: u64) {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static PART: usize = THREADS.fetch_add(1, Ordering::Relaxed) % PARTS;
+        }
+        self.0[PART.with(|part| *part)].fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.iter().map(|part| part.load(Ordering::Relaxed)).sum()
+    }
+}
+
 impl ShardGauges {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self::default())
@@ -132,7 +158,8 @@ pub struct ShardReport {
     pub phase: Phase,
     /// Commands from callers that have no answer yet.
     pub in_flight: usize,
-    /// Commands decided, those from other shards and from time included.
+    /// Commands decided, those from other shards and from time included, and those that were
+    /// answered on their callers' threads.
     pub commands: u64,
     /// Events applied.
     pub events: u64,
@@ -149,7 +176,7 @@ pub struct ShardReport {
     /// What waits in the machine for its turn, as of the last look at the time.
     pub queue: QueueCounts,
     /// Time from when a caller asked until its answer was safe and sent, in microseconds: replies
-    /// and refusals, but no errors.
+    /// and refusals, but no errors, and nothing that was answered on its caller's thread.
     pub answer_us: Distribution,
     /// Records in each batch given to the journal.
     pub batch_records: Distribution,

@@ -159,6 +159,11 @@ impl<R> Idempotency<R> {
         (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
     }
 
+    /// The keys that are bound, and when each was, oldest first.
+    pub fn keys(&self) -> impl Iterator<Item = (KeyHash, Timestamp)> {
+        self.bound.iter().map(|(_, bound)| (bound.key(), bound.binding.at))
+    }
+
     /// When the oldest key was bound.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {

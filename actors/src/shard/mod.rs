@@ -28,12 +28,14 @@ use crate::{
     error::AskError,
     front::Front,
     observe::{Phase, ShardGauges},
+    shown::Shown,
 };
 pub(crate) use actor::ShardActor;
 pub use messages::{Envelope, Look};
 pub(crate) use messages::{Inspect, Numbered, ReplySlot, Restore, Wake};
 use release::{Held, Waiting};
 use supervise::{HeldUp, RestartLog};
+pub(crate) use turn::guarded;
 use turn::{Ready, Turn};
 
 /// Due commands decided at one look; the rest follows at the next, so that expiry of very many
@@ -95,10 +97,11 @@ pub trait Host {
 }
 
 /// Where a shard is in its life, with what it has there.
-enum Life<M> {
+enum Life {
     /// Commands wait in `queue` or in the mailbox.
     Restoring,
-    Running(M),
+    /// Its machine is shown.
+    Running,
     Poisoned(StorageError),
     Dead,
 }
@@ -109,7 +112,9 @@ pub struct Shard<M: Durable> {
     kit: Arc<Kit<M>>,
     gauges: Arc<ShardGauges>,
     post: Box<dyn Deliver<M>>,
-    life: Life<M>,
+    life: Life,
+    /// The machine, while it runs.
+    shown: Arc<Shown<M>>,
     queue: VecDeque<Envelope<M>>,
     turn: Turn<M>,
     commit_scheduled: bool,
@@ -137,6 +142,7 @@ impl<M: Durable> Shard<M> {
             gauges: door.gauges(),
             post,
             life: Life::Restoring,
+            shown: door.shown(),
             queue: VecDeque::new(),
             turn,
             commit_scheduled: false,
@@ -164,7 +170,7 @@ impl<M: Durable> Shard<M> {
 
     fn go_on(&mut self, host: &mut impl Host) {
         match self.life {
-            Life::Running(_) => self.drain(host),
+            Life::Running => self.drain(host),
             Life::Restoring => {}
             Life::Poisoned(_) | Life::Dead => self.refuse_queued(),
         }
@@ -173,7 +179,7 @@ impl<M: Durable> Shard<M> {
     /// Decides what is queued. Ends early when the machine panics: the rest waits for the rebuild.
     fn drain(&mut self, host: &mut impl Host) {
         let now = self.kit.clock.now();
-        while matches!(self.life, Life::Running(_)) {
+        while matches!(self.life, Life::Running) {
             let Some(envelope) = self.queue.pop_front() else { break };
             self.decide(envelope, now, host);
             if self.turn.size() >= self.kit.options.batch_bytes_max {
@@ -227,8 +233,10 @@ impl<M: Durable> Shard<M> {
     }
 
     fn try_decide(&mut self, command: &M::Command, now: Timestamp) -> Option<turn::Taken<M>> {
-        let Life::Running(machine) = &mut self.life else { return None };
-        Some(self.turn.take(machine, command, now, &*self.kit.state, &mut *self.post))
+        if !matches!(self.life, Life::Running) {
+            return None;
+        }
+        Some(self.turn.take(&self.shown, command, now, &*self.kit.state, &mut *self.post))
     }
 
     /// Notes what is to be sent and who is to be answered once this turn is journalled.
@@ -265,6 +273,7 @@ impl<M: Durable> Shard<M> {
             match self.append(batch, urgency, host) {
                 Ok(position) => {
                     self.last = position;
+                    self.shown.journalled(position);
                     self.post.journalled(position);
                 }
                 Err(error) => {
@@ -299,7 +308,7 @@ impl<M: Durable> Shard<M> {
         self.gauges.batches.add(1);
         self.gauges.events.add(u64::from(batch.count()));
         self.gauges.batch_records.count(u64::from(batch.count()));
-        let (held, tell) = (Arc::clone(&self.held), host.tell());
+        let (held, shown, tell) = (Arc::clone(&self.held), Arc::clone(&self.shown), host.tell());
         // Answers leave from the journal's thread. The shard is told only if it needs to know, and
         // before: whoever sees that all are answered finds its mail there.
         let done = move |result: Result<Position, StorageError>| {
@@ -307,7 +316,11 @@ impl<M: Durable> Shard<M> {
             if durable.is_none() || held.take_want() {
                 tell(result);
             }
-            durable.into_iter().for_each(|durable| held.release(durable));
+            if let Some(durable) = durable {
+                // First, so that whoever has an answer can read at once what it says.
+                shown.durable(durable);
+                held.release(durable);
+            }
         };
         self.kit.journal.append(batch, urgency, Box::new(done))
     }
@@ -329,6 +342,7 @@ impl<M: Durable> Shard<M> {
     fn release(&mut self) {
         loop {
             let durable = self.kit.journal.durable();
+            self.shown.durable(durable);
             self.held.release(durable);
             self.post.durable(durable);
             let mut leaving = Vec::new();
@@ -351,7 +365,7 @@ impl<M: Durable> Shard<M> {
     /// this shard stays down until then.
     fn deliver(&mut self, mut effects: Vec<M::Effect>) {
         let post = &mut self.post;
-        if turn::guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
+        if guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
             self.mute = true;
             self.die();
         }
@@ -369,8 +383,14 @@ impl<M: Durable> Shard<M> {
         self.held.drop_all(&error);
         self.leaving.clear();
         self.waiting.let_go(|| AskError::Unavailable { why: error.to_string() });
-        self.life = Life::Poisoned(error);
+        self.leave(Life::Poisoned(error));
         self.refuse_queued();
+    }
+
+    /// From here on nothing is decided, and nothing is shown.
+    fn leave(&mut self, life: Life) {
+        self.shown.clear();
+        self.life = life;
     }
 
     /// Answers what is queued when nothing can be decided any more.
@@ -396,14 +416,13 @@ impl<M: Durable> Shard<M> {
         // would never let the store come to rest.
         let looks = if self.gauges.is_closing() { 0 } else { DUE_PER_LOOK_MAX };
         for _ in 0..looks {
-            let Life::Running(machine) = &self.life else { break };
-            let due = turn::guarded(M::NAME, "asking what is due", || machine.due(now));
-            let Some(due) = due else {
+            let due = || self.shown.look(|machine| machine.due(now));
+            let Some(due) = guarded(M::NAME, "asking what is due", due) else {
                 // It would panic at every look, and time would stand still unnoticed.
                 self.die();
                 break;
             };
-            let Some(command) = due else { break };
+            let Some(command) = due.flatten() else { break };
             self.decide(Envelope { command, reply: None }, now, host);
             // Applied by now, so the next look sees what is still due.
         }
@@ -411,9 +430,7 @@ impl<M: Durable> Shard<M> {
         self.waiting.let_go_after(patience, || AskError::Unavailable {
             why: "another shard has not answered in time".to_owned(),
         });
-        if let Life::Running(machine) = &self.life {
-            self.gauges.queue.set(machine.queue_counts());
-        }
+        self.shown.look(|machine| self.gauges.queue.set(machine.queue_counts()));
         self.commit(host);
     }
 
@@ -421,11 +438,10 @@ impl<M: Durable> Shard<M> {
     /// everything that its stream has in the journal up to there.
     pub fn inspect(&mut self, look: Look<M>, host: &mut impl Host) {
         self.commit(host);
-        if let Life::Running(machine) = &self.life {
-            // All of this shard's own events are at or below `last`, so the machine also stands for
-            // any later position that others have reached by now.
-            let position = self.kit.journal.appended().max(self.last);
-            turn::guarded(M::NAME, "an inspection", || look(machine, position));
-        }
+        // All of this shard's own events are at or below `last`, so the machine also stands for any
+        // later position that others have reached by now.
+        let position = self.kit.journal.appended().max(self.last);
+        let look = || self.shown.look(|machine| look(machine, position));
+        guarded(M::NAME, "an inspection", look);
     }
 }

@@ -88,7 +88,7 @@ impl<M: Durable> Shard<M> {
     pub fn restoring(
         &mut self,
     ) -> impl FnOnce() -> Result<Rebuilt<M>, RestoreError> + Send + use<M> {
-        self.life = Life::Restoring;
+        self.leave(Life::Restoring);
         self.commit_scheduled = false;
         self.gauges.set_phase(Phase::Restoring);
         let (kit, index, last) = (Arc::clone(&self.kit), self.index, self.last);
@@ -115,8 +115,13 @@ impl<M: Durable> Shard<M> {
                 self.gauges.queue.set(machine.queue_counts());
                 self.last = self.last.max(position);
                 let (shards, index) = (M::NAME, self.index);
-                let open = turn::guarded(shards, "finding open effects", || machine.outstanding());
-                self.life = Life::Running(machine);
+                let post = &mut self.post;
+                let open = turn::guarded(shards, "finding open effects", || {
+                    post.restored(&machine);
+                    machine.outstanding()
+                });
+                self.shown.put(machine);
+                self.life = Life::Running;
                 self.gauges.set_phase(Phase::Running);
                 match open {
                     Some(open) => self.deliver(open),

@@ -81,7 +81,7 @@ impl<M: Durable> Shard<M> {
         if self.restarts.allow(Instant::now()) {
             self.gauges.restarts.add(1);
             // The state is half-changed: forget it now, so that nothing is decided on it.
-            self.life = Life::Restoring;
+            self.leave(Life::Restoring);
             host.rebuild();
         } else {
             tracing::error!(shards, index, "too many panics; it stays down until reopened");
@@ -108,7 +108,7 @@ impl<M: Durable> Shard<M> {
     }
 
     pub(super) fn die(&mut self) {
-        self.life = Life::Dead;
+        self.leave(Life::Dead);
         self.gauges.set_phase(Phase::Dead);
         // Their commands are in the journal, and will be driven on after the next open.
         let why = || format!("{} shard {} is down", M::NAME, self.index);

@@ -12,8 +12,8 @@ use tidegate_machines::{
 use tidegate_storage::{Journal, MemoryJournal, MemoryState, Position, Snapshots, State};
 
 use crate::{
-    AskError, Board, Clock, Durable, FromOrders, FromStock, Group, Kind, Kit, ManualTime,
-    NoEffects, Phase, Projector, Retained, ShardOptions, Shards, Threads, snapshot_all,
+    AskError, Board, Clock, Durable, FromOrders, FromStock, Group, Kind, Kit, KnownKeys,
+    ManualTime, NoEffects, Phase, Projector, Retained, ShardOptions, Shards, Threads, snapshot_all,
 };
 
 /// What the tests stand on.
@@ -159,7 +159,8 @@ fn no_order_is_archived_before_it_is_on_disk() {
         // It does not run: what it is told stays where it can be counted.
         let projector = Projector::new(Arc::clone(&ground.state));
         orders.start(ground.threads.arbiters(), |_| {
-            Box::new(FromOrders::new(stock.clone(), projector.handle()))
+            let known = Arc::new(KnownKeys::new(1));
+            Box::new(FromOrders::new(stock.clone(), projector.handle(), known))
         });
         stock.restore().await.unwrap();
         orders.restore().await.unwrap();

@@ -17,6 +17,7 @@ use crate::{
     error::AskError,
     front::take_keeping_room,
     group::Outcome,
+    shown::Shown,
 };
 
 /// What a batch adds to each record.
@@ -89,23 +90,29 @@ impl<M: Durable> Turn<M> {
     /// turn.
     pub(super) fn take(
         &mut self,
-        machine: &mut M,
+        shown: &Shown<M>,
         command: &M::Command,
         now: Timestamp,
         state: &dyn State,
         post: &mut dyn Deliver<M>,
     ) -> Taken<M> {
         let turn = AssertUnwindSafe(|| {
-            if let Some(first) = machine.recall(command, state).map_err(Failure::Recall)? {
+            let decide = |machine: &M| {
+                let first = machine.recall(command, state).map_err(Failure::Recall)?;
+                Ok((first.is_some(), machine.decide(first.as_ref().unwrap_or(command), now)))
+            };
+            let (recalled, mut decided) = look(shown, decide)?;
+            if recalled {
                 // What brings an entity back can only be refused if it is there already.
-                if let Ok(decision) = machine.decide(&first, now) {
-                    self.apply(machine, decision.event.as_ref(), now, post)?;
+                if let Ok(decision) = decided {
+                    self.apply(shown, decision.event.as_ref(), now, post)?;
                     self.add_effects(decision.effects);
                 }
+                decided = look(shown, |machine| Ok(machine.decide(command, now)))?;
             }
-            Ok(match machine.decide(command, now) {
+            Ok(match decided {
                 Ok(mut decision) => {
-                    self.apply(machine, decision.event.as_ref(), now, post)?;
+                    self.apply(shown, decision.event.as_ref(), now, post)?;
                     self.add_effects(std::mem::take(&mut decision.effects));
                     Ok(decision)
                 }
@@ -119,7 +126,7 @@ impl<M: Durable> Turn<M> {
     /// the journal. Encodes before it applies: one that can't be journalled must not be applied.
     fn apply(
         &mut self,
-        machine: &mut M,
+        shown: &Shown<M>,
         event: Option<&M::Event>,
         now: Timestamp,
         post: &mut dyn Deliver<M>,
@@ -132,9 +139,11 @@ impl<M: Durable> Turn<M> {
         if self.size() + size > self.bytes_max {
             return Err(Failure::NoRoom(size));
         }
-        post.applying(machine, event);
-        machine.apply(event);
-        post.applied(machine, event);
+        shown.change(now, |machine| {
+            post.applying(machine, event);
+            machine.apply(event);
+            post.applied(machine, event);
+        });
         let (stream, room) = (self.stream, self.batch_bytes);
         let fresh = || Batch::with_room(stream, now.0, room);
         let batch = self.done.batch.get_or_insert_with(fresh);
@@ -196,8 +205,14 @@ impl<M: Durable> Turn<M> {
     }
 }
 
+/// What `look` makes of the machine, which is there while its shard runs.
+fn look<M, T>(shown: &Shown<M>, look: impl FnOnce(&M) -> Result<T, Failure>) -> Result<T, Failure> {
+    let gone = || Err(Failure::Panic("its machine is gone".to_owned()));
+    shown.look(look).unwrap_or_else(gone)
+}
+
 /// Runs code that is not the shard's own where a panic would take the actor and its mailbox along.
-pub(super) fn guarded<T>(shards: &str, what: &str, run: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn guarded<T>(shards: &str, what: &str, run: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(run))
         .inspect_err(|panic| {
             tracing::error!(shards, panic = panic_text(&**panic), "{what} has panicked");

@@ -21,6 +21,7 @@ pub use command::{
 };
 pub use event::{Accepted, OrderEvent, Placed, Upshot};
 pub use payment::{Payment, PaymentKind, PaymentStatus, PaymentSums};
+pub use place::check_order;
 pub(crate) use queue::Queue;
 pub use queue::{IntakeConfig, QueueCounts, QueuePlace};
 pub(crate) use record::Shipment;
@@ -29,7 +30,9 @@ pub use record::{
 };
 
 use crate::shared::{Calendar, Paged, PartedMap};
-use crate::{Decision, Idempotency, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp, UserId};
+use crate::{
+    Decision, Idempotency, KeyHash, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp, UserId,
+};
 
 /// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until an order is placed.
 pub const PLACE: u8 = 1;
@@ -124,6 +127,12 @@ impl Orders {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.orders.is_empty()
+    }
+
+    /// The idempotency keys that are bound, of placed orders and of changes alike, and when each
+    /// was, in no particular order.
+    pub fn keys(&self) -> impl Iterator<Item = (KeyHash, Timestamp)> {
+        self.memory.keys()
     }
 
     /// How many operations no stock shard has answered yet.

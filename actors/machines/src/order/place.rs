@@ -1,7 +1,7 @@
 //! How an order shard answers a new order. It deliberately does not look at stock: the stock shards
 //! do, and until they have, the order is only queued.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     NewLine, Order, OrderEvent, OrderRejection, OrderReply, Orders, PLACE, PlaceOrder, Placed,
@@ -19,8 +19,7 @@ impl Orders {
         if let Some(order) = self.memory.look_up(place.key, place.fingerprint)? {
             return self.placed_before(*order, place.respond_async, now);
         }
-        let lines = self.check_lines(&place.lines)?;
-        bounds::check_hold_ms("hold_ms", place.hold_ms)?;
+        let lines = check_order(&place.lines, place.hold_ms)?;
         if let Some(hint) = &place.hint {
             return Err(hint.clone().into());
         }
@@ -33,7 +32,7 @@ impl Orders {
             key: place.key,
             fingerprint: place.fingerprint,
             user: place.user.clone(),
-            lines,
+            lines: self.with_shards(&lines),
             hold_ms: place.hold_ms,
             respond_async: place.respond_async,
         };
@@ -50,29 +49,13 @@ impl Orders {
         Ok(Decision::event(OrderEvent::Placed(placed)).answered(answer).with_effects(effects))
     }
 
-    // Checks each line, sums those of the same SKU and location at the place of the first, checks
-    // the sums, and names the stock shard of each.
-    fn check_lines(&self, lines: &[NewLine]) -> Result<Vec<(NewLine, u16)>, OrderRejection> {
-        if lines.is_empty() || lines.len() > LINES_MAX {
-            let bound = format_args!("1 to {LINES_MAX} lines");
-            return Err(OutOfBounds::new("lines", bound, lines.len()).into());
-        }
-        for line in lines {
-            bounds::check_quantity(line.quantity)?;
-            if let Some(amount_minor) = line.amount_minor {
-                bounds::check_amount("amount_minor", amount_minor)?;
-            }
-        }
-        // Most orders have one line; it needs no sum.
-        let summed = if lines.len() > 1 { sum_lines(lines)? } else { Vec::new() };
-        let lines = if summed.is_empty() { lines } else { &summed };
-        let total_minor = lines.iter().filter_map(|line| line.amount_minor).sum();
-        bounds::check_amount("total_minor", total_minor)?;
+    // Names the stock shard of each line.
+    fn with_shards(&self, lines: &[NewLine]) -> Vec<(NewLine, u16)> {
         let with_shard = |line: &NewLine| {
             let shard = shard_of(line.sku.as_str().as_bytes(), self.config.stock_shards);
             (line.clone(), shard)
         };
-        Ok(lines.iter().map(with_shard).collect())
+        lines.iter().map(with_shard).collect()
     }
 
     // The same key and the same request: the same order, as it is now.
@@ -98,6 +81,30 @@ impl Orders {
 
 pub(super) fn ticket(order: OrderId) -> Ticket {
     Ticket { subject: order.0, purpose: PLACE }
+}
+
+/// All that can be said of a new order by itself: checks each line, sums those of the same SKU and
+/// location at the place of the first, and checks the sums. Gives the lines as they are sold.
+///
+/// # Errors
+/// A value out of bounds, or amounts on only some lines of the same SKU and location.
+pub fn check_order(lines: &[NewLine], hold_ms: u64) -> Result<Cow<'_, [NewLine]>, OrderRejection> {
+    if lines.is_empty() || lines.len() > LINES_MAX {
+        let bound = format_args!("1 to {LINES_MAX} lines");
+        return Err(OutOfBounds::new("lines", bound, lines.len()).into());
+    }
+    for line in lines {
+        bounds::check_quantity(line.quantity)?;
+        if let Some(amount_minor) = line.amount_minor {
+            bounds::check_amount("amount_minor", amount_minor)?;
+        }
+    }
+    // Most orders have one line; it needs no sum.
+    let lines = if lines.len() > 1 { Cow::Owned(sum_lines(lines)?) } else { Cow::Borrowed(lines) };
+    let total_minor = lines.iter().filter_map(|line| line.amount_minor).sum();
+    bounds::check_amount("total_minor", total_minor)?;
+    bounds::check_hold_ms("hold_ms", hold_ms)?;
+    Ok(lines)
 }
 
 fn sum_lines(lines: &[NewLine]) -> Result<Vec<NewLine>, OrderRejection> {

@@ -9,12 +9,13 @@ pub(super) struct Figures(BTreeMap<&'static str, u64>);
 
 /// What some hundred seeds must have met; else the simulation has become empty somewhere.
 #[cfg(test)]
-pub(super) const NEEDED: [&str; 75] = [
+pub(super) const NEEDED: [&str; 78] = [
     "answer: hold",
     "answer: item",
     "answer: movement",
     "answer: order",
     "answer: receipt",
+    "asked: a key that may be known, for what is sold out",
     "asked: a key for another request",
     "asked: again after an answer",
     "asked: again to know the outcome",
@@ -63,10 +64,12 @@ pub(super) const NEEDED: [&str; 75] = [
     "probe: more than was left",
     "queue: cancelled",
     "queue: released",
+    "read: beside the shard",
+    "read: beside the shard, stock",
     "refused: already shipped",
     "refused: amount overflow",
     "refused: below committed",
-    "refused: by the sold-out board",
+    "refused: at the front",
     "refused: change under way",
     "refused: hold not confirmed",
     "refused: hold settled",

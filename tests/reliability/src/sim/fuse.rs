@@ -61,6 +61,10 @@ impl<M: Durable, D: Deliver<M>> Deliver<M> for Fused<D> {
         self.post.deliver(effects);
     }
 
+    fn restored(&mut self, machine: &M) {
+        self.post.restored(machine);
+    }
+
     fn applying(&mut self, machine: &M, event: &M::Event) {
         self.post.applying(machine, event);
         self.fuse.blow(Place::Applying);

@@ -7,6 +7,7 @@ mod auditor;
 mod callers;
 mod faults;
 mod figures;
+mod front;
 mod fuse;
 mod journal;
 mod mail;

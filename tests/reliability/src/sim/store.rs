@@ -8,8 +8,8 @@ use std::sync::{
 };
 
 use tidegate_actors::{
-    Board, Clock, FromOrders, FromStock, Kit, Projection, Projector, RestoreError, Retained,
-    ShardOptions, TimeSource, snapshot_all,
+    Board, Clock, FromOrders, FromStock, Kit, KnownKeys, Projection, Projector, RestoreError,
+    Retained, ShardOptions, TimeSource, snapshot_all,
 };
 use tidegate_machines::{Orders, OrdersConfig, Stock, StockConfig};
 use tidegate_storage::{Journal, MemoryJournal, MemoryState, State, StorageError};
@@ -37,11 +37,13 @@ pub(super) struct Store {
     pub(super) state: Arc<MemoryState>,
     pub(super) clock: Arc<Clock>,
     pub(super) board: Arc<Board>,
+    /// Of each order shard.
+    pub(super) known: Arc<[Arc<KnownKeys>]>,
     pub(super) stock: Side<Stock>,
     pub(super) orders: Side<Orders>,
     /// `None` once it has failed.
     projection: Option<Projection>,
-    profile: Profile,
+    pub(super) profile: Profile,
     wall: Wall,
 }
 
@@ -60,36 +62,25 @@ impl Store {
             batch_bytes_max: profile.batch_bytes_max,
             ..ShardOptions::default()
         };
-        let (retention_ms, keys_max) = (profile.retention_ms, profile.keys_max);
-        let (stock_shards, intake) = (profile.stock_shards, profile.intake);
-        let fresh_stock = move |shard| {
-            let (idempotency_retention_ms, idempotency_keys_max) = (retention_ms, keys_max);
-            Stock::new(StockConfig { shard, idempotency_retention_ms, idempotency_keys_max })
-        };
-        let fresh_orders = move |shard| {
-            let (idempotency_retention_ms, idempotency_keys_max) = (retention_ms, keys_max);
-            Orders::new(OrdersConfig {
-                shard,
-                stock_shards,
-                idempotency_retention_ms,
-                idempotency_keys_max,
-                intake,
-            })
-        };
+        let (of_stock, of_orders) = (profile.clone(), profile.clone());
+        let fresh_stock = move |shard| fresh_stock(&of_stock, shard);
+        let fresh_orders = move |shard| fresh_orders(&of_orders, shard);
         let kit = Parts { journal: &journal, state: &state, clock: &clock, options };
         let to_stock = Mail::new(profile.stock_shards, profile.order_shards);
         let to_orders = Mail::new(profile.order_shards, profile.stock_shards);
         let (board, as_state) = (Arc::new(Board::default()), Arc::clone(&state) as Arc<dyn State>);
-        let projector = Projector::new(as_state);
+        let known = (0..profile.order_shards).map(|_| Arc::new(KnownKeys::new(profile.keys_max)));
+        let (projector, known) = (Projector::new(as_state), known.collect::<Arc<[_]>>());
         let stock = Side::new(to_stock.clone(), kit.kit(fresh_stock), |index| {
             FromStock::new(wire(&to_orders, index), Arc::clone(&board))
         });
         let orders = Side::new(to_orders.clone(), kit.kit(fresh_orders), |index| {
-            FromOrders::new(wire(&to_stock, index), projector.handle())
+            let known = Arc::clone(&known[usize::from(index)]);
+            FromOrders::new(wire(&to_stock, index), projector.handle(), known)
         });
         let projection = projector.by_hand(orders.wire(PROJECTOR)).ok();
         let (profile, wall) = (profile.clone(), wall.clone());
-        Self { journal, state, clock, board, stock, orders, projection, profile, wall }
+        Self { journal, state, clock, board, known, stock, orders, projection, profile, wall }
     }
 
     /// What a crash leaves, opened again: everything durable, the first `batches` of what was not
@@ -172,6 +163,23 @@ impl Store {
             self.orders.mail.lock()[to].cut(from)
         }
     }
+}
+
+/// Stock shard `shard` as it is before its first event.
+pub(super) fn fresh_stock(profile: &Profile, shard: u16) -> Stock {
+    let (idempotency_retention_ms, idempotency_keys_max) = (profile.retention_ms, profile.keys_max);
+    Stock::new(StockConfig { shard, idempotency_retention_ms, idempotency_keys_max })
+}
+
+/// Order shard `shard` as it is before its first event.
+pub(super) fn fresh_orders(profile: &Profile, shard: u16) -> Orders {
+    Orders::new(OrdersConfig {
+        shard,
+        stock_shards: profile.stock_shards,
+        idempotency_retention_ms: profile.retention_ms,
+        idempotency_keys_max: profile.keys_max,
+        intake: profile.intake,
+    })
 }
 
 /// The way of shard `index` to the shards of the other kind.

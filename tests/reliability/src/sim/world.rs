@@ -10,17 +10,14 @@ use std::{
 
 use quanta::Mock;
 use siphasher::sip::SipHasher13;
-use tidegate_actors::{Door, Durable, Envelope, Outcome};
-use tidegate_machines::{Machine, OrderCommand, Refusal};
+use tidegate_machines::OrderCommand;
 use tidegate_storage::{MemoryJournal, MemoryState};
-use tokio::sync::oneshot::Receiver;
 
 use super::{
     auditor::{Auditor, Verdict},
     callers::{Callers, Known},
     figures::Figures,
-    mail::{CALLERS, Letter, Mail},
-    ops::{Answer, Command, Ear, Good, Op, Sending},
+    ops::{Answer, Command, Good, Op, Sending},
     profile::Profile,
     store::{Store, Wall},
 };
@@ -303,32 +300,9 @@ impl World {
         let op = &mut self.ops[number];
         op.alone = op.in_flight == 0;
         op.in_flight += 1;
-        let mut command = op.command.clone();
-        if let Command::Orders(_, OrderCommand::Place(place)) = &mut command {
-            // As the client in `src/orders.rs` does.
-            let board = &self.store.board;
-            let gone = place.lines.iter().find(|line| board.is_sold_out(&line.sku, &line.location));
-            place.hint = gone.map(|line| Refusal::SoldOut {
-                sku: line.sku.clone(),
-                location: line.location.clone(),
-                requested: line.quantity,
-                available: 0,
-            });
-            if place.hint.is_some() {
-                self.figures.count("refused: by the sold-out board");
-            }
-        }
+        let command = op.command.clone();
         self.note(|_| format!("op {number} is sent: {command:?}"));
-        let ear = match command {
-            Command::Stock(shard, command) => {
-                let side = &self.store.stock;
-                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Stock)
-            }
-            Command::Orders(shard, command) => {
-                let side = &self.store.orders;
-                enter(&side.doors[usize::from(shard)], &side.mail, shard, command).map(Ear::Orders)
-            }
-        };
+        let ear = self.enter(command)?;
         let sent_at = self.step;
         match ear {
             Some(ear) => {
@@ -415,16 +389,4 @@ impl World {
         drop(encoded);
         self.history.write(&bytes);
     }
-}
-
-/// Lets `command` in through `door`, and on its way to shard `index`.
-fn enter<M: Durable>(
-    door: &Door<M>,
-    mail: &Mail<M>,
-    index: u16,
-    command: <M as Machine>::Command,
-) -> Option<Receiver<Outcome<M>>> {
-    let (envelope, receiver): (Envelope<M>, _) = door.enter(command).ok()?;
-    mail.send(index, CALLERS, Letter::Asked(envelope));
-    Some(receiver)
 }
