@@ -95,11 +95,13 @@ impl<M: Durable> Held<Ready<M>> {
     }
 }
 
+/// Those who wait for the same, since when. Mostly one.
+type Callers<M> = SmallVec<[(Instant, ReplySlot<M>); 1]>;
+
 /// Callers whose answer a later command will settle.
 pub(super) struct Waiting<M: Durable> {
-    /// One for each, unless somebody asks for the same again. Tickets are the machine's own
-    /// numbers, which nobody can choose to fall together.
-    callers: FxHashMap<Ticket, SmallVec<[(Instant, ReplySlot<M>); 1]>>,
+    /// Tickets are the machine's own numbers, which nobody can choose to fall together.
+    callers: FxHashMap<Ticket, Callers<M>>,
 }
 
 impl<M: Durable> Default for Waiting<M> {
