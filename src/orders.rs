@@ -200,7 +200,7 @@ impl OrdersClient {
     /// # Errors
     /// [`OrderError`]: unknown.
     pub async fn get(&self, order: OrderId) -> Result<Order, OrderError> {
-        self.about(order, OrderCommand::Get { order }).await
+        self.get_with_place(order).await.map(|(order, _)| order)
     }
 
     /// The same, and where it waits, if it waits in the queue of an
