@@ -30,7 +30,7 @@ use crate::{
     load::Until,
     orders::Plan,
     row::{Results, Row},
-    work::Skew,
+    work::{Mix, Skew},
 };
 
 #[global_allocator]
@@ -82,20 +82,23 @@ struct Run {
     /// Who takes part [default: all; who is not installed is left out].
     #[arg(long, value_delimiter = ',')]
     contender: Vec<Entry>,
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1_024])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1_024, 8_192])]
     in_flight: Vec<u64>,
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Skew::Hot, Skew::Spread])]
     skew: Vec<Skew>,
+    /// SKUs of the skew `spread`.
+    #[arg(long, default_value_t = 100_000)]
+    spread_skus: usize,
     /// Seconds of a round that are timed.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Seconds before that.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
     /// Exactly so many orders in a round instead: then all contenders have the same result.
     #[arg(long, conflicts_with_all = ["seconds", "warm_up"])]
     orders: Option<u64>,
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -205,8 +208,12 @@ impl Run {
             until: self.orders.map_or(Until::seconds(self.warm_up, self.seconds), Until::numbers),
             rounds: self.rounds.max(1),
             seed: self.seed,
-            repeat_percent: self.repeat_percent,
-            refused_percent: self.refused_percent,
+            mix: Mix {
+                skew: Skew::Spread,
+                spread_skus: self.spread_skus,
+                repeat_percent: self.repeat_percent,
+                refused_percent: self.refused_percent,
+            },
         }
     }
 }

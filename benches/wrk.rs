@@ -8,10 +8,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     contender::Contender,
-    peers::http::Served,
+    peers::{http::Served, tidegate::InProcess},
     row::{Row, Waited},
     server,
-    work::hashed,
+    work::{Goods, hashed},
 };
 
 /// SKUs, and units of each: more than can be sold.
@@ -33,7 +33,9 @@ pub(crate) async fn run(dir: &Path, connections: &[u64], seconds: f64) -> Result
     for connections in connections {
         let folder = tempfile::tempdir_in(dir)?;
         let options = ["--parse-only-route"];
-        let served = Served::start_with(folder.path(), &[UNITS; SKUS], 1, &options).await?;
+        let goods = Goods::ample(&[UNITS; SKUS]);
+        InProcess::start(&folder.path().join("store"), goods, None).await?.end().await?;
+        let served = Served::open(folder.path(), 1, &options).await?;
         load(&served, ROUTES[0].1, "warm-up", *connections, seconds / 4.0)?;
         for (who, route) in ROUTES {
             rows.push(round(&served, who, route, *connections, seconds).await?);

@@ -1,13 +1,13 @@
 //! TigerBeetle, one replica: a SKU is an account that can't be overdrawn, an order is a pending
 //! transfer with the key as its id, and the transfer that posts it, in one request. Its client
-//! gathers requests by itself. Built with the feature `tigerbeetle`, since the client brings a
+//! gathers requests by itself. It knows no limit for each user. Built with the feature `tigerbeetle`, since the client brings a
 //! library; the server is not installed for you.
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 
-use crate::contender::Contender;
+use crate::{contender::Contender, work::Goods};
 
 #[cfg(feature = "tigerbeetle")]
 pub(crate) use runner::{start, version};
@@ -18,7 +18,7 @@ pub(crate) fn version() -> Result<String> {
 }
 
 #[cfg(not(feature = "tigerbeetle"))]
-pub(crate) async fn start(_data: &Path, _stock: &[u64]) -> Result<Arc<dyn Contender>> {
+pub(crate) async fn start(_data: &Path, _goods: Goods<'_>) -> Result<Arc<dyn Contender>> {
     version()?;
     anyhow::bail!("it is never started then")
 }
@@ -34,7 +34,7 @@ mod runner {
         TransferFlags,
     };
 
-    use super::{Arc, Contender, Path, Result};
+    use super::{Arc, Contender, Goods, Path, Result};
     use crate::{
         contender::Waiting,
         server::{self, Server},
@@ -50,6 +50,8 @@ mod runner {
     /// Ids of posting transfers and of deliveries, apart from those of orders.
     const POSTS: u128 = 1 << 64;
     const DELIVERIES: u128 = 1 << 65;
+    /// What a request may hold.
+    const AT_ONCE: usize = 8_000;
     const READY_WAIT: Duration = Duration::from_secs(60);
 
     pub(crate) fn version() -> Result<String> {
@@ -63,7 +65,7 @@ mod runner {
         _server: Server,
     }
 
-    pub(crate) async fn start(data: &Path, stock: &[u64]) -> Result<Arc<dyn Contender>> {
+    pub(crate) async fn start(data: &Path, goods: Goods<'_>) -> Result<Arc<dyn Contender>> {
         let program = server::find("tigerbeetle", &[])?;
         let file = data.join("0_0.tigerbeetle");
         let mut format = Command::new(&program);
@@ -77,7 +79,7 @@ mod runner {
         let server = Server::start(command, &data.join("log"), Signal::TERM)?;
         let client = Client::new(0, &address).context("the client does not start")?;
         let this = TigerBeetle { client, _server: server };
-        let filled = tokio::time::timeout(READY_WAIT, this.fill(stock)).await;
+        let filled = tokio::time::timeout(READY_WAIT, this.fill(goods.stock)).await;
         filled.context("the server is not ready")??;
         Ok(Arc::new(this))
     }
@@ -91,8 +93,10 @@ mod runner {
             let mut accounts: Vec<Account> =
                 skus.clone().map(|(id, _)| account(id, limited)).collect();
             accounts.extend([SUPPLIER, BUYERS].map(|id| account(id, AccountFlags::default())));
-            for made in self.client.create_accounts(&accounts).await? {
-                ensure!(made.status == CreateAccountStatus::Created, "{:?}", made.status);
+            for accounts in accounts.chunks(AT_ONCE) {
+                for made in self.client.create_accounts(accounts).await? {
+                    ensure!(made.status == CreateAccountStatus::Created, "{:?}", made.status);
+                }
             }
             let delivered = skus.filter(|(_, units)| **units > 0);
             let deliveries = delivered.map(|(id, units)| Transfer {
@@ -105,8 +109,10 @@ mod runner {
                 ..Transfer::default()
             });
             let deliveries: Vec<Transfer> = deliveries.collect();
-            for made in self.client.create_transfers(&deliveries).await? {
-                ensure!(made.status == CreateTransferStatus::Created, "{:?}", made.status);
+            for deliveries in deliveries.chunks(AT_ONCE) {
+                for made in self.client.create_transfers(deliveries).await? {
+                    ensure!(made.status == CreateTransferStatus::Created, "{:?}", made.status);
+                }
             }
             Ok(())
         }
@@ -157,7 +163,10 @@ mod runner {
         fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>> {
             Box::pin(async move {
                 let ids: Vec<u128> = (FIRST_SKU..).take(skus).collect();
-                let accounts = self.client.lookup_accounts(&ids).await?;
+                let mut accounts = Vec::new();
+                for ids in ids.chunks(AT_ONCE) {
+                    accounts.extend(self.client.lookup_accounts(ids).await?);
+                }
                 ensure!(accounts.len() == skus, "{} of {skus} SKUs are there", accounts.len());
                 let left = accounts.iter().map(|account| {
                     let used = account.debits_posted + account.debits_pending;

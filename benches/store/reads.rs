@@ -10,7 +10,7 @@ use crate::{
     load::{Asked, Until, ask_many},
     peers::tidegate::InProcess,
     row::Row,
-    work::{hashed, sku_name},
+    work::{Goods, hashed, sku_name},
 };
 
 const SKUS: u64 = 1_000;
@@ -78,7 +78,7 @@ pub(crate) async fn run(dir: &Path, seconds: f64, orders: u64) -> Result<Vec<Row
 
 async fn fill(data: &Path, orders: u64) -> Result<Shop> {
     let stock = vec![UNITS; SKUS as usize];
-    let gate = InProcess::start(data, &stock, None).await?.gate;
+    let gate = InProcess::start(data, Goods::ample(&stock), None).await?.gate;
     let of = gate.clone();
     let place = move |n: u64| {
         let gate = of.clone();

@@ -12,7 +12,7 @@ use crate::{
     load::{Until, drive},
     peers::tidegate::InProcess,
     row::{Row, Waited},
-    work::{Skew, Work},
+    work::{Mix, Skew, Work},
 };
 
 const IN_FLIGHT: u64 = 256;
@@ -21,9 +21,9 @@ const IN_FLIGHT: u64 = 256;
 pub(crate) async fn run(dir: &Path, orders: u64, seed: u64) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let folder = tempfile::tempdir_in(dir)?;
-    let work = Arc::new(Work::ample(seed, Skew::Zipf, 0, 0));
+    let work = Arc::new(Work::ample(seed, Mix::plain(Skew::Zipf, 1)));
     let store: Arc<dyn Contender> =
-        Arc::new(InProcess::start(folder.path(), work.stock(), None).await?);
+        Arc::new(InProcess::start(folder.path(), work.goods(), None).await?);
     let asked = drive(&store, &work, IN_FLIGHT, Until::numbers(orders)).await?;
     drop(store);
     for who in ["opening after a crash", "opening after an orderly end"] {

@@ -11,9 +11,10 @@ use crate::{
     load::{Until, drive},
     peers::tidegate::InProcess,
     row::Row,
-    work::{Outcome, Skew, Work},
+    work::{Mix, Outcome, Skew, Work},
 };
 
+const SKUS: usize = 1_000;
 const IN_FLIGHT: u64 = 64;
 const NEVER: u64 = u64::MAX;
 const OFTEN: u64 = 16 << 20;
@@ -24,9 +25,9 @@ pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64) -> Result<Vec<Row>>
     for (who, every_bytes) in [("orders, no snapshot", NEVER), ("orders, one every 16 MiB", OFTEN)]
     {
         let folder = tempfile::tempdir_in(dir)?;
-        let work = Arc::new(Work::ample(seed, Skew::Spread, 0, 0));
+        let work = Arc::new(Work::ample(seed, Mix::plain(Skew::Spread, SKUS)));
         let store: Arc<dyn Contender> =
-            Arc::new(InProcess::start(folder.path(), work.stock(), Some(every_bytes)).await?);
+            Arc::new(InProcess::start(folder.path(), work.goods(), Some(every_bytes)).await?);
         let until = Until::seconds(seconds / 4.0, seconds);
         let asked = drive(&store, &work, IN_FLIGHT, until).await?;
         let found = check::check(&store, &work, &asked, Race::Nothing).await?;
