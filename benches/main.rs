@@ -3,17 +3,23 @@
 
 mod check;
 mod contender;
+mod growth;
+mod holds;
 mod load;
 mod messages;
 mod orders;
+mod overload;
 mod peers;
 mod plot;
+mod refusals;
 mod report;
 mod row;
 mod server;
+mod shop;
 mod store;
 mod sync;
 mod table;
+mod trace;
 mod work;
 mod wrk;
 
@@ -46,7 +52,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Measure, print tables, and exit with 1 if any result is wrong.
-    Run(Run),
+    Run(Box<Run>),
     /// Put the tables of a JSON file into a Markdown file, between its marks, and draw the plot.
     Report {
         /// What `run --json` has written.
@@ -63,8 +69,18 @@ enum Command {
 enum What {
     /// Whole orders, by all who take part.
     Orders,
-    /// Orders over HTTP beside a route that only parses, by wrk.
+    /// Placing, refusals and reads over HTTP beside a route that only parses, by wrk.
     Http,
+    /// A trace of real baskets, in process.
+    Trace,
+    /// Holds placed and confirmed in bulk, beside TigerBeetle's two phases.
+    Holds,
+    /// Orders of what is sold out, in process.
+    Refusals,
+    /// An open loop that asks for twice what the closed loops got.
+    Overload,
+    /// Orders beside few and many finished ones; disk and memory for an order.
+    Growth,
     /// Messages by topics and by Redis streams: published, handed out, acknowledged.
     Messages,
     Journal,
@@ -108,9 +124,23 @@ struct Run {
     /// Share of orders for what is sold out.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=100))]
     refused_percent: u32,
-    /// Orders that reads and recovery work on; PostgreSQL gets half as many.
+    /// Connections of wrk.
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 256])]
+    connections: Vec<u64>,
+    /// A trace to place: the CSV of `tidegate replay`, gzipped if its name ends in .gz [default:
+    /// the one day that comes with the project].
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Orders that are there when reads and snapshots are measured; wrk and PostgreSQL get half as
+    /// many.
     #[arg(long, default_value_t = 200_000)]
     stored_orders: u64,
+    /// Events that are applied again at an opening.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// Finished orders beside which others are placed, from few to many.
+    #[arg(long, value_delimiter = ',', default_values_t = [200_000, 1_000_000])]
+    finished: Vec<u64>,
     /// Where data is kept; it should be the disk that matters [default: the temporary folder].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -146,12 +176,17 @@ impl Run {
             orders::run(&plan, &dir, &mut results).await?;
         }
         let by_itself = [
+            What::Trace,
+            What::Holds,
+            What::Refusals,
             What::Http,
+            What::Overload,
             What::Messages,
             What::Journal,
             What::Reads,
             What::Recovery,
             What::Snapshots,
+            What::Growth,
             What::Sync,
         ];
         for what in by_itself.into_iter().filter(|what| self.wants(*what)) {
@@ -182,12 +217,24 @@ impl Run {
         let Self { seconds, seed, stored_orders, .. } = *self;
         match what {
             What::Orders => Ok(Vec::new()),
-            What::Http => wrk::run(dir, &self.in_flight, seconds).await,
-            What::Messages => messages::run(dir, &self.in_flight, seconds).await,
+            What::Trace => {
+                let file = self.trace.clone().unwrap_or_else(trace::bundled);
+                trace::run(dir, &file, &self.in_flight).await
+            }
+            What::Holds => holds::run(dir, seconds).await,
+            What::Refusals => refusals::run(dir, seconds).await,
+            What::Http => wrk::run(dir, &self.connections, seconds, stored_orders / 2).await,
+            What::Overload => overload::run(dir, seconds, seed).await,
+            What::Growth => growth::run(dir, seconds, seed, &self.finished).await,
+            What::Messages => {
+                let most = |in_flight: &u64| *in_flight <= messages::IN_FLIGHT_MAX;
+                let in_flight: Vec<u64> = self.in_flight.iter().copied().filter(most).collect();
+                messages::run(dir, &in_flight, seconds).await
+            }
             What::Journal => store::journal::run(dir, seconds).await,
             What::Reads => store::reads::run(dir, seconds, stored_orders).await,
-            What::Recovery => store::recovery::run(dir, stored_orders, seed).await,
-            What::Snapshots => store::snapshots::run(dir, seconds, seed).await,
+            What::Recovery => store::recovery::run(dir, self.events, seed).await,
+            What::Snapshots => store::snapshots::run(dir, seconds, seed, stored_orders).await,
             What::Sync => sync::run(dir, stored_orders / 2).await,
         }
     }

@@ -30,6 +30,9 @@ use crate::{
 const CONSUMERS: usize = 4;
 const BATCH: usize = 64;
 
+/// More in flight tell no more.
+pub(crate) const IN_FLIGHT_MAX: u64 = 1_024;
+
 /// Different keys of messages.
 const KEYS: u64 = 1_000;
 

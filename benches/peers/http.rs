@@ -121,13 +121,17 @@ impl Served {
         self.server.memory()
     }
 
-    async fn available(&self, sku: usize) -> Result<u64> {
-        let path = format!("/v1/skus/{}", sku_name(sku));
-        let (status, text) = self.ask(Method::GET, &path, &path, Vec::new()).await?;
+    /// What there is at `path`; an error unless there is something.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        let (status, text) = self.ask(Method::GET, path, path, Vec::new()).await?;
         if !status.is_success() {
             bail!("{path}: {status}: {}", String::from_utf8_lossy(&text));
         }
-        let item: Value = serde_json::from_slice(&text)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    async fn available(&self, sku: usize) -> Result<u64> {
+        let item = self.get(&format!("/v1/skus/{}", sku_name(sku))).await?;
         item["available"].as_u64().context("no figure of what is available")
     }
 

@@ -29,6 +29,9 @@ pub(crate) struct InProcess {
 /// SKUs that are stocked up, or looked at, at a time.
 const FILL_IN_FLIGHT: usize = 1_024;
 
+/// What a unit costs.
+pub(crate) const PRICE_MINOR: u64 = 1_990;
+
 /// What an order became.
 pub(crate) fn outcome(placed: Result<Receipt, OrderError>) -> Result<Outcome> {
     match placed {
@@ -55,7 +58,12 @@ impl InProcess {
         if let Some(bytes) = snapshot_every_bytes {
             builder = builder.snapshot_every_bytes(bytes);
         }
-        Ok(Self { gate: builder.open().await?, at_once: 1 })
+        Ok(Self::over(builder.open().await?))
+    }
+
+    /// A store that is open.
+    pub(crate) fn over(gate: Tidegate) -> Self {
+        Self { gate, at_once: 1 }
     }
 
     /// The same for a new store, and stocks it up.
@@ -79,7 +87,7 @@ impl InProcess {
 pub(crate) async fn fill(gate: &Tidegate, goods: Goods<'_>) -> Result<()> {
     let define = |(sku, units): (usize, u64)| async move {
         let (name, stock) = (sku_name(sku), gate.stock());
-        let patch = SkuPatch::default().price_minor(1_990).limit_per_user(goods.limit);
+        let patch = SkuPatch::default().price_minor(PRICE_MINOR).limit_per_user(goods.limit);
         stock.define(&name, patch).await?;
         if units > 0 {
             let delivery = Adjustment::new(name, i64::try_from(units)?, "delivery");

@@ -7,10 +7,10 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 
-use crate::{contender::Contender, work::Goods};
+use crate::{contender::Contender, holds::Holder, work::Goods};
 
 #[cfg(feature = "tigerbeetle")]
-pub(crate) use runner::{start, version};
+pub(crate) use runner::{holder, start, version};
 
 #[cfg(not(feature = "tigerbeetle"))]
 pub(crate) fn version() -> Result<String> {
@@ -23,9 +23,15 @@ pub(crate) async fn start(_data: &Path, _goods: Goods<'_>) -> Result<Arc<dyn Con
     anyhow::bail!("it is never started then")
 }
 
+#[cfg(not(feature = "tigerbeetle"))]
+pub(crate) async fn holder(_data: &Path, _goods: Goods<'_>) -> Result<Arc<dyn Holder>> {
+    version()?;
+    anyhow::bail!("it is never started then")
+}
+
 #[cfg(feature = "tigerbeetle")]
 mod runner {
-    use std::{net::TcpListener, process::Command, time::Duration};
+    use std::{net::TcpListener, ops::Range, process::Command, time::Duration};
 
     use anyhow::{Context, bail, ensure};
     use rustix::process::Signal;
@@ -34,11 +40,12 @@ mod runner {
         TransferFlags,
     };
 
-    use super::{Arc, Contender, Goods, Path, Result};
+    use super::{Arc, Contender, Goods, Holder, Path, Result};
     use crate::{
         contender::Waiting,
+        holds::USERS,
         server::{self, Server},
-        work::{Order, Outcome},
+        work::{Order, Outcome, hashed},
     };
 
     const LEDGER: u32 = 1;
@@ -66,6 +73,15 @@ mod runner {
     }
 
     pub(crate) async fn start(data: &Path, goods: Goods<'_>) -> Result<Arc<dyn Contender>> {
+        Ok(Arc::new(serve(data, goods).await?))
+    }
+
+    /// The same for holds.
+    pub(crate) async fn holder(data: &Path, goods: Goods<'_>) -> Result<Arc<dyn Holder>> {
+        Ok(Arc::new(serve(data, goods).await?))
+    }
+
+    async fn serve(data: &Path, goods: Goods<'_>) -> Result<TigerBeetle> {
         let program = server::find("tigerbeetle", &[])?;
         let file = data.join("0_0.tigerbeetle");
         let mut format = Command::new(&program);
@@ -81,7 +97,7 @@ mod runner {
         let this = TigerBeetle { client, _server: server };
         let filled = tokio::time::timeout(READY_WAIT, this.fill(goods.stock)).await;
         filled.context("the server is not ready")??;
-        Ok(Arc::new(this))
+        Ok(this)
     }
 
     impl TigerBeetle {
@@ -118,28 +134,36 @@ mod runner {
         }
     }
 
+    fn pending(order: &Order) -> Transfer {
+        Transfer {
+            id: u128::from(order.key) + 1,
+            debit_account_id: FIRST_SKU + order.sku as u128,
+            credit_account_id: BUYERS,
+            amount: u128::from(order.quantity),
+            user_data_64: order.user,
+            ledger: LEDGER,
+            code: CODE,
+            flags: TransferFlags::Pending,
+            ..Transfer::default()
+        }
+    }
+
+    fn post(pending: &Transfer) -> Transfer {
+        Transfer {
+            id: POSTS + pending.id,
+            pending_id: pending.id,
+            // All of it.
+            amount: u128::MAX,
+            flags: TransferFlags::PostPendingTransfer,
+            ..Transfer::default()
+        }
+    }
+
     impl Contender for TigerBeetle {
         fn place<'a>(&'a self, order: &'a Order) -> Waiting<'a, Outcome> {
             Box::pin(async {
-                let pending = Transfer {
-                    id: u128::from(order.key) + 1,
-                    debit_account_id: FIRST_SKU + order.sku as u128,
-                    credit_account_id: BUYERS,
-                    amount: u128::from(order.quantity),
-                    user_data_64: order.user,
-                    ledger: LEDGER,
-                    code: CODE,
-                    flags: TransferFlags::Pending,
-                    ..Transfer::default()
-                };
-                let post = Transfer {
-                    id: POSTS + pending.id,
-                    pending_id: pending.id,
-                    // All of it.
-                    amount: u128::MAX,
-                    flags: TransferFlags::PostPendingTransfer,
-                    ..Transfer::default()
-                };
+                let pending = pending(order);
+                let post = post(&pending);
                 use CreateTransferStatus as Status;
                 let made = self.client.create_transfers(&[pending, post]).await?;
                 let [pending, post] = &made[..] else { bail!("{} answers to 2", made.len()) };
@@ -174,6 +198,34 @@ mod runner {
                 });
                 left.collect::<Option<_>>().context("units below nothing")
             })
+        }
+    }
+
+    impl Holder for TigerBeetle {
+        fn pairs(&self, numbers: Range<u64>) -> Waiting<'_, ()> {
+            Box::pin(async {
+                let order = |key| Order { key, user: hashed(&[key]) % USERS, sku: 0, quantity: 1 };
+                let holds: Vec<Transfer> = numbers.map(|n| pending(&order(n))).collect();
+                let posts: Vec<Transfer> = holds.iter().map(post).collect();
+                for together in [holds, posts] {
+                    for made in self.client.create_transfers(&together).await? {
+                        ensure!(made.status == CreateTransferStatus::Created, "{:?}", made.status);
+                    }
+                }
+                Ok(())
+            })
+        }
+
+        fn units(&self) -> Waiting<'_, (u64, u64)> {
+            Box::pin(async {
+                let found = self.client.lookup_accounts(&[FIRST_SKU]).await?;
+                let item = found.first().context("the item is gone")?;
+                Ok((u64::try_from(item.debits_pending)?, u64::try_from(item.debits_posted)?))
+            })
+        }
+
+        fn end(&self) -> Waiting<'_, ()> {
+            Box::pin(async { Ok(()) })
         }
     }
 }
