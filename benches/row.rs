@@ -190,7 +190,10 @@ impl Results {
         let facts = [
             ("command", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
             ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
-            ("commit", said("git", &["describe", "--always", "--dirty"])),
+            (
+                "commit",
+                said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]),
+            ),
             ("system", said("uname", &["-sr"])),
             ("processor", processor()),
             ("file system", said("stat", &["-f", "-c", "%T", &dir.to_string_lossy()])),
