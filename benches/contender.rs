@@ -123,10 +123,13 @@ impl Entry {
         self != Self::TigerBeetle
     }
 
-    /// How many can be in flight. HTTP takes a connection for each, and a process has only so many
-    /// files.
+    /// How many in flight reach it. HTTP takes a connection for each, and a process has only so
+    /// many files; PostgreSQL and SQLite are given less at a time, and the others wait outside.
     pub(crate) fn in_flight_max(self) -> u64 {
-        if self == Self::TidegateHttp { 1_024 } else { u64::MAX }
+        match self {
+            Self::TidegateHttp | Self::Postgres | Self::PostgresBatched | Self::Sqlite => 1_024,
+            _ => u64::MAX,
+        }
     }
 
     /// Starts it in the empty folder `data`, with `goods` in stock, for `in_flight` callers at a

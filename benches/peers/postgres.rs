@@ -126,8 +126,9 @@ impl Postgres {
         let fill = "INSERT INTO stock SELECT sku, units, $3 \
                     FROM unnest($1::text[], $2::bigint[]) AS goods (sku, units)";
         looks.client.execute(fill, &[&skus, &units, &i64::from(goods.limit)]).await?;
-        // Each by itself: several at once would be a transaction.
-        for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        // Each by itself: several at once would be a transaction. Only of stock: a table that is
+        // known to be empty gets plans that read all of it, and sessions keep these as it grows.
+        for statement in ["VACUUM ANALYZE stock", "CHECKPOINT"] {
             looks.client.batch_execute(statement).await?;
         }
         let count = in_flight.map_or(0, |callers| connections(callers, goods.stock.len())) as usize;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use redis::{AsyncCommands, Client, Script, aio::MultiplexedConnection};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, Script, aio::MultiplexedConnection};
 use rustix::process::Signal;
 
 use crate::{
@@ -72,10 +72,10 @@ impl Redis {
         fsync: &str,
     ) -> Result<Self> {
         let (server, client) = serve(data, fsync).await?;
-        let mut first = client.get_multiplexed_async_connection().await?;
+        let mut first = connect(&client).await?;
         let mut connections = vec![first.clone()];
         while (connections.len() as u64) < in_flight.min(CONNECTIONS_MAX) {
-            connections.push(client.get_multiplexed_async_connection().await?);
+            connections.push(connect(&client).await?);
         }
         let pairs: Vec<(String, u64)> =
             (0..).zip(goods.stock).map(|(sku, units)| (stock_key(sku), *units)).collect();
@@ -103,9 +103,14 @@ pub(crate) async fn serve(data: &Path, fsync: &str) -> Result<(Server, Client)> 
     command.arg("--unixsocket").arg(&socket).arg("--dir").arg(data);
     let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
     let client = Client::open(format!("redis+unix://{}", socket.display()))?;
-    let connect = async || Ok(client.get_multiplexed_async_connection().await?);
-    let _: MultiplexedConnection = server.wait_until(connect).await?;
+    let _: MultiplexedConnection = server.wait_until(async || connect(&client).await).await?;
     Ok((server, client))
+}
+
+/// A connection that waits for an answer however long it takes, as all others here do.
+pub(crate) async fn connect(client: &Client) -> Result<MultiplexedConnection> {
+    let patient = AsyncConnectionConfig::new().set_response_timeout(None);
+    Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
 }
 
 fn stock_key(sku: usize) -> String {
