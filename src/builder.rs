@@ -145,7 +145,8 @@ impl Builder {
         self
     }
 
-    /// Snapshots are taken each time the journal has grown by this. Default: 256 MiB.
+    /// Snapshots are taken each time the journal has grown by this, or by as much as the last
+    /// snapshots took, if that is more. In bytes. Default: 256 MiB.
     #[must_use]
     pub fn snapshot_every_bytes(mut self, bytes: u64) -> Self {
         self.snapshot_every_bytes = bytes.max(1);

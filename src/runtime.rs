@@ -398,7 +398,7 @@ impl Tidegate {
         let closing = move || {
             drop(running.snapshotter.take());
             let snapshots = snapshot_all(&groups, &*journal, &state, retained);
-            let result = snapshots.and_then(|()| state.flush()).and_then(|()| journal.close());
+            let result = snapshots.and_then(|_| state.flush()).and_then(|()| journal.close());
             drop(running);
             result
         };

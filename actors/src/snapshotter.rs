@@ -102,7 +102,7 @@ pub struct Retained {
 
 /// Snapshots every shard of `groups`, then trims the journal as far as the snapshots allow, but not
 /// what is `retained`. Blocks; waits for the disk. A shard that is down keeps its older snapshot,
-/// and with it its journal.
+/// and with it its journal. Gives how many bytes the snapshots took.
 ///
 /// # Errors
 /// Storage failed; earlier snapshots and the journal are as they were.
@@ -111,18 +111,22 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
     journal: &dyn Journal,
     state: &Arc<dyn State>,
     retained: Retained,
-) -> Result<(), StorageError> {
+) -> Result<u64, StorageError> {
     let streams: Vec<_> = groups.iter().flat_map(|group| group.streams()).collect();
     let snapshots = Snapshots::new(Arc::clone(state));
     let (sender, copies) = mpsc::channel();
     groups.iter().for_each(|group| group.copies(&sender));
     drop(sender);
+    let mut bytes_saved = 0;
     for Copy { stream, position, encode } in copies {
         // Not before the events in it are durable: else, after a crash, this shard would remember
         // what the others have lost.
         journal.wait_durable(position)?;
         match encode() {
-            Ok(bytes) => snapshots.save(stream, position, &bytes)?,
+            Ok(bytes) => {
+                snapshots.save(stream, position, &bytes)?;
+                bytes_saved += bytes.len() as u64;
+            }
             Err(error) => tracing::error!(?stream, %error, "a machine can't be encoded"),
         }
     }
@@ -132,7 +136,8 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
     // Asked last, so that a group that has begun or was moved back meanwhile is known of.
     let consumed = consumed(groups, streams.len(), journal)?;
     let unconsumed = consumed.max(journal.before_last(retained.unconsumed_bytes_max));
-    journal.trim(unneeded.min(journal.before_last(retained.bytes)).min(unconsumed))
+    journal.trim(unneeded.min(journal.before_last(retained.bytes)).min(unconsumed))?;
+    Ok(bytes_saved)
 }
 
 /// The last record that no consumer needs, by what is on disk. If a shard of the `shards` is down,
@@ -162,7 +167,8 @@ pub struct Snapshotter {
 
 impl Snapshotter {
     /// Snapshots `groups` after every `every_bytes` that the journal has written, as
-    /// [`snapshot_all`] does.
+    /// [`snapshot_all`] does. Or after as many as the last snapshots took, if that is more: so what
+    /// they cost stays in proportion to what is written, and what a recovery reads to the state.
     ///
     /// # Errors
     /// The system can't start a thread.
@@ -179,18 +185,18 @@ impl Snapshotter {
             // snapshot must not leave it to the next one for ever.
             let unsnapshotted = journal.durable().0.saturating_sub(journal.oldest().0);
             let mut due = unsnapshotted >= RECORDS_AT_OPEN_MAX;
-            let mut written = 0;
+            let (mut written, mut taken) = (0, 0);
             while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let now_written = journal.stats().bytes;
-                due |= now_written - written >= every_bytes;
+                due |= now_written - written >= every_bytes.max(taken);
                 if !due {
                     continue;
                 }
                 let start = Instant::now();
                 match snapshot_all(&groups, &*journal, &state, retained) {
-                    Ok(()) => {
-                        (due, written) = (false, now_written);
-                        tracing::info!(seconds = start.elapsed().as_secs_f64(), "snapshot");
+                    Ok(bytes) => {
+                        (due, written, taken) = (false, now_written, bytes);
+                        tracing::info!(bytes, seconds = start.elapsed().as_secs_f64(), "snapshot");
                     }
                     Err(error) => tracing::error!(%error, "no snapshot; the journal stays longer"),
                 }

@@ -1,30 +1,44 @@
 //! Which keys were used for what, with the outcome to give again. It deliberately forgets nothing
 //! by itself: a machine's event says what is forgotten, and refusals are never remembered.
 
-use std::collections::VecDeque;
+use std::fmt;
+use std::hash::BuildHasher;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::FxBuildHasher;
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::shared::{Paged, Parted};
 use crate::{Fingerprint, KeyHash, Timestamp, bounds::FORGET_EVERY_MS};
-
-/// Entries of freed keys that are not worth a clean-up.
-const FREED_ENTRIES_MIN: usize = 64;
 
 /// Idempotency keys with the outcome of the command that bound each.
 ///
 /// A refused command binds nothing: its key may be used again. In a flash sale most commands are
 /// refused; remembering them would cost a write each, and asking again can change nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Idempotency<R> {
-    // The keys are hashes already, made with a secret.
-    bound: FxHashMap<KeyHash, (u64, Binding<R>)>,
-    // Every binding ever made that is not forgotten yet, oldest first, with its number. Stamps
-    // never go backwards, so this is the order of time too. A key that was freed leaves its entry
-    // behind until its time comes; the number tells it from a later binding of the same key.
-    in_order: VecDeque<(u64, Timestamp, KeyHash)>,
+    // Every binding by its number. Stamps never go backwards, so this is the order of time too.
+    bound: Paged<u64, Bound<R>>,
+    by_key: Parted<Entry>,
+    // The oldest binding has this number; if there is none, the next one will.
+    oldest: u64,
     next: u64,
+}
+
+// A key that is bound, with the number of its binding. Keys are hashes, made with a secret; half of
+// one is kept here, so that the table can grow without a look at the bindings.
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u64,
+    number: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Bound<R> {
+    // In halves: a number of 16 bytes would be kept with a gap beside it.
+    key: [u64; 2],
+    binding: Binding<R>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +46,20 @@ struct Binding<R> {
     fingerprint: Fingerprint,
     outcome: R,
     at: Timestamp,
+}
+
+impl<R> Bound<R> {
+    fn key(&self) -> KeyHash {
+        KeyHash(u128::from(self.key[0]) << 64 | u128::from(self.key[1]))
+    }
+}
+
+fn halves(key: KeyHash) -> [u64; 2] {
+    [(key.0 >> 64) as u64, key.0 as u64]
+}
+
+fn hash(key: [u64; 2]) -> u64 {
+    FxBuildHasher.hash_one(key)
 }
 
 /// Why a key cannot be used.
@@ -48,20 +76,27 @@ pub enum IdempotencyError {
     },
 }
 
-/// Equal if the same keys are bound to the same; entries of freed keys don't count.
+/// Equal if the same keys are bound to the same, whatever was bound and freed before.
 impl<R: PartialEq> PartialEq for Idempotency<R> {
     fn eq(&self, other: &Self) -> bool {
-        let binding = |key| other.bound.get(key).map(|(_, binding)| binding);
-        self.bound.len() == other.bound.len()
-            && self.bound.iter().all(|(key, (_, bound))| binding(key) == Some(bound))
+        let same = |bound: &Bound<R>| {
+            other.find(bound.key).is_some_and(|other| other.binding == bound.binding)
+        };
+        self.len() == other.len() && self.bound.values().all(same)
     }
 }
 
 impl<R: Eq> Eq for Idempotency<R> {}
 
+impl<R: fmt::Debug> fmt::Debug for Idempotency<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.bound.iter()).finish()
+    }
+}
+
 impl<R> Default for Idempotency<R> {
     fn default() -> Self {
-        Self { bound: FxHashMap::default(), in_order: VecDeque::new(), next: 0 }
+        Self { bound: Paged::default(), by_key: Parted::default(), oldest: 0, next: 0 }
     }
 }
 
@@ -75,11 +110,26 @@ impl<R> Idempotency<R> {
         key: KeyHash,
         fingerprint: Fingerprint,
     ) -> Result<Option<&R>, IdempotencyError> {
-        match self.bound.get(&key) {
+        match self.find(halves(key)).map(|bound| &bound.binding) {
             None => Ok(None),
-            Some((_, known)) if known.fingerprint == fingerprint => Ok(Some(&known.outcome)),
+            Some(known) if known.fingerprint == fingerprint => Ok(Some(&known.outcome)),
             Some(_) => Err(IdempotencyError::Conflict),
         }
+    }
+
+    fn find(&self, key: [u64; 2]) -> Option<&Bound<R>> {
+        let mut found = None;
+        self.by_key.get(hash(key), |entry| {
+            found = self.of(entry, key);
+            found.is_some()
+        })?;
+        found
+    }
+
+    // The binding of `entry`, if that is the one of `key`.
+    fn of(&self, entry: &Entry, key: [u64; 2]) -> Option<&Bound<R>> {
+        let bound = (entry.hash == hash(key)).then(|| self.bound.get(entry.number))?;
+        bound.filter(|bound| bound.key == key)
     }
 
     /// Checks that one more key can be bound.
@@ -109,36 +159,10 @@ impl<R> Idempotency<R> {
         (oldest.plus_ms(slack_ms) < cutoff).then_some(cutoff)
     }
 
-    /// Binds `key`.
-    pub fn bind(&mut self, key: KeyHash, fingerprint: Fingerprint, at: Timestamp, outcome: R) {
-        self.bound.insert(key, (self.next, Binding { fingerprint, outcome, at }));
-        self.in_order.push_back((self.next, at, key));
-        self.next += 1;
-    }
-
-    /// Frees `key`, because what bound it was refused after all.
-    pub fn unbind(&mut self, key: KeyHash) {
-        self.bound.remove(&key);
-        // So that what is freed, however much, never takes more room than what is bound.
-        if self.in_order.len() > 2 * self.bound.len() + FREED_ENTRIES_MIN {
-            let bound = &self.bound;
-            self.in_order.retain(|entry| is_current(bound, entry));
-        }
-    }
-
     /// When the oldest key was bound.
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.in_order.front().map(|(_, at, _)| *at)
-    }
-
-    /// Forgets the keys that were bound before `cutoff`.
-    pub fn forget_before(&mut self, cutoff: Timestamp) {
-        while let Some(entry) = self.in_order.pop_front_if(|(_, at, _)| *at < cutoff) {
-            if is_current(&self.bound, &entry) {
-                self.bound.remove(&entry.2);
-            }
-        }
+        self.bound.get(self.oldest).map(|bound| bound.binding.at)
     }
 
     /// How many keys are bound.
@@ -154,25 +178,62 @@ impl<R> Idempotency<R> {
     }
 }
 
-/// Whether this entry is the one that its key is bound by.
-fn is_current<R>(
-    bound: &FxHashMap<KeyHash, (u64, Binding<R>)>,
-    (number, _, key): &(u64, Timestamp, KeyHash),
-) -> bool {
-    bound.get(key).is_some_and(|(current, _)| current == number)
+impl<R: Clone> Idempotency<R> {
+    /// Binds `key`.
+    pub fn bind(&mut self, key: KeyHash, fingerprint: Fingerprint, at: Timestamp, outcome: R) {
+        // What a key was bound to before, it is bound to no more.
+        self.unbind(key);
+        let (key, number) = (halves(key), self.next);
+        self.next += 1;
+        let binding = Binding { fingerprint, outcome, at };
+        self.bound.insert(number, Bound { key, binding });
+        let entry = Entry { hash: hash(key), number };
+        self.by_key.get_or_insert(entry.hash, |_| false, || entry, |entry| entry.hash);
+    }
+
+    /// Frees `key`, because what bound it was refused after all.
+    pub fn unbind(&mut self, key: KeyHash) {
+        let key = halves(key);
+        let Self { bound, by_key, .. } = self;
+        let is_it = |entry: &Entry| {
+            entry.hash == hash(key) && bound.get(entry.number).is_some_and(|b| b.key == key)
+        };
+        if let Some(entry) = by_key.remove(hash(key), is_it) {
+            bound.remove(entry.number);
+            self.pass_freed();
+        }
+    }
+
+    /// Forgets the keys that were bound before `cutoff`.
+    pub fn forget_before(&mut self, cutoff: Timestamp) {
+        while self.oldest().is_some_and(|at| at < cutoff) {
+            let (number, forgotten) = (self.oldest, self.bound.remove(self.oldest));
+            let hash = forgotten.map(|bound| hash(bound.key)).unwrap_or_default();
+            self.by_key.remove(hash, |entry| entry.number == number);
+            self.pass_freed();
+        }
+    }
+
+    // The oldest binding may have gone: moves on to the one that is the oldest now.
+    fn pass_freed(&mut self) {
+        while self.oldest < self.next && !self.bound.contains(self.oldest) {
+            self.oldest += 1;
+        }
+    }
 }
 
 // Written in the order in which the keys were bound, so that equal memories have equal bytes.
 impl<R: Serialize> Serialize for Idempotency<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let current = self.in_order.iter().filter(|entry| is_current(&self.bound, entry));
-        let bound: Vec<_> =
-            current.filter_map(|(_, _, key)| Some((key, &self.bound.get(key)?.1))).collect();
-        bound.serialize(serializer)
+        let mut all = serializer.serialize_seq(Some(self.len()))?;
+        for (_, bound) in self.bound.iter() {
+            all.serialize_element(&(bound.key(), &bound.binding))?;
+        }
+        all.end()
     }
 }
 
-impl<'de, R: Deserialize<'de>> Deserialize<'de> for Idempotency<R> {
+impl<'de, R: Clone + Deserialize<'de>> Deserialize<'de> for Idempotency<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let entries = Vec::<(KeyHash, Binding<R>)>::deserialize(deserializer)?;
         let mut memory = Self::default();
@@ -185,7 +246,54 @@ impl<'de, R: Deserialize<'de>> Deserialize<'de> for Idempotency<R> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_bound_is_what_a_plain_list_says(
+            steps in prop::collection::vec((0..4u8, 0..40u128), 1..300),
+        ) {
+            let (mut memory, mut model) = (Idempotency::default(), Vec::<(u128, u64)>::new());
+            for (at, (what, number)) in (0..).zip(steps) {
+                let key = KeyHash(number << 64 | number);
+                match what {
+                    0 | 1 => {
+                        model.retain(|(known, _)| *known != number);
+                        model.push((number, at));
+                        memory.bind(key, Fingerprint(0), Timestamp(at), number);
+                    }
+                    2 => {
+                        model.retain(|(known, _)| *known != number);
+                        memory.unbind(key);
+                    }
+                    _ => {
+                        let cutoff = at.saturating_sub(number as u64);
+                        model.retain(|(_, at)| *at >= cutoff);
+                        memory.forget_before(Timestamp(cutoff));
+                    }
+                }
+                for number in 0..40 {
+                    let key = KeyHash(number << 64 | number);
+                    let known = model.iter().find(|(known, _)| *known == number);
+                    let expected = Ok(known.map(|(number, _)| number));
+                    prop_assert_eq!(memory.look_up(key, Fingerprint(0)), expected);
+                }
+                prop_assert_eq!(memory.len(), model.len());
+                prop_assert_eq!(memory.oldest(), model.first().map(|(_, at)| Timestamp(*at)));
+            }
+            let mut fresh = Idempotency::default();
+            for (number, at) in model {
+                fresh.bind(KeyHash(number << 64 | number), Fingerprint(0), Timestamp(at), number);
+            }
+            prop_assert!(memory == fresh);
+            let bytes = |memory: &Idempotency<u128>| {
+                bincode::serde::encode_to_vec(memory, bincode::config::standard()).unwrap()
+            };
+            prop_assert_eq!(bytes(&memory), bytes(&fresh), "equal memories have equal bytes");
+        }
+    }
 
     #[test]
     fn keys_are_bound_freed_and_forgotten() {

@@ -11,6 +11,7 @@ use siphasher::sip::SipHasher13;
 use crate::bounds::{
     EVENT_ID_BYTES_MAX, MESSAGE_KEY_BYTES_MAX, NAME_BYTES_MAX, OutOfBounds, PROVIDER_BYTES_MAX,
 };
+use crate::shared::Number;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $field:literal, $bytes_max:expr) => {
@@ -178,6 +179,16 @@ macro_rules! number {
             #[must_use]
             pub fn sequence(self) -> u64 {
                 self.0 & SEQUENCE_MAX
+            }
+        }
+
+        impl Number for $name {
+            fn number(self) -> u64 {
+                self.0
+            }
+
+            fn of(number: u64) -> Self {
+                Self(number)
             }
         }
 

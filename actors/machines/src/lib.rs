@@ -4,7 +4,6 @@
 //! [`Inbox`] and [`Idempotency`] are what any machine needs to work with others exactly once.
 
 pub mod bounds;
-mod canonical;
 pub mod consumer;
 mod idempotency;
 mod ids;
@@ -15,6 +14,7 @@ mod message;
 pub mod order;
 mod outbox;
 mod refusal;
+mod shared;
 mod short;
 pub mod stock;
 mod time;

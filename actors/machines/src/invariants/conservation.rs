@@ -48,7 +48,7 @@ pub fn check_conservation<'a>(
             count(&mut expected, order, None, stocks);
         }
     }
-    for (sku, item) in stocks.iter().flat_map(|stock| &stock.items) {
+    for (sku, item) in stocks.iter().flat_map(|stock| stock.items.iter()) {
         for (location, level) in &item.levels {
             let place = (sku.clone(), location.clone());
             let (held, allocated) = expected.remove(&place).unwrap_or_default();

@@ -22,7 +22,7 @@ pub fn check_stock(stock: &Stock) -> Result<(), Violation> {
         *held.entry((&line.sku, &line.location)).or_default() += line.quantity;
         *counted.entry((&line.sku, user)).or_default() += line.quantity;
     }
-    for (sku, item) in &stock.items {
+    for (sku, item) in stock.items.iter() {
         for (location, level) in &item.levels {
             let most = level.on_hand.saturating_add(item.options.backorder_limit.into());
             require(Invariant::NoOversell, level.committed() <= most, || {
@@ -50,7 +50,7 @@ pub fn check_stock(stock: &Stock) -> Result<(), Violation> {
 
 fn check_holds(stock: &Stock) -> Result<(), Violation> {
     for hold in stock.holds.values() {
-        let waits = stock.deadlines.contains(&(hold.expires_at, hold.id));
+        let waits = stock.deadlines.contains(hold.expires_at, hold.id);
         let shipped_right =
             hold.shipped_at.is_none() || matches!(hold.settled, Some((HoldOutcome::Confirmed, _)));
         let right = waits == hold.settled.is_none() && shipped_right;

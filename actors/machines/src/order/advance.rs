@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
 use super::{
     Fulfilment, Leg, LegState, NewLine, Order, OrderEvent, OrderLine, OrderState, Payment,
@@ -75,11 +76,11 @@ impl Order {
             rejection: None,
             lines: lines.collect(),
             total_minor: placed.lines.iter().filter_map(|(line, _)| line.amount_minor).sum(),
-            payments: Vec::new(),
+            payments: ThinVec::new(),
             captured_minor: 0,
             refunded_minor: 0,
-            fulfilments: Vec::new(),
-            returns: Vec::new(),
+            fulfilments: ThinVec::new(),
+            returns: ThinVec::new(),
             rereserve: Rereserve::No,
             legs: legs.collect(),
             open_ops: SmallVec::new(),

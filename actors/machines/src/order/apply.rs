@@ -1,10 +1,11 @@
 //! How an event changes an order shard, now and at every replay. It deliberately asks neither the
 //! configuration nor whether the event was right to happen.
 
-use std::collections::{BTreeSet, hash_map::Entry};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Ask, Order, OrderEvent, OrderState, Orders, Placed};
-use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp};
+use crate::shared::{Calendar, PartedMap};
+use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp, UserId};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
@@ -14,7 +15,7 @@ impl Orders {
                 let asks = placed.reserves();
                 let mut order = Order::place(placed, &asks);
                 open(&mut self.outbox, &mut order, asks);
-                self.insert(Box::new(order));
+                self.insert(order);
             }
             OrderEvent::Answered { op, order, outcome, .. } => {
                 let Some(ask) = self.outbox.close(*op) else {
@@ -57,7 +58,7 @@ impl Orders {
                     self.remove(*order);
                 }
             }
-            OrderEvent::Revived { order } => self.insert(order.clone()),
+            OrderEvent::Revived { order } => self.insert(Order::clone(order)),
             OrderEvent::Enqueued { .. }
             | OrderEvent::Released { .. }
             | OrderEvent::TimedOut { .. } => self.apply_queue(event),
@@ -77,7 +78,7 @@ impl Orders {
         event: &OrderEvent,
         closed: Option<(OpId, &Ask)>,
     ) {
-        let Some(order) = self.orders.get_mut(&id) else {
+        let Some(order) = self.orders.get_mut(id).map(Arc::make_mut) else {
             return;
         };
         let before = deadline(order);
@@ -85,23 +86,26 @@ impl Orders {
         open(&mut self.outbox, order, asks);
         let after = deadline(order);
         if before != after {
-            before.map(|at| self.deadlines.remove(&(at, id)));
-            after.map(|at| self.deadlines.insert((at, id)));
+            before.inspect(|at| self.deadlines.remove(*at, id));
+            after.inspect(|at| self.deadlines.insert(*at, id));
         }
     }
 
-    pub(super) fn insert(&mut self, order: Box<Order>) {
-        match self.by_user.entry(order.user.clone()) {
-            Entry::Occupied(mut ids) => ids.get_mut().insert(order.id),
-            Entry::Vacant(none) => drop(none.insert(UserOrders::One(order.id))),
-        }
-        deadline(&order).map(|at| self.deadlines.insert((at, order.id)));
-        self.orders.insert(order.id, order);
+    pub(super) fn insert(&mut self, order: Order) {
+        list(&mut self.by_user, &mut self.deadlines, &order);
+        self.orders.insert(order.id, Arc::new(order));
     }
 
-    fn remove(&mut self, id: OrderId) -> Option<Box<Order>> {
-        let order = self.orders.remove(&id)?;
-        deadline(&order).map(|at| self.deadlines.remove(&(at, id)));
+    /// Lists orders that were just read.
+    pub(super) fn index(&mut self) {
+        for order in self.orders.values() {
+            list(&mut self.by_user, &mut self.deadlines, order);
+        }
+    }
+
+    fn remove(&mut self, id: OrderId) -> Option<Arc<Order>> {
+        let order = self.orders.remove(id)?;
+        deadline(&order).inspect(|at| self.deadlines.remove(*at, id));
         if self.by_user.get_mut(&order.user).is_some_and(|ids| ids.remove(id)) {
             self.by_user.remove(&order.user);
         }
@@ -110,8 +114,10 @@ impl Orders {
 }
 
 /// The orders of one user: almost always one, and then it needs no set of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum UserOrders {
+    #[default]
+    None,
     One(OrderId),
     #[expect(clippy::box_collection, reason = "rare, and the others are smaller for it")]
     Many(Box<BTreeSet<OrderId>>),
@@ -120,6 +126,9 @@ pub(super) enum UserOrders {
 impl UserOrders {
     fn insert(&mut self, order: OrderId) {
         match self {
+            Self::None => *self = Self::One(order),
+            // An order that is brought back may be listed already.
+            Self::One(only) if *only == order => {}
             Self::One(only) => *self = Self::Many(Box::new([*only, order].into())),
             Self::Many(orders) => drop(orders.insert(order)),
         }
@@ -128,6 +137,7 @@ impl UserOrders {
     /// Whether none is left.
     fn remove(&mut self, order: OrderId) -> bool {
         match self {
+            Self::None => true,
             Self::One(only) => *only == order,
             Self::Many(orders) => {
                 orders.remove(&order);
@@ -139,11 +149,21 @@ impl UserOrders {
     /// Newest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = OrderId> {
         let (one, many) = match self {
+            Self::None => (None, None),
             Self::One(only) => (Some(*only), None),
             Self::Many(orders) => (None, Some(orders)),
         };
         one.into_iter().chain(many.into_iter().flat_map(|orders| orders.iter().rev().copied()))
     }
+}
+
+fn list(
+    by_user: &mut PartedMap<UserId, UserOrders>,
+    deadlines: &mut Calendar<OrderId>,
+    order: &Order,
+) {
+    by_user.get_or_insert(&order.user, UserOrders::default).insert(order.id);
+    deadline(order).inspect(|at| deadlines.insert(*at, order.id));
 }
 
 fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Vec<Ask>) {

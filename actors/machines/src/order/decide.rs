@@ -241,7 +241,7 @@ impl Orders {
             return decision;
         }
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
-        let expired: Vec<_> = due.take(EXPIRIES_PER_EVENT_MAX).map(|(_, id)| *id).collect();
+        let expired: Vec<_> = due.take(EXPIRIES_PER_EVENT_MAX).map(|(_, id)| id).collect();
         let forget_before = self.forget_before(now);
         if expired.is_empty() && forget_before.is_none() {
             return Decision::nothing();

@@ -4,14 +4,15 @@
 //! begins with the shard's number, of 16 bits. Every later format begins with a number above those,
 //! which names it: small numbers are written alike whatever their type, so one look tells.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::queue::{Bucket, Queue, QueueCounts};
 use super::{Ask, IntakeConfig, Order, Orders, OrdersConfig};
+use crate::shared::{Calendar, Paged, PartedMap};
 use crate::{Idempotency, OrderId, Outbox, Timestamp};
 
 /// Names the second format, which has a queue.
@@ -27,7 +28,7 @@ struct First<'a> {
     idempotency_retention_ms: u64,
     idempotency_keys_max: usize,
     next_order: u64,
-    orders: &'a BTreeMap<OrderId, Box<Order>>,
+    orders: &'a Paged<OrderId, Arc<Order>>,
     outbox: &'a Outbox<Ask>,
     memory: &'a Idempotency<OrderId>,
 }
@@ -99,7 +100,7 @@ impl<'de> Visitor<'de> for Image {
             intake: None,
         };
         let next_order = next(&mut values)?;
-        let orders: BTreeMap<OrderId, Box<Order>> = next(&mut values)?;
+        let orders: Paged<OrderId, Arc<Order>> = next(&mut values)?;
         let (outbox, memory) = (next(&mut values)?, next(&mut values)?);
         let mut queue = Queue::default();
         if has_queue {
@@ -107,18 +108,10 @@ impl<'de> Visitor<'de> for Image {
             let (waiting, bucket) = (next(&mut values)?, next(&mut values)?);
             queue = Queue::from_parts(waiting, bucket, next(&mut values)?);
         }
-        let (by_user, deadlines) = (HashMap::new(), BTreeSet::new());
-        let mut read = Orders {
-            config,
-            next_order,
-            orders: BTreeMap::new(),
-            outbox,
-            memory,
-            queue,
-            by_user,
-            deadlines,
-        };
-        orders.into_values().for_each(|order| read.insert(order));
+        let (by_user, deadlines) = (PartedMap::default(), Calendar::default());
+        let mut read =
+            Orders { config, next_order, orders, outbox, memory, queue, by_user, deadlines };
+        read.index();
         Ok(read)
     }
 }

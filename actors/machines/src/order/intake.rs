@@ -81,7 +81,7 @@ impl Orders {
             OrderEvent::Enqueued { placed, deadline } => {
                 self.give_out(placed);
                 self.queue.push(placed.order, *deadline);
-                self.insert(Box::new(Order::queued(placed)));
+                self.insert(Order::queued(placed));
             }
             OrderEvent::Released { at, orders, credit } => {
                 self.queue.release(orders, Bucket { at: *at, credit: *credit });

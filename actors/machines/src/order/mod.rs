@@ -13,7 +13,7 @@ mod place;
 mod queue;
 mod record;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 pub(crate) use advance::Ask;
 pub use command::{
@@ -28,6 +28,7 @@ pub use record::{
     Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
 };
 
+use crate::shared::{Calendar, Paged, PartedMap};
 use crate::{Decision, Idempotency, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp, UserId};
 
 /// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until an order is placed.
@@ -60,13 +61,13 @@ pub struct OrdersConfig {
 pub struct Orders {
     pub(crate) config: OrdersConfig,
     next_order: u64,
-    orders: BTreeMap<OrderId, Box<Order>>,
+    orders: Paged<OrderId, Arc<Order>>,
     pub(crate) outbox: Outbox<Ask>,
     pub(crate) memory: Idempotency<OrderId>,
     pub(crate) queue: Queue,
     // Both follow from the orders and are not written.
-    by_user: HashMap<UserId, apply::UserOrders>,
-    deadlines: BTreeSet<(Timestamp, OrderId)>,
+    by_user: PartedMap<UserId, apply::UserOrders>,
+    deadlines: Calendar<OrderId>,
 }
 
 impl Orders {
@@ -76,12 +77,12 @@ impl Orders {
         Self {
             config,
             next_order: 1,
-            orders: BTreeMap::new(),
+            orders: Paged::default(),
             outbox: Outbox::default(),
             memory: Idempotency::default(),
             queue: Queue::default(),
-            by_user: HashMap::new(),
-            deadlines: BTreeSet::new(),
+            by_user: PartedMap::default(),
+            deadlines: Calendar::default(),
         }
     }
 
@@ -105,12 +106,12 @@ impl Orders {
     /// An order that is in memory.
     #[must_use]
     pub fn order(&self, order: OrderId) -> Option<&Order> {
-        self.orders.get(&order).map(Box::as_ref)
+        self.orders.get(order).map(Arc::as_ref)
     }
 
     /// The orders that are in memory, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Order> {
-        self.orders.values().map(Box::as_ref)
+        self.orders.iter().map(|(_, order)| &**order)
     }
 
     /// How many orders are in memory.
@@ -150,7 +151,7 @@ impl Orders {
     pub fn is_away(&self, order: OrderId) -> bool {
         let sequence = order.sequence();
         let given_out = order.shard() == self.config.shard && sequence < self.next_order;
-        given_out && sequence > 0 && !self.orders.contains_key(&order)
+        given_out && sequence > 0 && !self.orders.contains(order)
     }
 
     fn op_effect(&self, op: OpId, ask: Ask) -> OrderEffect {
@@ -237,7 +238,7 @@ impl Machine for Orders {
     }
 
     fn due(&self, now: Timestamp) -> Option<OrderCommand> {
-        let expiry = self.deadlines.first().is_some_and(|(at, _)| *at <= now);
+        let expiry = self.deadlines.first().is_some_and(|(at, _)| at <= now);
         let due = expiry || self.queue_is_due(now) || self.forget_before(now).is_some();
         due.then_some(OrderCommand::Tick)
     }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
 use super::{OrderRejection, Payment, PaymentKind, Receipt};
 use crate::{KeyHash, Location, OpId, OrderId, Refusal, Sku, StockLine, Timestamp, UserId, short};
@@ -31,19 +32,23 @@ pub struct Order {
     /// Why it was rejected, or why its late payment came to nothing.
     pub rejection: Option<Box<Refusal>>,
     /// What is bought, one line for each SKU and location.
-    pub lines: Vec<OrderLine>,
+    #[serde(deserialize_with = "short::read")]
+    pub lines: SmallVec<[OrderLine; 1]>,
     /// The sum of the lines' amounts in minor units.
     pub total_minor: u64,
     /// Payment events in the order they were told.
-    pub payments: Vec<Payment>,
+    #[serde(deserialize_with = "short::read_thin")]
+    pub payments: ThinVec<Payment>,
     /// What has come in, in minor units.
     pub captured_minor: u64,
     /// What has gone back, in minor units.
     pub refunded_minor: u64,
     /// What was shipped.
-    pub fulfilments: Vec<Fulfilment>,
+    #[serde(deserialize_with = "short::read_thin")]
+    pub fulfilments: ThinVec<Fulfilment>,
     /// What came back.
-    pub returns: Vec<Return>,
+    #[serde(deserialize_with = "short::read_thin")]
+    pub returns: ThinVec<Return>,
     /// Whether a late payment has brought a second try to reserve.
     pub rereserve: Rereserve,
     /// What is known of each stock shard involved.

@@ -6,6 +6,7 @@ use super::{
     Answered, Bound, Hold, HoldOutcome, Level, OpAction, OpOutcome, OrderHold, OrderOp, SkuPatch,
     Stock, StockEvent, StockLine, StockReceipt,
 };
+use crate::shared::PartedMap;
 use crate::{HoldId, Sku, Timestamp, UserId};
 
 /// A move of units between the counters of a level.
@@ -36,7 +37,7 @@ impl Stock {
                 self.define(sku, patch);
             }
             StockEvent::Adjusted { at, key, fingerprint, sku, location, delta, .. } => {
-                let item = self.items.entry(sku.clone()).or_default();
+                let item = self.items.get_or_insert(sku, Item::default);
                 let level = item.levels.entry(location.clone()).or_default();
                 level.on_hand = level.on_hand.saturating_add_signed(*delta);
                 let receipt = StockReceipt::of(sku, location, *level, *at);
@@ -66,7 +67,7 @@ impl Stock {
                 self.next_hold = self.next_hold.max(hold.sequence() + 1);
                 self.memory.bind(*key, *fingerprint, *at, Bound::Hold(*hold));
                 self.shift(user, std::slice::from_ref(line), Move::Hold);
-                self.deadlines.insert((*expires_at, *hold));
+                self.deadlines.insert(*expires_at, *hold);
                 let hold = Hold {
                     id: *hold,
                     user: user.clone(),
@@ -79,10 +80,10 @@ impl Stock {
                 self.holds.insert(hold.id, hold);
             }
             StockEvent::HoldExtended { hold, expires_at } => {
-                if let Some(held) = self.holds.get_mut(hold) {
-                    self.deadlines.remove(&(held.expires_at, *hold));
+                if let Some(held) = self.holds.get_mut(*hold) {
+                    self.deadlines.remove(held.expires_at, *hold);
                     held.expires_at = *expires_at;
-                    self.deadlines.insert((*expires_at, *hold));
+                    self.deadlines.insert(*expires_at, *hold);
                 }
             }
             StockEvent::HoldConfirmed { at, hold } => {
@@ -97,7 +98,7 @@ impl Stock {
     }
 
     fn define(&mut self, sku: &Sku, patch: &SkuPatch) {
-        let item = self.items.entry(sku.clone()).or_default();
+        let item = self.items.get_or_insert(sku, Item::default);
         let before = item.options.limit_per_user.is_some();
         item.options.patch(patch);
         if item.options.limit_per_user.is_some() != before {
@@ -115,7 +116,7 @@ impl Stock {
                 }
             }
             OpAction::Release | OpAction::Allocate => {
-                let Some(OrderHold { user, lines }) = self.order_holds.remove(&op.order) else {
+                let Some(OrderHold { user, lines }) = self.order_holds.remove(op.order) else {
                     self.impossible += 1;
                     return;
                 };
@@ -158,39 +159,36 @@ impl Stock {
     }
 
     fn settle(&mut self, id: HoldId, outcome: HoldOutcome, at: Timestamp) {
-        let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.settled.is_none()) else {
+        let Some(hold) = self.holds.get_mut(id).filter(|hold| hold.settled.is_none()) else {
             self.impossible += 1;
             return;
         };
         hold.settled = Some((outcome, at));
-        self.deadlines.remove(&(hold.expires_at, id));
+        self.deadlines.remove(hold.expires_at, id);
         let (user, line) = (hold.user.clone(), hold.line.clone());
         if outcome == HoldOutcome::Confirmed {
             self.shift(&user, &[line], Move::Allocate);
         } else {
-            self.finished.insert((at, id));
+            self.finished.insert(at, id);
             self.shift(&user, &[line], Move::Release);
         }
     }
 
     fn ship(&mut self, id: HoldId, at: Timestamp) {
-        let Some(hold) = self.holds.get_mut(&id).filter(|hold| hold.shipped_at.is_none()) else {
+        let Some(hold) = self.holds.get_mut(id).filter(|hold| hold.shipped_at.is_none()) else {
             self.impossible += 1;
             return;
         };
         hold.shipped_at = Some(at);
         let line = hold.line.clone();
-        self.finished.insert((at, id));
+        self.finished.insert(at, id);
         self.shift_level(&line, Move::Ship);
     }
 
     fn forget_finished(&mut self, cutoff: Timestamp) {
-        while let Some((at, hold)) = self.finished.first().copied() {
-            if at >= cutoff {
-                break;
-            }
-            self.finished.pop_first();
-            self.holds.remove(&hold);
+        while let Some((at, hold)) = self.finished.first().filter(|(at, _)| *at < cutoff) {
+            self.finished.remove(at, hold);
+            self.holds.remove(hold);
         }
     }
 
@@ -199,7 +197,7 @@ impl Stock {
         let Some(item) = self.items.get_mut(sku) else {
             return;
         };
-        item.users.clear();
+        item.users = PartedMap::default();
         for hold in self.order_holds.values() {
             for line in hold.lines.iter().filter(|line| line.sku == *sku) {
                 item.count(&hold.user, |units| units.shift(line.quantity, Move::Hold));

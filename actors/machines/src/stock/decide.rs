@@ -26,7 +26,7 @@ impl Stock {
     }
 
     pub(super) fn known_hold(&self, hold: HoldId) -> Result<&Hold, StockRejection> {
-        self.holds.get(&hold).ok_or(StockRejection::UnknownHold { hold })
+        self.holds.get(hold).ok_or(StockRejection::UnknownHold { hold })
     }
 
     /// The recorded answer, if the key is known for this request. A hold is answered as it is now:
@@ -60,7 +60,7 @@ impl Stock {
         let before = item.options.clone();
         item.options.patch(patch);
         let reply = Answer::Now(StockReply::Item(Box::new(item.view(sku))));
-        if self.items.contains_key(sku) && item.options == before {
+        if self.items.contains(sku) && item.options == before {
             return Ok(Decision::nothing().answered(reply));
         }
         let event = StockEvent::Defined { sku: sku.clone(), patch: patch.clone() };
@@ -191,7 +191,7 @@ impl Stock {
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
-        let expired: Vec<_> = due.take(EXPIRIES_PER_EVENT_MAX).map(|(_, hold)| *hold).collect();
+        let expired: Vec<_> = due.take(EXPIRIES_PER_EVENT_MAX).map(|(_, hold)| hold).collect();
         let forget_before = self.forget_before(now);
         if expired.is_empty() && forget_before.is_none() {
             return Decision::nothing();

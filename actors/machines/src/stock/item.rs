@@ -1,11 +1,12 @@
 //! One SKU of a stock shard: its options, its levels by location, its units by user. It
 //! deliberately does not know why a level changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Currency, Location, OutOfBounds, Sku, UserId, bounds, canonical};
+use crate::shared::PartedMap;
+use crate::{Currency, Location, OutOfBounds, Sku, UserId, bounds};
 
 /// Changes to the options of a SKU. An outer `None` leaves an option as it is; `Some(None)` clears
 /// it. A SKU that is defined for the first time starts with every option cleared.
@@ -66,8 +67,7 @@ pub(crate) struct Item {
     pub(crate) options: SkuOptions,
     pub(crate) levels: BTreeMap<Location, Level>,
     // Kept only while a limit is set; when one is set, it starts with the units held at that time.
-    #[serde(with = "canonical")]
-    pub(crate) users: HashMap<UserId, Units>,
+    pub(crate) users: PartedMap<UserId, Units>,
 }
 
 /// What a user has of an item. Apart, because units sold before a limit was set are not known here,
@@ -171,7 +171,7 @@ impl Item {
         if self.options.limit_per_user.is_none() {
             return;
         }
-        let units = self.users.entry(user.clone()).or_default();
+        let units = self.users.get_or_insert(user, Units::default);
         change(units);
         if *units == Units::default() {
             self.users.remove(user);

@@ -8,9 +8,6 @@ mod hold;
 mod item;
 mod touch;
 
-use std::collections::{BTreeSet, HashMap};
-
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use command::{
@@ -23,9 +20,8 @@ pub use item::{ItemView, Level, SkuOptions, SkuPatch};
 pub use touch::{Touch, Touched};
 
 use crate::invariants::Invariant;
-use crate::{
-    Decision, HoldId, Idempotency, Inbox, Location, Machine, OrderId, Sku, Timestamp, canonical,
-};
+use crate::shared::{Calendar, Paged, PartedMap};
+use crate::{Decision, HoldId, Idempotency, Inbox, Location, Machine, OrderId, Sku, Timestamp};
 use item::Item;
 
 /// What a stock shard is told about itself. Used to decide only, so it may change between runs.
@@ -43,16 +39,13 @@ pub struct StockConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
     pub(crate) config: StockConfig,
-    #[serde(with = "canonical")]
-    pub(crate) items: HashMap<Sku, Item>,
-    #[serde(with = "canonical")]
-    pub(crate) order_holds: FxHashMap<OrderId, OrderHold>,
-    #[serde(with = "canonical")]
-    pub(crate) holds: FxHashMap<HoldId, Hold>,
+    pub(crate) items: PartedMap<Sku, Item>,
+    pub(crate) order_holds: Paged<OrderId, OrderHold>,
+    pub(crate) holds: Paged<HoldId, Hold>,
     next_hold: u64,
-    pub(crate) deadlines: BTreeSet<(Timestamp, HoldId)>,
+    pub(crate) deadlines: Calendar<HoldId>,
     // Holds that nothing can happen to any more, by the time that was so.
-    finished: BTreeSet<(Timestamp, HoldId)>,
+    finished: Calendar<HoldId>,
     pub(crate) inbox: Inbox<Answered>,
     pub(crate) memory: Idempotency<Bound>,
     // How often an operation found what cannot be. Not 0: a broken invariant.
@@ -79,12 +72,12 @@ impl Stock {
     pub fn new(config: StockConfig) -> Self {
         Self {
             config,
-            items: HashMap::new(),
-            order_holds: FxHashMap::default(),
-            holds: FxHashMap::default(),
+            items: PartedMap::default(),
+            order_holds: Paged::default(),
+            holds: Paged::default(),
             next_hold: 1,
-            deadlines: BTreeSet::new(),
-            finished: BTreeSet::new(),
+            deadlines: Calendar::default(),
+            finished: Calendar::default(),
             inbox: Inbox::default(),
             memory: Idempotency::default(),
             impossible: 0,
@@ -135,13 +128,13 @@ impl Stock {
 
     /// All SKUs, in no particular order.
     pub fn skus(&self) -> impl Iterator<Item = &Sku> {
-        self.items.keys()
+        self.items.iter().map(|(sku, _)| sku)
     }
 
     /// A standalone hold.
     #[must_use]
     pub fn hold(&self, hold: HoldId) -> Option<&Hold> {
-        self.holds.get(&hold)
+        self.holds.get(hold)
     }
 
     /// All standalone holds that are remembered, in no particular order.
@@ -152,17 +145,17 @@ impl Stock {
     /// What an order holds here.
     #[must_use]
     pub fn order_hold(&self, order: OrderId) -> Option<&OrderHold> {
-        self.order_holds.get(&order)
+        self.order_holds.get(order)
     }
 
-    /// What each order holds here, in no particular order.
+    /// What each order holds here, in the order of their numbers.
     pub fn order_holds(&self) -> impl Iterator<Item = (OrderId, &OrderHold)> {
-        self.order_holds.iter().map(|(order, held)| (*order, held))
+        self.order_holds.iter()
     }
 
     // The time before which keys and finished holds may be forgotten, if that is worth an event.
     fn forget_before(&self, now: Timestamp) -> Option<Timestamp> {
-        let finished = self.finished.first().map(|(at, _)| *at);
+        let finished = self.finished.first().map(|(at, _)| at);
         let oldest = [self.memory.oldest(), finished].into_iter().flatten().min()?;
         let StockConfig { idempotency_retention_ms, idempotency_keys_max, .. } = self.config;
         self.memory.cutoff(oldest, now, idempotency_retention_ms, idempotency_keys_max)
@@ -238,7 +231,7 @@ impl Machine for Stock {
     }
 
     fn due(&self, now: Timestamp) -> Option<StockCommand> {
-        let expiry = self.deadlines.first().is_some_and(|(at, _)| *at <= now);
+        let expiry = self.deadlines.first().is_some_and(|(at, _)| at <= now);
         (expiry || self.forget_before(now).is_some()).then_some(StockCommand::Tick)
     }
 }

@@ -36,7 +36,7 @@ impl Stock {
             StockEvent::OpApplied { op, .. } => match &op.action {
                 OpAction::Reserve { lines, .. } => all(lines, Touch::Lowers, tell),
                 OpAction::Release => {
-                    if let Some(hold) = self.order_holds.get(&op.order) {
+                    if let Some(hold) = self.order_holds.get(op.order) {
                         all(&hold.lines, Touch::Raises, tell);
                     }
                 }
@@ -53,7 +53,7 @@ impl Stock {
     }
 
     fn freed(&self, holds: &[HoldId], tell: &mut Touched<'_>) {
-        for hold in holds.iter().filter_map(|hold| self.holds.get(hold)) {
+        for hold in holds.iter().filter_map(|hold| self.holds.get(*hold)) {
             all(slice::from_ref(&hold.line), Touch::Raises, tell);
         }
     }

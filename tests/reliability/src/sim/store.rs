@@ -145,7 +145,7 @@ impl Store {
         let state = Arc::clone(&self.state) as Arc<dyn State>;
         let journal = HandDriven(Arc::clone(&self.journal));
         let retained = Retained { bytes: retained_bytes, ..Retained::default() };
-        snapshot_all(&[Arc::new(Copies { streams, copies })], &journal, &state, retained)
+        snapshot_all(&[Arc::new(Copies { streams, copies })], &journal, &state, retained).map(drop)
     }
 
     /// Whether nothing is left to be done, but for what time brings.

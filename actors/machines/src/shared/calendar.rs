@@ -1,0 +1,129 @@
+//! What is due when: numbers by time, in buckets that clones share. It deliberately doesn't know
+//! what time it is.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Timestamp;
+
+/// Milliseconds of one bucket. A bucket is copied when it changes while a clone has it too.
+const BUCKET_MS: u64 = 256;
+
+/// What is due in a bucket: at each millisecond these, in their order. No list is empty.
+type Bucket<T> = BTreeMap<Timestamp, Vec<T>>;
+
+/// See the module. Equal if the same is due at the same times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Calendar<T> {
+    // None is empty.
+    buckets: BTreeMap<u64, Arc<Bucket<T>>>,
+}
+
+impl<T> Default for Calendar<T> {
+    fn default() -> Self {
+        Self { buckets: BTreeMap::new() }
+    }
+}
+
+impl<T: Copy + Ord> Calendar<T> {
+    pub(crate) fn insert(&mut self, at: Timestamp, what: T) {
+        let bucket = self.buckets.entry(at.0 / BUCKET_MS).or_default();
+        let dues = Arc::make_mut(bucket).entry(at).or_default();
+        // Nearly always the last one, and then nothing is moved.
+        if let Err(place) = dues.binary_search(&what) {
+            dues.insert(place, what);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, at: Timestamp, what: T) {
+        let Entry::Occupied(mut bucket) = self.buckets.entry(at.0 / BUCKET_MS) else { return };
+        let times = Arc::make_mut(bucket.get_mut());
+        if let Entry::Occupied(mut dues) = times.entry(at) {
+            if let Ok(place) = dues.get().binary_search(&what) {
+                dues.get_mut().remove(place);
+            }
+            if dues.get().is_empty() {
+                dues.remove();
+            }
+        }
+        if times.is_empty() {
+            bucket.remove();
+        }
+    }
+
+    /// What is due first, and when.
+    pub(crate) fn first(&self) -> Option<(Timestamp, T)> {
+        self.iter().next()
+    }
+
+    pub(crate) fn contains(&self, at: Timestamp, what: T) -> bool {
+        let bucket = self.buckets.get(&(at.0 / BUCKET_MS));
+        let dues = bucket.and_then(|bucket| bucket.get(&at));
+        dues.is_some_and(|dues| dues.binary_search(&what).is_ok())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.values().flat_map(|bucket| bucket.values()).map(Vec::len).sum()
+    }
+
+    /// All of it, what is due first before what is due later.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Timestamp, T)> {
+        let times = self.buckets.values().flat_map(|bucket| bucket.iter());
+        times.flat_map(|(at, dues)| dues.iter().map(|due| (*at, *due)))
+    }
+}
+
+impl<T: Copy + Ord> FromIterator<(Timestamp, T)> for Calendar<T> {
+    fn from_iter<I: IntoIterator<Item = (Timestamp, T)>>(dues: I) -> Self {
+        let mut calendar = Self::default();
+        dues.into_iter().for_each(|(at, what)| calendar.insert(at, what));
+        calendar
+    }
+}
+
+/// Written like a set of pairs.
+impl<T: Copy + Ord + Serialize> Serialize for Calendar<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all = serializer.serialize_seq(Some(self.len()))?;
+        for due in self.iter() {
+            all.serialize_element(&due)?;
+        }
+        all.end()
+    }
+}
+
+impl<'de, T: Copy + Ord + Deserialize<'de>> Deserialize<'de> for Calendar<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_first_is_first_and_a_clone_stays_as_it_was() {
+        let dues = [(700, 'b'), (10, 'z'), (300, 'a'), (300, 'c'), (10, 'y')];
+        let mut calendar: Calendar<char> =
+            dues.map(|(at, what)| (Timestamp(at), what)).into_iter().collect();
+        let before = calendar.clone();
+        let text = |calendar: &Calendar<char>| calendar.iter().map(|(_, what)| what).collect();
+        let text: fn(&Calendar<char>) -> String = text;
+        assert_eq!((text(&calendar).as_str(), calendar.first()), ("yzacb", before.first()));
+        calendar.remove(Timestamp(10), 'y');
+        calendar.remove(Timestamp(10), 'z');
+        calendar.remove(Timestamp(11), 'a');
+        assert_eq!(calendar.first(), Some((Timestamp(300), 'a')));
+        assert_eq!((text(&calendar).as_str(), text(&before).as_str()), ("acb", "yzacb"));
+        assert!(calendar != before);
+        calendar.insert(Timestamp(10), 'y');
+        calendar.insert(Timestamp(10), 'z');
+        assert!(calendar == before);
+    }
+}

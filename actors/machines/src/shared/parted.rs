@@ -1,0 +1,265 @@
+//! A hash table in parts, and a map made of it. Clones share the parts; a part grows alone. It
+//! deliberately has no order: what is written is written in the order of its keys.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::Arc,
+};
+
+use hashbrown::{HashTable, hash_table::Entry};
+use serde::de::MapAccess;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A table this small is one part. Most are: nearly every item has few users.
+const ONE_PART_MAX: usize = 4_096;
+/// The parts of a larger one.
+const PARTS: usize = 256;
+
+/// A hash table of values that hold their keys. Who asks gives the hash.
+#[derive(Clone)]
+pub(crate) struct Parted<T> {
+    parts: Vec<Arc<HashTable<T>>>,
+    len: usize,
+}
+
+impl<T> Default for Parted<T> {
+    fn default() -> Self {
+        Self { parts: Vec::new(), len: 0 }
+    }
+}
+
+/// The part of a hash among so many. The table below takes its lowest and highest bits.
+fn part_of(hash: u64, parts: usize) -> usize {
+    (hash >> 40) as usize % parts
+}
+
+impl<T> Parted<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
+        let parts = self.parts.len();
+        if parts == 0 {
+            return None;
+        }
+        self.parts[part_of(hash, parts)].find(hash, is_it)
+    }
+
+    /// All of them, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.parts.iter().flat_map(|part| part.iter())
+    }
+}
+
+impl<T: Clone> Parted<T> {
+    pub(crate) fn get_mut(
+        &mut self,
+        hash: u64,
+        mut is_it: impl FnMut(&T) -> bool,
+    ) -> Option<&mut T> {
+        // Looked up first: what isn't there copies nothing.
+        self.get(hash, &mut is_it)?;
+        let parts = self.parts.len();
+        Arc::make_mut(&mut self.parts[part_of(hash, parts)]).find_mut(hash, is_it)
+    }
+
+    /// The value that `is_it`, or the one that `make` makes.
+    pub(crate) fn get_or_insert(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&T) -> bool,
+        make: impl FnOnce() -> T,
+        hash_of: impl Fn(&T) -> u64,
+    ) -> &mut T {
+        match self.parts.len() {
+            0 => self.parts.push(Arc::default()),
+            1 if self.len >= ONE_PART_MAX => self.split(&hash_of),
+            _ => {}
+        }
+        let parts = self.parts.len();
+        let part = Arc::make_mut(&mut self.parts[part_of(hash, parts)]);
+        match part.entry(hash, is_it, hash_of) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(none) => {
+                self.len += 1;
+                none.insert(make()).into_mut()
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, hash: u64, mut is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        self.get(hash, &mut is_it)?;
+        let parts = self.parts.len();
+        let part = Arc::make_mut(&mut self.parts[part_of(hash, parts)]);
+        let (value, _) = part.find_entry(hash, is_it).ok()?.remove();
+        self.len -= 1;
+        Some(value)
+    }
+
+    fn split(&mut self, hash_of: impl Fn(&T) -> u64) {
+        let mut parts: Vec<HashTable<T>> = Vec::new();
+        parts.resize_with(PARTS, HashTable::new);
+        for value in self.iter() {
+            let hash = hash_of(value);
+            parts[part_of(hash, PARTS)].insert_unique(hash, value.clone(), &hash_of);
+        }
+        self.parts = parts.into_iter().map(Arc::new).collect();
+    }
+}
+
+/// A map of keys that callers name: its hash has a secret of its own.
+#[derive(Clone)]
+pub(crate) struct PartedMap<K, V> {
+    table: Parted<(K, V)>,
+    hasher: RandomState,
+}
+
+impl<K, V> Default for PartedMap<K, V> {
+    fn default() -> Self {
+        Self { table: Parted::default(), hasher: RandomState::new() }
+    }
+}
+
+impl<K, V> PartedMap<K, V> {
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// All of them, in no particular order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.table.iter().map(|(key, value)| (key, value))
+    }
+}
+
+impl<K: Hash + Eq, V> PartedMap<K, V> {
+    pub(crate) fn get(&self, key: &K) -> Option<&V> {
+        let found = self.table.get(self.hasher.hash_one(key), |(known, _)| known == key);
+        found.map(|(_, value)| value)
+    }
+
+    pub(crate) fn contains(&self, key: &K) -> bool {
+        self.get(key).is_some()
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> PartedMap<K, V> {
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let found = self.table.get_mut(self.hasher.hash_one(key), |(known, _)| known == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// The value of `key`, or the one that `make` makes.
+    pub(crate) fn get_or_insert(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
+        let Self { table, hasher } = self;
+        let (_, value) = table.get_or_insert(
+            hasher.hash_one(key),
+            |(known, _)| known == key,
+            || (key.clone(), make()),
+            |(known, _)| hasher.hash_one(known),
+        );
+        value
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let removed = self.table.remove(self.hasher.hash_one(key), |(known, _)| known == key);
+        removed.map(|(_, value)| value)
+    }
+}
+
+impl<K: Hash + Eq, V: PartialEq> PartialEq for PartedMap<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().all(|(key, value)| other.get(key) == Some(value))
+    }
+}
+
+impl<K: Hash + Eq, V: Eq> Eq for PartedMap<K, V> {}
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for PartedMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Written in the order of its keys, so that equal maps have equal bytes.
+impl<K: Serialize + Ord, V: Serialize> Serialize for PartedMap<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().collect::<BTreeMap<_, _>>())
+    }
+}
+
+impl<'de, K, V> Deserialize<'de> for PartedMap<K, V>
+where
+    K: Hash + Eq + Clone + Deserialize<'de>,
+    V: Clone + Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries(std::marker::PhantomData))
+    }
+}
+
+struct Entries<K, V>(std::marker::PhantomData<fn() -> (K, V)>);
+
+impl<'de, K, V> serde::de::Visitor<'de> for Entries<K, V>
+where
+    K: Hash + Eq + Clone + Deserialize<'de>,
+    V: Clone + Deserialize<'de>,
+{
+    type Value = PartedMap<K, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut map = PartedMap::default();
+        while let Some((key, value)) = entries.next_entry::<K, V>()? {
+            // As in any map, the last value of a key counts.
+            map.remove(&key);
+            map.get_or_insert(&key, || value);
+        }
+        Ok(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_parted_map_is_a_map_however_large_and_a_clone_stays_as_it_was() {
+        let (mut map, mut model) = (PartedMap::<u64, u64>::default(), HashMap::new());
+        let mut clones = Vec::new();
+        for step in 0..30_000_u64 {
+            if [100, 4_000, 20_000].contains(&step) {
+                clones.push((map.clone(), model.clone()));
+            }
+            let key = step * 7_919 % 9_973;
+            if step % 5 == 4 {
+                assert_eq!(map.remove(&key), model.remove(&key));
+            } else {
+                *map.get_or_insert(&key, || 0) += step;
+                *model.entry(key).or_insert(0) += step;
+            }
+            if let Some(value) = map.get_mut(&(step % 1_000)) {
+                *value += 1;
+            }
+            model.entry(step % 1_000).and_modify(|value| *value += 1);
+            assert_eq!(map.len(), model.len());
+        }
+        assert_eq!(map.table.parts.len(), PARTS, "it never grew");
+        for (map, model) in clones.into_iter().chain([(map, model)]) {
+            let found: HashMap<u64, u64> = map.iter().map(|(key, value)| (*key, *value)).collect();
+            assert_eq!(found, model);
+            assert!(model.iter().all(|(key, value)| map.get(key) == Some(value)));
+            let config = bincode::config::standard();
+            let bytes = bincode::serde::encode_to_vec(&map, config).unwrap();
+            let (read, _) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
+            assert!(map == read);
+        }
+    }
+}
