@@ -53,6 +53,9 @@ struct Cli {
 enum Command {
     /// Measure, print tables, and exit with 1 if any result is wrong.
     Run(Box<Run>),
+    /// A part of `overload`, in a process of its own.
+    #[command(hide = true)]
+    OpenLoop(overload::Open),
     /// Put the tables of a JSON file into a Markdown file, between its marks, and draw the plot.
     Report {
         /// What `run --json` has written.
@@ -108,6 +111,9 @@ struct Run {
     /// Seconds of a round that are timed.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// The same for what is not a contest of orders.
+    #[arg(long, default_value_t = 2.0)]
+    seconds_alone: f64,
     /// Seconds before that.
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
@@ -156,6 +162,10 @@ struct Run {
 async fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Run(run) => run.run().await,
+        Command::OpenLoop(open) => {
+            open.run().await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Report { json, markdown, svg } => {
             report::write(&Results::read(&json)?, markdown.as_deref(), svg.as_deref())?;
             Ok(ExitCode::SUCCESS)
@@ -214,12 +224,12 @@ impl Run {
 
     /// One round of what is not a contest; the same rows each time.
     async fn round(&self, what: What, dir: &Path) -> Result<Vec<Row>> {
-        let Self { seconds, seed, stored_orders, .. } = *self;
+        let Self { seconds_alone: seconds, seed, stored_orders, .. } = *self;
         match what {
             What::Orders => Ok(Vec::new()),
             What::Trace => {
                 let file = self.trace.clone().unwrap_or_else(trace::bundled);
-                trace::run(dir, &file, &self.in_flight).await
+                trace::run(dir, &file).await
             }
             What::Holds => holds::run(dir, seconds).await,
             What::Refusals => refusals::run(dir, seconds).await,

@@ -2,9 +2,16 @@
 //! twice as much and does not wait for answers. What is over the builder's bound of commands in
 //! flight is `Overloaded`; it is not asked again. All of it is in process.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use quanta::{Clock, Instant};
 use tidegate::{AskError, Tidegate};
@@ -44,8 +51,38 @@ pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64) -> Result<Vec<Row>>
         rows.push(closed(dir, &work, in_flight, seconds).await?);
     }
     let peak = rows.iter().map(|row| row.good_per_second).fold(0.0, f64::max);
-    rows.push(open(dir, &work, peak, seconds).await?);
+    let open = Open { dir: dir.to_owned(), peak, seconds, seed };
+    rows.push(tokio::task::spawn_blocking(move || open.elsewhere()).await??);
     Ok(rows)
+}
+
+/// The open loop, in a process of its own: memory that was free before would hide what it takes.
+#[derive(Args)]
+pub(crate) struct Open {
+    dir: PathBuf,
+    peak: f64,
+    seconds: f64,
+    seed: u64,
+}
+
+impl Open {
+    fn elsewhere(&self) -> Result<Row> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg("open-loop").arg(&self.dir);
+        command.args([self.peak, self.seconds].map(|figure| figure.to_string()));
+        let output = command.arg(self.seed.to_string()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the open loop has failed:\n{said}");
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Prints its row as JSON.
+    pub(crate) async fn run(&self) -> Result<()> {
+        let work = Work::ample(self.seed, Mix::plain(Skew::Spread, SKUS));
+        let row = open(&self.dir, &Arc::new(work), self.peak, self.seconds).await?;
+        println!("{}", serde_json::to_string(&row)?);
+        Ok(())
+    }
 }
 
 async fn closed(dir: &Path, work: &Arc<Work>, in_flight: u64, seconds: f64) -> Result<Row> {
@@ -116,7 +153,7 @@ async fn open(dir: &Path, work: &Arc<Work>, peak: f64, seconds: f64) -> Result<R
     let share = row.refused_per_second / all.max(1.0);
     let of_peak = row.good_per_second / peak;
     let row = row.and("of the peak", of_peak).and("asked/s", sent / (warm_up + seconds));
-    let row = row.and("overloaded share", share).and("RSS more, MiB", more / MIB);
+    let row = row.and("overloaded share", share).and("RSS grown, MiB", more / MIB);
     Ok(labelled(row.and("RSS bytes an accepted", more / (taken.len().max(1) as f64))))
 }
 

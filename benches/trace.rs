@@ -22,6 +22,7 @@ use crate::{
     work::hashed,
 };
 
+const IN_FLIGHT: [u64; 2] = [64, 1_024];
 const FILL_IN_FLIGHT: usize = 1_024;
 
 /// An unpaid order must not expire while the trace goes on.
@@ -77,12 +78,12 @@ impl Trace {
     }
 }
 
-/// A row for each number of callers.
-pub(crate) async fn run(dir: &Path, file: &Path, in_flight: &[u64]) -> Result<Vec<Row>> {
+/// A row for each of [`IN_FLIGHT`].
+pub(crate) async fn run(dir: &Path, file: &Path) -> Result<Vec<Row>> {
     let trace = Arc::new(Trace::read(file)?);
     let mut rows = Vec::new();
-    for in_flight in in_flight {
-        let mut row = round(dir, &trace, *in_flight).await?;
+    for in_flight in IN_FLIGHT {
+        let mut row = round(dir, &trace, in_flight).await?;
         row.who = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         rows.push(row);
     }
