@@ -38,9 +38,9 @@ const MIB: f64 = 1_048_576.0;
 pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64, stored: &[u64]) -> Result<Vec<Row>> {
     let work = Arc::new(Work::ample(seed, Mix::plain(Skew::Spread, SKUS)));
     let folder = tempfile::tempdir_in(dir)?;
-    let mut rows = beside_finished(folder.path(), &work, seconds, stored).await?;
-    let orders = rows.last().map_or(0, |(_, orders)| *orders);
-    let mut rows: Vec<Row> = rows.drain(..).map(|(row, _)| row).collect();
+    let beside = beside_finished(folder.path(), &work, seconds, stored).await?;
+    let orders = beside.last().map_or(0, |(_, orders)| *orders);
+    let mut rows: Vec<Row> = beside.into_iter().map(|(row, _)| row).collect();
     rows.push(disk(folder.path(), orders).await?);
     drop(folder);
     let live = stored.iter().copied().min().unwrap_or(BLOCK);
@@ -61,8 +61,7 @@ async fn beside_finished(
     let gate = open(data, keys_max).await?;
     fill(&gate, work.goods()).await?;
     let store: Arc<dyn Contender> = Arc::new(InProcess::over(gate.clone()));
-    let (mut rows, mut next, mut first): (Vec<(Row, u64)>, u64, Option<f64>) =
-        (Vec::new(), 0, None);
+    let (mut rows, mut next, mut first): (Vec<(Row, u64)>, u64, _) = (Vec::new(), 0, None);
     let good = |outcome: &Outcome| matches!(outcome, Outcome::Accepted(_));
     for stored in stored {
         while next < *stored {

@@ -30,5 +30,6 @@ function done(summary, latency, requests)
     local lost = errors.connect + errors.read + errors.write + errors.timeout
     -- Whole microseconds.
     print(string.format("done: %d %d %d %d %d %d %d %d", summary.requests, summary.duration, lost,
-        errors.status, latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
+        errors.status, latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
+        latency.max))
 end

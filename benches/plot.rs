@@ -1,5 +1,6 @@
 //! A plain picture (SVG) of what is done a second: orders, a bar for each contender, in groups of
-//! the same skew and callers, and then what has no peers. It shows no waiting. The scale is logarithmic, so that a small bar is seen; each has its figure.
+//! the same skew and callers, and then what has no peers. It shows no waiting. The scale is
+//! logarithmic, so that a small bar is seen; each has its figure.
 
 use std::fmt::Write;
 

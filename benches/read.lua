@@ -1,5 +1,6 @@
 -- What `wrk.rs` has wrk send: reads of random paths of a file. Argument: the file, a path a line.
--- Answers are not looked at here, which would cost wrk more than sending: the bench reads some again.
+-- Answers are not looked at here, which would cost wrk more than sending: the bench reads
+-- some again.
 
 function init(arguments)
     local requests = {}
@@ -17,5 +18,6 @@ function done(summary, latency, requests)
     local lost = errors.connect + errors.read + errors.write + errors.timeout
     -- Whole microseconds.
     print(string.format("done: %d %d %d %d %d %d %d %d", summary.requests, summary.duration, lost,
-        errors.status, latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
+        errors.status, latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
+        latency.max))
 end

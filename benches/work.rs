@@ -141,8 +141,8 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Timed work: units of all but one SKU without end, and a limit that nobody meets, so that each
-    /// outcome is known beforehand whoever is first.
+    /// Timed work: units of all but one SKU without end, and a limit that nobody meets, so that
+    /// each outcome is known beforehand whoever is first.
     pub(crate) fn ample(seed: u64, mix: Mix) -> Self {
         let weights = (1..=mix.skus()).map(|rank| match mix.skew {
             Skew::Zipf => 1.0 / rank as f64,

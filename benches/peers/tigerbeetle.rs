@@ -1,7 +1,7 @@
 //! TigerBeetle, one replica: a SKU is an account that can't be overdrawn, an order is a pending
 //! transfer with the key as its id, and the transfer that posts it, in one request. Its client
-//! gathers requests by itself. It knows no limit for each user. Built with the feature `tigerbeetle`, since the client brings a
-//! library; the server is not installed for you.
+//! gathers requests by itself. It knows no limit for each user. Built with the feature
+//! `tigerbeetle`, since the client brings a library; the server is not installed for you.
 
 use std::{path::Path, sync::Arc};
 

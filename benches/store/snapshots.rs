@@ -1,6 +1,6 @@
-//! What snapshots cost those who order meanwhile: the same load beside the same live orders, without
-//! one, and with one as soon as the load has begun. A shard stops while its machine is cloned; the
-//! tail shows it. How often snapshots come is the store's affair.
+//! What snapshots cost those who order meanwhile: the same load beside the same live orders,
+//! without one, and with one as soon as the load has begun. A shard stops while its machine is
+//! cloned; the tail shows it. How often snapshots come is the store's affair.
 
 use std::{path::Path, sync::Arc};
 
