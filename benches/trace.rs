@@ -132,3 +132,22 @@ async fn fill(gate: &Tidegate, trace: &Trace) -> Result<()> {
     let filling = stream::iter(&trace.units).map(fill).buffer_unordered(FILL_IN_FLIGHT);
     filling.try_collect().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_gathered_into_orders_and_none_is_lost() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let head = "order_ref,placed_at,user,location,sku,quantity,amount_minor";
+        let lines = "1,t,ann,s,tea,2,50\n1,t,ann,s,mug,0,9\n1,t,ann,s,mug,1,9\n2,t,bob,s,tea,3,7\n";
+        std::fs::write(file.path(), format!("{head}\n{lines}")).unwrap();
+        let trace = Trace::read(file.path()).unwrap();
+        let ann = NewOrder::new("ann").hold_ms(HOLD_MS).line_for("tea", 2, 50);
+        let bob = NewOrder::new("bob").hold_ms(HOLD_MS).line_for("tea", 3, 7);
+        let expected = [("1".to_owned(), ann.line_for("mug", 1, 9)), ("2".to_owned(), bob)];
+        assert_eq!(trace.orders, expected);
+        assert_eq!((trace.lines, trace.units["tea"], trace.units["mug"]), (3, 5, 1));
+    }
+}

@@ -1,6 +1,6 @@
-//! PostgreSQL: order row, the user's units and stock update in one transaction. Either each order by
-//! itself, in one call of a function, or all that waits in one statement. A private server on a Unix
-//! socket.
+//! PostgreSQL: order row, the user's units and stock update in one transaction. Either each order
+//! by itself, in one call of a function, or all that waits in one statement. A private server on a
+//! Unix socket.
 
 use std::{
     path::{Path, PathBuf},
