@@ -108,7 +108,8 @@ fn labelled(mut row: Row) -> Row {
 async fn open(dir: &Path, work: &Arc<Work>, peak: f64, seconds: f64) -> Result<Row> {
     let folder = tempfile::tempdir_in(dir)?;
     let gate = InProcess::start(folder.path(), work.goods(), None).await?.gate;
-    let (clock, warm_up) = (Clock::new(), seconds / 4.0);
+    // Time to fill up to the bound.
+    let (clock, warm_up) = (Clock::new(), seconds / 2.0);
     let plan = Plan {
         from: Duration::from_secs_f64(warm_up),
         to: Duration::from_secs_f64(warm_up + seconds),
