@@ -37,7 +37,7 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Notes that an answer was sent at `now`. By the shard's thread only.
+    /// Notes that an answer was sent at `now`.
     pub(crate) fn answered(&self, now: Instant) {
         let taken = now.duration_since(self.entered).as_micros();
         self.admission.answer_us.count(u64::try_from(taken).unwrap_or(u64::MAX));

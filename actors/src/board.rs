@@ -109,6 +109,11 @@ impl BoardWriter {
         self.pending.extend(self.fresh.drain(..).map(|place| (place, position)));
     }
 
+    /// Whether something waits to be on disk, to go on the board then.
+    pub(crate) fn awaits(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Everything up to `durable` is on disk.
     pub(crate) fn durable(&mut self, durable: Position) {
         if self.pending.is_empty() {

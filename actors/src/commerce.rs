@@ -162,4 +162,8 @@ impl Deliver<Stock> for FromStock {
     fn durable(&mut self, durable: Position) {
         self.board.durable(durable);
     }
+
+    fn awaits(&self) -> bool {
+        self.board.awaits()
+    }
 }

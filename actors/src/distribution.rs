@@ -1,7 +1,7 @@
-//! How a figure is spread: counts in fixed buckets, four to each doubling. One writer, any number
-//! of readers, no lock and no allocation when something is counted. It knows no unit.
+//! How a figure is spread: counts in fixed buckets, four to each doubling. Any number of writers
+//! and readers, no lock and no allocation when something is counted. It knows no unit.
 
-use crate::observe::Counter;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Buckets of values below 2^27: as microseconds, more than two minutes. What is larger is counted
 /// in the last.
@@ -9,29 +9,30 @@ const BUCKETS: usize = 104;
 
 /// A spread that is being counted.
 pub(crate) struct Tally {
-    buckets: [Counter; BUCKETS],
-    sum: Counter,
+    buckets: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| Counter::default()), sum: Counter::default() }
+        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum: AtomicU64::new(0) }
     }
 }
 
 impl Tally {
-    /// Counts one value. By one thread at a time only.
+    /// Counts one value.
     pub(crate) fn count(&self, value: u64) {
-        self.buckets[bucket(value)].add(1);
-        self.sum.add(value);
+        self.buckets[bucket(value)].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
     /// What was counted so far.
     pub(crate) fn read(&self) -> Distribution {
-        let counts = self.buckets.iter().map(Counter::get).enumerate();
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let counts = self.buckets.iter().map(get).enumerate();
         let filled = counts.filter(|(_, count)| *count > 0);
         let buckets = filled.map(|(place, count)| Bucket { below: end(place), count }).collect();
-        Distribution { sum: self.sum.get(), buckets }
+        Distribution { sum: get(&self.sum), buckets }
     }
 }
 

@@ -110,8 +110,14 @@ pub trait Deliver<M: Machine>: Send + 'static {
     /// Everything applied so far has its place in the journal, up to `position`.
     fn journalled(&mut self, _position: Position) {}
 
-    /// Everything up to `durable` is on disk.
+    /// Everything up to `durable` is on disk. Sure to be told only while it
+    /// [awaits](Deliver::awaits) something: only then is the shard woken for it.
     fn durable(&mut self, _durable: Position) {}
+
+    /// Whether it holds something until that is durable. Asked after each turn.
+    fn awaits(&self) -> bool {
+        false
+    }
 }
 
 /// For machines that have no effects.

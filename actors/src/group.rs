@@ -15,9 +15,9 @@ use crate::{
     door::Door,
     durable::{Deliver, Durable},
     error::{AskError, RestoreError},
-    front::{Addressed, Front, FrontHandle},
+    front::Front,
     observe::ShardReport,
-    shard::{Commands, Envelope, Inspect, Kit, Look, Numbered, Restore, Shard, ShardActor},
+    shard::{Envelope, Inspect, Kit, Look, Numbered, Restore, Shard, ShardActor, Wake},
     snapshotter::Snapshottable,
 };
 
@@ -115,8 +115,18 @@ struct Inner<M: Durable> {
 }
 
 struct Wired<M: Durable> {
-    shards: Arc<[Addr<ShardActor<M>>]>,
-    fronts: Vec<FrontHandle<M>>,
+    shards: Vec<Addr<ShardActor<M>>>,
+    fronts: Vec<Arc<Front<Envelope<M>>>>,
+}
+
+impl<M: Durable> Wired<M> {
+    /// Leaves commands for shard `index`; never waits.
+    fn leave(&self, index: u16, commands: impl IntoIterator<Item = Envelope<M>>) {
+        let index = usize::from(index);
+        if self.fronts[index].leave(commands) {
+            self.shards[index].do_send(Wake);
+        }
+    }
 }
 
 impl<M: Durable> Group<M> {
@@ -127,26 +137,23 @@ impl<M: Durable> Group<M> {
         Self { inner: Arc::new(Inner { kit: Arc::new(kit), doors, wired: OnceLock::new() }) }
     }
 
-    /// Starts the actors, spread over `arbiters`: shard *i* and the front that serves it live on
-    /// arbiter *i* mod n, so a batch reaches its shard without changing threads. They take commands
-    /// only after [`Group::restore`].
+    /// Starts the actors, spread over `arbiters`: shard *i* lives on arbiter *i* mod n. They take
+    /// commands only after [`Group::restore`].
     pub fn start(
         &self,
         arbiters: &[actix_rt::ArbiterHandle],
         mut post: impl FnMut(u16) -> Box<dyn Deliver<M>>,
     ) {
-        let shards: Arc<[_]> = (0u16..)
-            .zip(&self.inner.doors)
-            .map(|(index, door)| {
-                let kit = Arc::clone(&self.inner.kit);
-                let shard = ShardActor::new(Shard::new(index, kit, door, post(index)));
-                let arbiter = &arbiters[usize::from(index) % arbiters.len()];
-                Supervisor::start_in_arbiter(arbiter, |_| shard)
-            })
-            .collect();
-        let fronts = arbiters.iter().map(|arbiter| Front::start(arbiter, Arc::clone(&shards)));
-        let wired = Wired { fronts: fronts.collect(), shards };
-        if self.inner.wired.set(wired).is_err() {
+        let (mut shards, mut fronts) = (Vec::new(), Vec::new());
+        for (index, door) in (0u16..).zip(&self.inner.doors) {
+            let (kit, front) = (Arc::clone(&self.inner.kit), Arc::new(Front::default()));
+            let shard = Shard::new(index, kit, door, post(index));
+            let shard = ShardActor::new(shard, Arc::clone(&front));
+            let arbiter = &arbiters[usize::from(index) % arbiters.len()];
+            shards.push(Supervisor::start_in_arbiter(arbiter, |_| shard));
+            fronts.push(front);
+        }
+        if self.inner.wired.set(Wired { shards, fronts }).is_err() {
             tracing::error!(shards = M::NAME, "started twice; the second start is ignored");
         }
     }
@@ -218,22 +225,21 @@ impl<M: Durable> Group<M> {
         let Some(wired) = self.inner.wired.get() else {
             return commands.iter().map(|_| Some(Err(AskError::Closing))).collect();
         };
-        let mut batches: Vec<Vec<Addressed<M>>> = Vec::new();
+        let mut batches: Vec<Vec<Envelope<M>>> = Vec::new();
         batches.resize_with(wired.fronts.len(), Vec::new);
         let mut outcomes = Vec::with_capacity(commands.len());
         for (number, (index, command)) in commands.into_iter().enumerate() {
-            let front = usize::from(index) % batches.len();
-            let door = &self.inner.doors[usize::from(index)];
-            outcomes.push(match door.enter_among(command, number, sender) {
+            let index = usize::from(index);
+            outcomes.push(match self.inner.doors[index].enter_among(command, number, sender) {
                 Ok(envelope) => {
-                    batches[front].push((index, envelope));
+                    batches[index].push(envelope);
                     None
                 }
                 Err(error) => Some(Err(error)),
             });
         }
-        for (front, batch) in wired.fronts.iter().zip(batches) {
-            front.submit(batch);
+        for (index, batch) in (0..).zip(batches) {
+            wired.leave(index, batch);
         }
         outcomes
     }
@@ -245,8 +251,7 @@ impl<M: Durable> Group<M> {
     ) -> Result<oneshot::Receiver<Outcome<M>>, AskError<M::Rejection>> {
         let (envelope, receiver) = self.inner.doors[usize::from(index)].enter(command)?;
         let Some(wired) = self.inner.wired.get() else { return Err(AskError::Closing) };
-        let front = &wired.fronts[usize::from(index) % wired.fronts.len()];
-        front.submit([(index, envelope)]);
+        wired.leave(index, [envelope]);
         Ok(receiver)
     }
 
@@ -254,8 +259,10 @@ impl<M: Durable> Group<M> {
     /// `index`, in order, with no reply and past admission: their number is bounded by the
     /// commands that caused them.
     pub fn tell(&self, index: u16, commands: Vec<M::Command>) {
-        let envelopes = commands.into_iter().map(Envelope::told).collect();
-        self.shards()[usize::from(index)].do_send(Commands(envelopes));
+        match self.inner.wired.get() {
+            Some(wired) => wired.leave(index, commands.into_iter().map(Envelope::told)),
+            None => tracing::error!(shards = M::NAME, index, "told something before its start"),
+        }
     }
 
     /// Runs `look` on shard `index`'s thread with its machine and a position: the machine holds

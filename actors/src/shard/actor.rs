@@ -1,19 +1,19 @@
 //! The shard as an actor: its mailbox, its ticks, and its way through a restart. What it does with
 //! a message is the shard's business.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
 };
-use tidegate_storage::{Done, Position};
+use tidegate_storage::{Position, StorageError};
 use tokio::sync::oneshot;
 
 use super::{
     Host, Shard,
-    messages::{Commands, Commit, Committed, Inspect, Restore},
+    messages::{Commit, Committed, Envelope, Inspect, Restore, Wake},
 };
-use crate::{durable::Durable, error::RestoreError};
+use crate::{durable::Durable, error::RestoreError, front::Front};
 
 /// How often a shard looks at the time when no command makes it.
 const TICK: Duration = Duration::from_millis(100);
@@ -21,13 +21,15 @@ const TICK: Duration = Duration::from_millis(100);
 /// See the module.
 pub(crate) struct ShardActor<M: Durable> {
     shard: Shard<M>,
+    front: Arc<Front<Envelope<M>>>,
     /// Set by the first `Restore`; from then on a (re)start restores by itself.
     begun: bool,
 }
 
 impl<M: Durable> ShardActor<M> {
-    pub(crate) fn new(shard: Shard<M>) -> Self {
-        Self { shard, begun: false }
+    /// Takes commands from `front`.
+    pub(crate) fn new(shard: Shard<M>, front: Arc<Front<Envelope<M>>>) -> Self {
+        Self { shard, front, begun: false }
     }
 
     /// Rebuilds off the arbiter; commands wait in the mailbox meanwhile.
@@ -59,14 +61,20 @@ impl<M: Durable> Host for Context<ShardActor<M>> {
         self.notify(Commit);
     }
 
-    fn done(&self) -> Done {
+    fn tell(&self) -> impl FnOnce(Result<Position, StorageError>) + Send + 'static {
         let actor = self.address();
-        Box::new(move |result| actor.do_send(Committed(result)))
+        move |result| actor.do_send(Committed(result))
     }
 
     fn rebuild(&mut self) {
         // The supervisor starts it again, with the same mailbox.
         self.stop();
+    }
+}
+
+impl<M: Durable> Drop for ShardActor<M> {
+    fn drop(&mut self) {
+        self.front.end();
     }
 }
 
@@ -88,11 +96,11 @@ impl<M: Durable> Actor for ShardActor<M> {
 
 impl<M: Durable> Supervised for ShardActor<M> {}
 
-impl<M: Durable> Handler<Commands<M>> for ShardActor<M> {
+impl<M: Durable> Handler<Wake> for ShardActor<M> {
     type Result = ();
 
-    fn handle(&mut self, Commands(commands): Commands<M>, ctx: &mut Self::Context) {
-        self.shard.take(commands, ctx);
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        self.shard.take_from(&self.front, ctx);
     }
 }
 
@@ -116,6 +124,8 @@ impl<M: Durable> Handler<Inspect<M>> for ShardActor<M> {
     type Result = ();
 
     fn handle(&mut self, Inspect(look): Inspect<M>, ctx: &mut Self::Context) {
+        // What was left before is done before, even if its wake-up is still on its way.
+        self.shard.take_from(&self.front, ctx);
         self.shard.inspect(look, ctx);
     }
 }

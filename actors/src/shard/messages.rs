@@ -75,17 +75,17 @@ impl<M: Durable> ReplySlot<M> {
     }
 }
 
-/// Commands for one shard, in the order in which a front or another shard has sent them.
+/// There are commands at the front.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Commands<M: Durable>(pub(crate) Vec<Envelope<M>>);
+pub(crate) struct Wake;
 
 /// The mailbox is drained: journal what was decided.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Commit;
 
-/// The journal's word on one batch of this shard.
+/// The journal's word, see [`super::Shard::committed`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Committed(pub(crate) Result<Position, StorageError>);

@@ -19,21 +19,22 @@ pub use restore::{Rebuilt, rebuild, rebuild_from};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tidegate_machines::{Answer, Decision, Timestamp};
-use tidegate_storage::{Batch, Done, Journal, Position, State, StorageError, Urgency};
+use tidegate_storage::{Batch, Journal, Position, State, StorageError, Urgency};
 
 use crate::{
     clock::Clock,
     door::Door,
     durable::{Deliver, Durable},
     error::AskError,
+    front::Front,
     observe::{Phase, ShardGauges},
 };
 pub(crate) use actor::ShardActor;
-pub(crate) use messages::{Commands, Inspect, Numbered, ReplySlot, Restore};
 pub use messages::{Envelope, Look};
+pub(crate) use messages::{Inspect, Numbered, ReplySlot, Restore, Wake};
 use release::{Held, Waiting};
 use supervise::{HeldUp, RestartLog};
-use turn::Turn;
+use turn::{Ready, Turn};
 
 /// Due commands decided at one look; the rest follows at the next, so that expiry of very many
 /// orders at one moment doesn't keep callers waiting.
@@ -86,8 +87,8 @@ pub trait Host {
     /// it then shares one batch.
     fn commit_soon(&mut self);
 
-    /// What the journal tells about the next batch. It must come to [`Shard::committed`], in order.
-    fn done(&self) -> Done;
+    /// Brings the journal's word to [`Shard::committed`]. Called on the journal's thread.
+    fn tell(&self) -> impl FnOnce(Result<Position, StorageError>) + Send + 'static;
 
     /// The machine has panicked: have it rebuilt, and nothing taken before that.
     fn rebuild(&mut self);
@@ -114,7 +115,9 @@ pub struct Shard<M: Durable> {
     commit_scheduled: bool,
     /// The last position this shard was given.
     last: Position,
-    held: Held<M>,
+    held: Arc<Held<Ready<M>>>,
+    /// Effects that wait for durability, with the position that must be on disk first.
+    leaving: VecDeque<(Position, Vec<M::Effect>)>,
     waiting: Waiting<M>,
     restarts: RestartLog,
     held_up: HeldUp,
@@ -138,7 +141,8 @@ impl<M: Durable> Shard<M> {
             turn,
             commit_scheduled: false,
             last: Position::ZERO,
-            held: Held::default(),
+            held: Arc::new(Held::new(door.gauges())),
+            leaving: VecDeque::new(),
             waiting: Waiting::default(),
             restarts,
             held_up: HeldUp::default(),
@@ -146,9 +150,19 @@ impl<M: Durable> Shard<M> {
         }
     }
 
-    /// Takes commands, in the order in which a front or another shard has sent them.
+    /// Takes commands, in their order.
     pub fn take(&mut self, commands: Vec<Envelope<M>>, host: &mut impl Host) {
         self.queue.extend(commands);
+        self.go_on(host);
+    }
+
+    /// Takes what was left at `front`.
+    pub(crate) fn take_from(&mut self, front: &Front<Envelope<M>>, host: &mut impl Host) {
+        front.take(&mut self.queue);
+        self.go_on(host);
+    }
+
+    fn go_on(&mut self, host: &mut impl Host) {
         match self.life {
             Life::Running(_) => self.drain(host),
             Life::Restoring => {}
@@ -260,10 +274,20 @@ impl<M: Durable> Shard<M> {
                 }
             }
         }
+        self.held.hold(self.last, done.replies);
+        if !done.leaving.is_empty() {
+            self.leaving.push_back((self.last, done.leaving));
+        }
+        if self.awaits() {
+            self.held.want_word();
+        }
         // The cause has its place in the one journal, so its effects can only come after it.
-        self.held.hold(self.last, done.replies, done.leaving);
         self.deliver(done.effects);
-        self.release(self.kit.journal.durable());
+        self.gauges.waiting.set(self.waiting.len() as u64);
+        // If it is there by now, the journal's word may have come before anything was held.
+        if self.kit.journal.durable() >= self.last {
+            self.release();
+        }
     }
 
     fn append(
@@ -275,24 +299,52 @@ impl<M: Durable> Shard<M> {
         self.gauges.batches.add(1);
         self.gauges.events.add(u64::from(batch.count()));
         self.gauges.batch_records.count(u64::from(batch.count()));
-        self.kit.journal.append(batch, urgency, host.done())
+        let (held, tell) = (Arc::clone(&self.held), host.tell());
+        // Answers leave from the journal's thread. The shard is told only if it needs to know, and
+        // before: whoever sees that all are answered finds its mail there.
+        let done = move |result: Result<Position, StorageError>| {
+            let durable = result.as_ref().ok().copied();
+            if durable.is_none() || held.take_want() {
+                tell(result);
+            }
+            durable.into_iter().for_each(|durable| held.release(durable));
+        };
+        self.kit.journal.append(batch, urgency, Box::new(done))
     }
 
-    /// The journal's word on one batch of this shard.
+    /// The journal's word: something has become durable, or will never be known to be.
     pub fn committed(&mut self, result: Result<Position, StorageError>) {
         match result {
-            Ok(position) => self.release(position),
+            Ok(_) => self.release(),
             Err(error) => self.poison(error),
         }
     }
 
-    /// Releases what was held up to `durable`.
-    fn release(&mut self, durable: Position) {
-        let leaving = self.held.release(durable);
-        self.post.durable(durable);
-        self.deliver(leaving);
-        self.gauges.held.set(self.held.len() as u64);
-        self.gauges.waiting.set(self.waiting.len() as u64);
+    /// Whether anything but answers waits for the disk.
+    fn awaits(&self) -> bool {
+        !self.leaving.is_empty() || self.post.awaits()
+    }
+
+    /// Releases what was held up to what is on disk.
+    fn release(&mut self) {
+        loop {
+            let durable = self.kit.journal.durable();
+            self.held.release(durable);
+            self.post.durable(durable);
+            let mut leaving = Vec::new();
+            while let Some((_, effects)) = self.leaving.pop_front_if(|(until, _)| *until <= durable)
+            {
+                leaving.extend(effects);
+            }
+            self.deliver(leaving);
+            if !self.awaits() {
+                break;
+            }
+            self.held.want_word();
+            if self.kit.journal.durable() == durable {
+                break;
+            }
+        }
     }
 
     /// Sends effects on. If that panics, what was not sent is only sent after the next open, so
@@ -315,6 +367,7 @@ impl<M: Durable> Shard<M> {
         let replies = self.turn.end().replies;
         replies.into_iter().for_each(|reply| reply.unavailable(&error));
         self.held.drop_all(&error);
+        self.leaving.clear();
         self.waiting.let_go(|| AskError::Unavailable { why: error.to_string() });
         self.life = Life::Poisoned(error);
         self.refuse_queued();

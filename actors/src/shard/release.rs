@@ -2,83 +2,109 @@
 //! shards. Nothing here decides what an answer says.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use quanta::Instant;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use tidegate_machines::Ticket;
 use tidegate_storage::{Position, StorageError};
 
 use super::{messages::ReplySlot, turn::Ready};
-use crate::{durable::Durable, error::AskError};
+use crate::{
+    durable::Durable,
+    error::AskError,
+    observe::ShardGauges,
+    sync::{Mutex, MutexGuard},
+};
 
-/// Replies and leaving effects, by the position that must be durable first.
-pub(super) struct Held<M: Durable> {
-    turns: VecDeque<HeldTurn<M>>,
-    replies: usize,
+/// Answers that wait for the disk: those of each turn, with the position that must be durable
+/// first. Shared by a shard and by the journal, whose thread sends them, so that an answer need not
+/// wait for a turn of its shard.
+pub(super) struct Held<T> {
+    inner: Mutex<Inner<T>>,
+    gauges: Arc<ShardGauges>,
 }
 
-struct HeldTurn<M: Durable> {
-    until: Position,
-    replies: Vec<Ready<M>>,
-    leaving: Vec<M::Effect>,
+struct Inner<T> {
+    turns: VecDeque<(Position, Vec<T>)>,
+    answers: usize,
+    /// The shard has something of its own that waits.
+    word_wanted: bool,
 }
 
-impl<M: Durable> Default for Held<M> {
-    fn default() -> Self {
-        Self { turns: VecDeque::new(), replies: 0 }
+impl<T> Held<T> {
+    pub(super) fn new(gauges: Arc<ShardGauges>) -> Self {
+        let inner = Inner { turns: VecDeque::new(), answers: 0, word_wanted: false };
+        Self { inner: Mutex::new(inner), gauges }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        // No user code runs under this lock, so its content is whole even after a panic.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps `answers` until `until` is durable. Who has called this must then look whether it is
+    /// by now: the journal may have been quicker.
+    pub(super) fn hold(&self, until: Position, answers: Vec<T>) {
+        if !answers.is_empty() {
+            let mut inner = self.lock();
+            inner.answers += answers.len();
+            self.gauges.held.set(inner.answers as u64);
+            inner.turns.push_back((until, answers));
+        }
+    }
+
+    /// The journal is to have the shard told of the next position that becomes durable. As with
+    /// [`Held::hold`], it may have become so by now.
+    pub(super) fn want_word(&self) {
+        self.lock().word_wanted = true;
+    }
+
+    /// Whether the shard is to be told, which is asked once for each time that it wants to be.
+    pub(super) fn take_want(&self) -> bool {
+        std::mem::take(&mut self.lock().word_wanted)
+    }
+
+    /// The answers of the next turn that `durable` covers.
+    pub(super) fn next(&self, durable: Position) -> Option<Vec<T>> {
+        let mut inner = self.lock();
+        let (_, answers) = inner.turns.pop_front_if(|(until, _)| *until <= durable)?;
+        inner.answers -= answers.len();
+        self.gauges.held.set(inner.answers as u64);
+        Some(answers)
     }
 }
 
-impl<M: Durable> Held<M> {
-    pub(super) fn hold(
-        &mut self,
-        until: Position,
-        replies: Vec<Ready<M>>,
-        leaving: Vec<M::Effect>,
-    ) {
-        if !(replies.is_empty() && leaving.is_empty()) {
-            self.replies += replies.len();
-            self.turns.push_back(HeldTurn { until, replies, leaving });
+impl<M: Durable> Held<Ready<M>> {
+    /// Sends every answer that `durable` covers.
+    pub(super) fn release(&self, durable: Position) {
+        while let Some(answers) = self.next(durable) {
+            let now = Instant::now();
+            answers.into_iter().for_each(|answer| answer.send(now));
         }
     }
 
-    /// Sends every reply that `durable` covers; returns the effects that may leave now.
-    pub(super) fn release(&mut self, durable: Position) -> Vec<M::Effect> {
-        let mut leaving = Vec::new();
-        if self.turns.is_empty() {
-            return leaving;
+    pub(super) fn drop_all(&self, error: &StorageError) {
+        while let Some(answers) = self.next(Position(u64::MAX)) {
+            answers.into_iter().for_each(|answer| answer.unavailable(error));
         }
-        let now = Instant::now();
-        while let Some(turn) = self.turns.pop_front_if(|turn| turn.until <= durable) {
-            self.replies -= turn.replies.len();
-            turn.replies.into_iter().for_each(|reply| reply.send(now));
-            leaving.extend(turn.leaving);
-        }
-        leaving
-    }
-
-    pub(super) fn drop_all(&mut self, error: &StorageError) {
-        self.replies = 0;
-        for turn in self.turns.drain(..) {
-            turn.replies.into_iter().for_each(|reply| reply.unavailable(error));
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.replies
     }
 }
 
 /// Callers whose answer a later command will settle.
 pub(super) struct Waiting<M: Durable> {
-    callers: HashMap<Ticket, Vec<(Instant, ReplySlot<M>)>>,
+    /// One for each, unless somebody asks for the same again. Tickets are the machine's own
+    /// numbers, which nobody can choose to fall together.
+    callers: FxHashMap<Ticket, SmallVec<[(Instant, ReplySlot<M>); 1]>>,
 }
 
 impl<M: Durable> Default for Waiting<M> {
     fn default() -> Self {
-        Self { callers: HashMap::new() }
+        Self { callers: FxHashMap::default() }
     }
 }
 
@@ -97,10 +123,12 @@ impl<M: Durable> Waiting<M> {
         patience: Duration,
         why: impl Fn() -> AskError<M::Rejection>,
     ) {
+        let now = Instant::now();
         self.callers.retain(|_, callers| {
-            for (_, reply) in callers.extract_if(.., |(since, _)| since.elapsed() >= patience) {
-                reply.send(Err(why()));
-            }
+            // Who has waited longest is in front.
+            let patient = |(since, _): &(Instant, _)| now.duration_since(*since) < patience;
+            let over = callers.iter().position(patient).unwrap_or(callers.len());
+            callers.drain(..over).for_each(|(_, reply)| reply.send(Err(why())));
             !callers.is_empty()
         });
     }
@@ -112,5 +140,69 @@ impl<M: Durable> Waiting<M> {
 
     pub(super) fn len(&self) -> usize {
         self.callers.len()
+    }
+}
+
+/// Every order of events that loom can think of.
+#[cfg(all(test, tidegate_loom))]
+mod loom_tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::sync::AtomicU64;
+
+    /// What is held is just the position that it waits for.
+    type Answers = Arc<Held<u64>>;
+
+    fn held() -> (Answers, Arc<AtomicU64>) {
+        (Arc::new(Held::new(ShardGauges::new())), Arc::new(AtomicU64::new(0)))
+    }
+
+    /// Takes what may leave at `durable`.
+    fn sent(held: &Answers, durable: u64) -> usize {
+        let mut sent = 0;
+        while let Some(answers) = held.next(Position(durable)) {
+            assert!(answers.iter().all(|until| *until <= durable), "it has left too early");
+            sent += answers.len();
+        }
+        sent
+    }
+
+    #[test]
+    fn loom_an_answer_leaves_once_and_not_before_it_is_on_disk() {
+        loom::model(|| {
+            let (held, durable) = held();
+            let journal = loom::thread::spawn({
+                let (held, durable) = (Arc::clone(&held), Arc::clone(&durable));
+                move || {
+                    let commit = |position| {
+                        durable.store(position, Ordering::Release);
+                        sent(&held, position)
+                    };
+                    commit(1) + commit(2)
+                }
+            });
+            held.hold(Position(2), vec![2]);
+            let late = durable.load(Ordering::Acquire);
+            let by_the_shard = if late >= 2 { sent(&held, late) } else { 0 };
+            assert_eq!(by_the_shard + journal.join().unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn loom_a_shard_that_waits_is_told_or_sees_it_itself() {
+        loom::model(|| {
+            let (held, durable) = held();
+            let journal = loom::thread::spawn({
+                let (held, durable) = (Arc::clone(&held), Arc::clone(&durable));
+                move || {
+                    durable.store(1, Ordering::Release);
+                    held.take_want()
+                }
+            });
+            held.want_word();
+            let seen = durable.load(Ordering::Acquire) == 1;
+            assert!(journal.join().unwrap() || seen, "nobody would ever tell it");
+        });
     }
 }

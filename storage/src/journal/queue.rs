@@ -28,6 +28,18 @@ pub(crate) enum Drained {
     Over,
 }
 
+/// Whether the committer sleeps. To wake it costs a system call and a switch of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    /// It is awake, or was woken.
+    No,
+    /// For as long as a batch may wait for company, and then it looks by itself: more comes soon
+    /// after a commit, as a rule.
+    Short,
+    /// Until it is woken.
+    Deep,
+}
+
 /// One batch on its way to the disk.
 pub(crate) struct Pending {
     pub(crate) batch: Batch,
@@ -52,8 +64,7 @@ struct Inner {
     /// When the oldest pending batch has waited long enough.
     deadline: Option<Instant>,
     urgent: bool,
-    /// The committer sleeps; waking it costs a system call, so only then.
-    idle: bool,
+    sleep: Sleep,
     waiters: usize,
     appended: Position,
     durable: Position,
@@ -86,7 +97,7 @@ impl Queue {
             bytes: 0,
             deadline: None,
             urgent: false,
-            idle: false,
+            sleep: Sleep::No,
             waiters: 0,
             appended: last,
             durable: last,
@@ -110,9 +121,16 @@ impl Queue {
         }
         inner.pending.push_back(Pending { batch, last, done });
         inner.urgent |= urgency == Urgency::Now;
-        // The first of a lull wakes it too, so that it sleeps no longer than the deadline.
-        if inner.idle && (inner.pending.len() == 1 || inner.ready()) {
-            self.wake(&mut inner);
+        // The first of a lull ends a deep sleep too: it is to last no longer than the deadline.
+        let first = inner.pending.len() == 1 && inner.sleep == Sleep::Deep;
+        let wake = inner.sleep != Sleep::No && (first || inner.ready());
+        if wake {
+            inner.sleep = Sleep::No;
+        }
+        // Woken under the lock it might wait for the lock at once.
+        drop(inner);
+        if wake {
+            self.work.notify_one();
         }
         Ok(last)
     }
@@ -120,7 +138,8 @@ impl Queue {
     /// Moves all that is queued to `into`, once it is worth a commit; or tells of a lull, once
     /// nothing has come for `lull`.
     pub(crate) fn drain(&self, into: &mut VecDeque<Pending>, lull: Option<Duration>) -> Drained {
-        let lull_ends = lull.map(|lull| Instant::now() + lull);
+        let begun = Instant::now();
+        let (lull_ends, short_ends) = (lull.map(|lull| begun + lull), begun + self.soon);
         let mut inner = self.lock();
         loop {
             if inner.ready() {
@@ -133,19 +152,27 @@ impl Queue {
             if inner.closing {
                 return Drained::Over;
             }
-            if inner.pending.is_empty() && lull_ends.is_some_and(|end| end <= Instant::now()) {
+            let now = Instant::now();
+            if inner.pending.is_empty() && lull_ends.is_some_and(|end| end <= now) {
                 return Drained::Lull;
             }
-            inner.idle = true;
-            inner = match inner.deadline.or(lull_ends) {
+            let (sleep, until) = match inner.deadline {
+                Some(deadline) => (Sleep::Short, Some(deadline)),
+                None if now < short_ends => {
+                    (Sleep::Short, Some(lull_ends.map_or(short_ends, |end| end.min(short_ends))))
+                }
+                None => (Sleep::Deep, lull_ends),
+            };
+            inner.sleep = sleep;
+            inner = match until {
                 Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
+                    let left = until.saturating_duration_since(now);
                     let waited = self.work.wait_timeout(inner, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.work.wait(inner).unwrap_or_else(PoisonError::into_inner),
             };
-            inner.idle = false;
+            inner.sleep = Sleep::No;
         }
     }
 
@@ -218,8 +245,8 @@ impl Queue {
     }
 
     fn wake(&self, inner: &mut MutexGuard<'_, Inner>) {
-        if inner.idle {
-            inner.idle = false;
+        if inner.sleep != Sleep::No {
+            inner.sleep = Sleep::No;
             self.work.notify_one();
         }
     }

@@ -78,4 +78,8 @@ impl<M: Durable, D: Deliver<M>> Deliver<M> for Fused<D> {
     fn durable(&mut self, durable: Position) {
         self.post.durable(durable);
     }
+
+    fn awaits(&self) -> bool {
+        self.post.awaits()
+    }
 }

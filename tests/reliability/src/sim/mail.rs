@@ -9,7 +9,7 @@ use std::{
 };
 
 use tidegate_actors::{Durable, Envelope, Host, Look, Reach, Shard};
-use tidegate_storage::{Done, Position, StorageError};
+use tidegate_storage::{Position, StorageError};
 
 /// The sender of what callers ask.
 pub(super) const CALLERS: usize = 0;
@@ -157,9 +157,9 @@ impl<M: Durable> Host for Desk<M> {
         self.mail.lock()[usize::from(self.index)].turn = true;
     }
 
-    fn done(&self) -> Done {
+    fn tell(&self) -> impl FnOnce(Result<Position, StorageError>) + Send + 'static {
         let (mail, index) = (self.mail.clone(), usize::from(self.index));
-        Box::new(move |result| mail.lock()[index].words.push_back(result))
+        move |result| mail.lock()[index].words.push_back(result)
     }
 
     fn rebuild(&mut self) {
