@@ -77,17 +77,23 @@ fn judge(
 ) -> Found {
     let model = work.model(answers.len() as u64);
     let (accepted, mut faults) = one_answer_each(work, answers.iter().chain(again));
-    faults.append(&mut stock_adds_up(work, accepted.values(), left));
+    faults.append(&mut stock_adds_up(work.stock(), accepted.values(), left));
+    let bought = bought(accepted.values());
+    faults.append(&mut over_the_limit(work, &bought));
     let mut wrong = Vec::new();
     for &(n, outcome) in answers {
         let (order, expected) = (work.order(n), model.kinds[n as usize]);
-        let refused = outcome == Outcome::SoldOut;
+        let refused = matches!(outcome, Outcome::SoldOut | Outcome::LimitReached);
+        let has = bought.get(&(order.sku, order.user)).copied().unwrap_or_default();
+        let may = has + order.quantity <= u64::from(work.goods().limit);
         if refused && accepted.contains_key(&order.key) {
             // Stock never comes back here, so a key that was refused is never accepted later.
             wrong.push(format!("order {n} was refused, and its key was accepted"));
-        } else if refused && left[order.sku] >= order.quantity {
+        } else if outcome == Outcome::SoldOut && left[order.sku] >= order.quantity {
             wrong.push(format!("order {n} was refused, and {} are left", left[order.sku]));
-        } else if race == Race::Nothing && outcome.kind() != expected {
+        } else if outcome == Outcome::LimitReached && may {
+            wrong.push(format!("order {n} was over the limit of a user who has {has}"));
+        } else if race == Race::Nothing && !expected.allows(outcome) {
             wrong.push(format!("order {n} was answered {outcome:?}, not {expected:?}"));
         }
     }
@@ -144,16 +150,30 @@ fn one_answer_each<'a>(
     (accepted.collect(), some(faults))
 }
 
+/// Units that each user has of each SKU.
+fn bought<'a>(accepted: impl Iterator<Item = &'a Order>) -> HashMap<(usize, u64), u64> {
+    let mut bought = HashMap::new();
+    accepted
+        .for_each(|order| *bought.entry((order.sku, order.user)).or_default() += order.quantity);
+    bought
+}
+
+fn over_the_limit(work: &Work, bought: &HashMap<(usize, u64), u64>) -> Vec<String> {
+    let limit = u64::from(work.goods().limit);
+    let over = bought.iter().filter(|(_, units)| **units > limit);
+    some(over.map(|(of, units)| format!("{of:?} has {units} of at most {limit}")).collect())
+}
+
 /// What was there is sold or left, and not more than that.
-fn stock_adds_up<'a>(
-    work: &Work,
+pub(crate) fn stock_adds_up<'a>(
+    stock: &[u64],
     accepted: impl Iterator<Item = &'a Order>,
     left: &[u64],
 ) -> Vec<String> {
     let mut faults = Vec::new();
     let mut sold = vec![0; left.len()];
     accepted.for_each(|order| sold[order.sku] += order.quantity);
-    for (sku, stock) in work.stock().iter().enumerate() {
+    for (sku, stock) in stock.iter().enumerate() {
         let (sold, left) = (sold[sku], left[sku]);
         if sold > *stock {
             faults.push(format!("SKU {sku} is oversold: {sold} of {stock}"));
@@ -170,11 +190,13 @@ const RACING: u64 = 3_000;
 const RACING_IN_FLIGHT: u64 = 64;
 
 /// Proves, before anything is timed, that `entry` does the work right: one order after the other,
-/// then many at once while stock runs out. The hash is the same for all that do.
+/// then many at once while stock runs out. The hash is the same for all that do, and that know
+/// limits.
 pub(crate) async fn prove(entry: Entry, dir: &Path, seed: u64) -> Result<Found> {
-    let in_turn = Arc::new(Work::in_turn(seed));
+    let fit = |work: Work| if entry.has_limits() { work } else { work.unlimited() };
+    let in_turn = Arc::new(fit(Work::in_turn(seed)));
     let first = prove_one(entry, dir, &in_turn, (IN_TURN, 1), Race::Nothing).await?;
-    let racing = Arc::new(Work::racing(seed));
+    let racing = Arc::new(fit(Work::racing(seed)));
     let load = (RACING, RACING_IN_FLIGHT);
     let second = prove_one(entry, dir, &racing, load, Race::LastUnits).await?;
     let hash = format!("{}-{}", first.hash, second.hash);
@@ -189,7 +211,7 @@ async fn prove_one(
     race: Race,
 ) -> Result<Found> {
     let folder = tempfile::tempdir_in(dir)?;
-    let contender = entry.start(folder.path(), work.stock(), in_flight).await;
+    let contender = entry.start(folder.path(), work.goods(), in_flight).await;
     let contender: Arc<dyn Contender> =
         contender.with_context(|| format!("starting {}", entry.name()))?;
     let found = examine(&contender, work, (orders, in_flight), race).await;

@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 
 use crate::{
     peers::{http, postgres, redis, sqlite, tidegate, tigerbeetle},
-    work::{Order, Outcome},
+    work::{Goods, Order, Outcome},
 };
 
 /// What takes its time; one box for each order, alike for all contenders.
@@ -118,30 +118,44 @@ impl Entry {
         }
     }
 
-    /// Starts it in the empty folder `data`, with `stock` units of each SKU, for `in_flight`
-    /// callers at a time.
+    /// Whether it counts what each user has. TigerBeetle has no such thing: its orders are less.
+    pub(crate) fn has_limits(self) -> bool {
+        self != Self::TigerBeetle
+    }
+
+    /// How many in flight reach it. HTTP takes a connection for each, and a process has only so
+    /// many files; PostgreSQL and SQLite are given less at a time, and the others wait outside.
+    pub(crate) fn in_flight_max(self) -> u64 {
+        match self {
+            Self::TidegateHttp | Self::Postgres | Self::PostgresBatched | Self::Sqlite => 1_024,
+            _ => u64::MAX,
+        }
+    }
+
+    /// Starts it in the empty folder `data`, with `goods` in stock, for `in_flight` callers at a
+    /// time.
     pub(crate) async fn start(
         self,
         data: &Path,
-        stock: &[u64],
+        goods: Goods<'_>,
         in_flight: u64,
     ) -> Result<Arc<dyn Contender>> {
         Ok(match self {
-            Self::Tidegate => Arc::new(tidegate::InProcess::start(data, stock, None).await?),
-            Self::TidegateBulk => Arc::new(tidegate::InProcess::bulk(data, stock).await?),
-            Self::TidegateHttp => Arc::new(http::Served::start(data, stock, in_flight).await?),
+            Self::Tidegate => Arc::new(tidegate::InProcess::start(data, goods, None).await?),
+            Self::TidegateBulk => Arc::new(tidegate::InProcess::bulk(data, goods).await?),
+            Self::TidegateHttp => Arc::new(http::Served::start(data, goods, in_flight).await?),
             Self::RedisAlways => {
-                Arc::new(redis::Redis::start(data, stock, in_flight, "always").await?)
+                Arc::new(redis::Redis::start(data, goods, in_flight, "always").await?)
             }
             Self::RedisEverysec => {
-                Arc::new(redis::Redis::start(data, stock, in_flight, "everysec").await?)
+                Arc::new(redis::Redis::start(data, goods, in_flight, "everysec").await?)
             }
             Self::Postgres => {
-                Arc::new(postgres::Postgres::start(data, stock, Some(in_flight)).await?)
+                Arc::new(postgres::Postgres::start(data, goods, Some(in_flight)).await?)
             }
-            Self::PostgresBatched => Arc::new(postgres::Postgres::start(data, stock, None).await?),
-            Self::Sqlite => Arc::new(sqlite::Sqlite::start(data, stock)?),
-            Self::TigerBeetle => tigerbeetle::start(data, stock).await?,
+            Self::PostgresBatched => Arc::new(postgres::Postgres::start(data, goods, None).await?),
+            Self::Sqlite => Arc::new(sqlite::Sqlite::start(data, goods)?),
+            Self::TigerBeetle => tigerbeetle::start(data, goods).await?,
         })
     }
 }

@@ -22,7 +22,9 @@ use crate::{
 /// How long is asked. The end is whichever comes first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Until {
-    /// How many numbers.
+    /// The number to begin with.
+    first: u64,
+    /// The number to end before.
     numbers: u64,
     /// Answers before this many seconds are not timed.
     warm_up: f64,
@@ -33,11 +35,16 @@ pub(crate) struct Until {
 impl Until {
     /// Exactly so many, all of them timed.
     pub(crate) fn numbers(numbers: u64) -> Self {
-        Self { numbers, warm_up: 0.0, seconds: f64::INFINITY }
+        Self { first: 0, numbers, warm_up: 0.0, seconds: f64::INFINITY }
     }
 
     pub(crate) fn seconds(warm_up: f64, seconds: f64) -> Self {
-        Self { numbers: u64::MAX, warm_up, seconds }
+        Self { first: 0, numbers: u64::MAX, warm_up, seconds }
+    }
+
+    /// The same, but the numbers before `first` were asked before.
+    pub(crate) fn from(self, first: u64) -> Self {
+        Self { first, ..self }
     }
 
     /// The same, but for so many seconds at most.
@@ -49,7 +56,7 @@ impl Until {
 /// One ask and what came of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<T> {
-    /// Its number, from 0.
+    /// Its number.
     pub(crate) n: u64,
     pub(crate) outcome: T,
     /// When it was there, from the start of the load.
@@ -58,7 +65,7 @@ pub(crate) struct Answer<T> {
     pub(crate) waited: Duration,
 }
 
-/// All that was asked: numbers from 0, without a gap.
+/// All that was asked: numbers from the first, without a gap.
 pub(crate) struct Asked<T> {
     pub(crate) answers: Vec<Answer<T>>,
     /// Answers that came later than this are timed…
@@ -124,7 +131,10 @@ where
 }
 
 /// Calls `ask` with 0 to n − 1, n to 2n − 1, …, for n numbers at once, `callers` at a time.
-async fn ask_in_blocks<T, F>(
+///
+/// # Errors
+/// As [`ask_many`].
+pub(crate) async fn ask_in_blocks<T, F>(
     callers: u64,
     at_once: u64,
     until: Until,
@@ -134,10 +144,10 @@ where
     T: Send + 'static,
     F: Future<Output = Result<Vec<T>>> + Send,
 {
-    let Until { numbers, warm_up, seconds } = until;
+    let Until { first, numbers, warm_up, seconds } = until;
     let from = Duration::from_secs_f64(warm_up);
     let end = Duration::try_from_secs_f64(warm_up + seconds).unwrap_or(Duration::MAX);
-    let (clock, next) = (Clock::new(), Arc::new(AtomicU64::new(0)));
+    let (clock, next) = (Clock::new(), Arc::new(AtomicU64::new(first)));
     let start = clock.now();
     let mut asking = JoinSet::new();
     for _ in 0..callers.max(1) {

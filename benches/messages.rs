@@ -30,6 +30,9 @@ use crate::{
 const CONSUMERS: usize = 4;
 const BATCH: usize = 64;
 
+/// More in flight tell no more.
+pub(crate) const IN_FLIGHT_MAX: u64 = 1_024;
+
 /// Different keys of messages.
 const KEYS: u64 = 1_000;
 
@@ -196,13 +199,13 @@ async fn start_redis(
     let (server, client) = redis::serve(data, "always").await?;
     let mut connections = Vec::new();
     for _ in 0..in_flight.min(redis::CONNECTIONS_MAX) {
-        connections.push(client.get_multiplexed_async_connection().await?);
+        connections.push(redis::connect(&client).await?);
     }
     let mut consumers = Vec::new();
     if let Some(waiting) = waiting {
         let () = connections[0].clone().xgroup_create_mkstream("messages", "group", "0").await?;
         for number in 0..CONSUMERS {
-            let connection = client.get_multiplexed_async_connection().await?;
+            let connection = redis::connect(&client).await?;
             let consuming = consume_redis(connection, format!("c{number}"), Arc::clone(waiting));
             consumers.push(tokio::spawn(consuming));
         }

@@ -10,7 +10,7 @@ use crate::{
     contender::{Contender, Entry},
     load::{Until, drive},
     row::{Results, Row},
-    work::{Outcome, Skew, Work},
+    work::{Mix, Outcome, Skew, Work},
 };
 
 /// What is run.
@@ -22,8 +22,8 @@ pub(crate) struct Plan {
     pub(crate) until: Until,
     pub(crate) rounds: usize,
     pub(crate) seed: u64,
-    pub(crate) repeat_percent: u32,
-    pub(crate) refused_percent: u32,
+    /// Shares of repeats and refusals, and how many SKUs; its skew is not looked at.
+    pub(crate) mix: Mix,
 }
 
 /// Runs `plan` with data in `dir`, and adds a row for each cell.
@@ -73,6 +73,8 @@ async fn cell(
     dir: &Path,
     results: &mut Results,
 ) -> Result<()> {
+    let able = entries.iter().copied().filter(|entry| in_flight <= entry.in_flight_max());
+    let entries: &[Entry] = &able.collect::<Vec<_>>();
     let mut rounds: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
     for number in 0..plan.rounds {
         // Who is first changes, so that it helps or hurts nobody.
@@ -97,9 +99,9 @@ async fn cell(
 
 /// One contender, started afresh.
 async fn round(plan: &Plan, entry: Entry, skew: Skew, in_flight: u64, dir: &Path) -> Result<Row> {
-    let work = Work::ample(plan.seed, skew, plan.repeat_percent, plan.refused_percent);
+    let work = Work::ample(plan.seed, Mix { skew, ..plan.mix });
     let (work, folder) = (Arc::new(work), tempfile::tempdir_in(dir)?);
-    let contender: Arc<dyn Contender> = entry.start(folder.path(), work.stock(), in_flight).await?;
+    let contender: Arc<dyn Contender> = entry.start(folder.path(), work.goods(), in_flight).await?;
     let before = contender.logged();
     let asked = drive(&contender, &work, in_flight, plan.until).await?;
     let after = contender.logged();

@@ -1,5 +1,6 @@
-//! A plain picture (SVG) of orders a second: a bar for each contender, in groups of the same skew
-//! and callers. The scale is logarithmic, so that a small bar is seen; each has its figure.
+//! A plain picture (SVG) of what is done a second: orders, a bar for each contender, in groups of
+//! the same skew and callers, and then what has no peers. It shows no waiting. The scale is
+//! logarithmic, so that a small bar is seen; each has its figure.
 
 use std::fmt::Write;
 
@@ -10,7 +11,7 @@ use crate::{
 
 const BAR_HEIGHT: f64 = 16.0;
 const GROUP_GAP: f64 = 34.0;
-const NAMES_WIDTH: f64 = 150.0;
+const NAMES_WIDTH: f64 = 190.0;
 const BARS_WIDTH: f64 = 480.0;
 const FIGURES_WIDTH: f64 = 90.0;
 const MARGIN: f64 = 12.0;
@@ -18,12 +19,45 @@ const OURS: &str = "#1f6f8b";
 const THEIRS: &str = "#a9b7bd";
 const NOT_DURABLE: &str = "#e0b354";
 
-/// The picture of all rows of orders; none if there are none.
+/// What else is drawn, with its heading.
+const OTHERS: [(&str, &str); 5] = [
+    ("trace", "lines of a trace"),
+    ("holds", "holds placed and confirmed"),
+    ("refusals", "sold-out refusals, in process"),
+    ("http", "requests over HTTP"),
+    ("reads", "reads, in process"),
+];
+
+/// Bars under one heading.
+struct Group<'a> {
+    heading: String,
+    rows: Vec<&'a Row>,
+}
+
+/// Orders by skew and callers; all else by what it is.
+fn groups(results: &Results) -> Vec<Group<'_>> {
+    let of = |bench: &str| -> Vec<&Row> {
+        results.rows.iter().filter(|row| row.bench == bench).collect()
+    };
+    let orders = of("orders");
+    let alike =
+        |one: &&Row, next: &&Row| (&one.skew, one.in_flight) == (&next.skew, next.in_flight);
+    let orders = orders.chunk_by(alike).filter_map(|rows| {
+        let (first, rows) = (rows.first()?, rows.to_vec());
+        let callers = grouped(first.in_flight as f64);
+        Some(Group { heading: format!("orders, {}, {callers} in flight", first.skew), rows })
+    });
+    let others = OTHERS.iter().map(|(bench, heading)| {
+        let heading = format!("{heading}; each with how many are in flight");
+        Group { heading, rows: of(bench) }
+    });
+    orders.chain(others).filter(|group| !group.rows.is_empty()).collect()
+}
+
+/// The picture; none if there is nothing to draw.
 pub(crate) fn svg(results: &Results) -> Option<String> {
-    let rows: Vec<&Row> = results.rows.iter().filter(|row| row.bench == "orders").collect();
-    let groups: Vec<&[&Row]> = rows
-        .chunk_by(|one, next| (&one.skew, one.in_flight) == (&next.skew, next.in_flight))
-        .collect();
+    let groups = groups(results);
+    let rows: Vec<&Row> = groups.iter().flat_map(|group| group.rows.iter().copied()).collect();
     let most = rows.iter().map(|row| row.good_per_second).max_by(f64::total_cmp)?;
     let decades = most.max(10.0).log10().ceil();
     let height = 2.0 * MARGIN + 28.0 + rows.len() as f64 * BAR_HEIGHT;
@@ -50,20 +84,18 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
     let mut y = MARGIN + 10.0;
     let _ = writeln!(
         text,
-        "<text x=\"{MARGIN}\" y=\"{y}\" fill=\"#777\">accepted orders a second; each line is ten \
+        "<text x=\"{MARGIN}\" y=\"{y}\" fill=\"#777\">done or accepted a second; each line is ten \
          times the one before; yellow: not synced before the answer</text>"
     );
     for group in groups {
-        let first = group.first()?;
         y += GROUP_GAP - 8.0;
         let _ = writeln!(
             text,
-            "<text x=\"{MARGIN}\" y=\"{y:.1}\" font-weight=\"bold\">{}, {} in flight</text>",
-            first.skew,
-            grouped(first.in_flight as f64),
+            "<text x=\"{MARGIN}\" y=\"{y:.1}\" font-weight=\"bold\">{}</text>",
+            group.heading,
         );
         y += 8.0;
-        for row in group {
+        for row in group.rows {
             bar(&mut text, row, y, decades);
             y += BAR_HEIGHT;
         }
@@ -74,13 +106,20 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
 
 fn bar(text: &mut String, row: &Row, y: f64, decades: f64) {
     let length = BARS_WIDTH * row.good_per_second.max(1.0).log10() / decades;
+    let of_orders = row.bench == "orders";
     let color = match row.who.as_str() {
         who if who.starts_with("tidegate") => OURS,
+        "only parsed" => THEIRS,
+        who if !of_orders && !who.starts_with("tigerbeetle") => OURS,
         _ if row.durability.starts_with("synced") => THEIRS,
         _ => NOT_DURABLE,
     };
     let (x, line) = (MARGIN + NAMES_WIDTH, y + BAR_HEIGHT - 5.0);
-    let (who, figure) = (&row.who, grouped(row.good_per_second));
+    let who = match of_orders {
+        true => row.who.clone(),
+        false => format!("{}; {}", row.who, grouped(row.in_flight as f64)),
+    };
+    let figure = grouped(row.good_per_second);
     let wrong = if row.faults.is_empty() { "" } else { " WRONG" };
     let _ = writeln!(
         text,
@@ -107,11 +146,14 @@ mod tests {
     #[test]
     fn each_contender_has_a_bar_with_its_figure() {
         assert!(svg(&Results::default()).is_none());
-        let rows = vec![row("tidegate", 1, 5e3), row("a peer", 1, 50.0), row("a peer", 64, 9e4)];
+        let mut rows = vec![row("tidegate", 1, 5e3), row("a peer", 1, 50.0)];
+        rows.push(row("a peer", 64, 9e4));
+        rows.push(Row { bench: "reads".to_owned(), ..row("an order", 1_024, 7e4) });
         let text = svg(&Results { rows, ..Results::default() }).unwrap();
         assert!(text.contains(">5,000</text>") && text.contains(">90,000</text>"), "{text}");
         // The background and a bar for each.
-        assert_eq!(text.matches("<rect").count(), 4);
-        assert_eq!(text.matches(" in flight</text>").count(), 2);
+        assert_eq!(text.matches("<rect").count(), 5);
+        assert_eq!(text.matches(" in flight</text>").count(), 3);
+        assert!(text.contains(">an order; 1,024</text>"), "{text}");
     }
 }

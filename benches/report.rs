@@ -24,7 +24,7 @@ pub(crate) fn write(results: &Results, markdown: Option<&Path>, svg: Option<&Pat
         fs::write(file, text).with_context(|| file.display().to_string())?;
     }
     if let Some(file) = svg {
-        let text = plot::svg(results).context("there are no orders to draw")?;
+        let text = plot::svg(results).context("there is nothing to draw")?;
         fs::write(file, text).with_context(|| file.display().to_string())?;
     }
     Ok(())

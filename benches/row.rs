@@ -33,6 +33,9 @@ pub(crate) struct Row {
     pub(crate) waited: Waited,
     /// Of what was refused.
     pub(crate) refused_waited: Waited,
+    /// Figures that only few benches have, each with its name.
+    #[serde(default)]
+    pub(crate) more: Vec<(String, f64)>,
     /// Of the result. Two rows with the same one have done the same.
     pub(crate) hash: String,
     /// What was wrong with the result.
@@ -82,6 +85,7 @@ impl Row {
             refused_per_second: 0.0,
             waited: Waited::default(),
             refused_waited: Waited::default(),
+            more: Vec::new(),
             hash: String::new(),
             faults: Vec::new(),
             rounds: 1,
@@ -105,6 +109,12 @@ impl Row {
         self.waited = Waited::of(good)?;
         self.refused_waited = Waited::of(refused)?;
         Ok(self)
+    }
+
+    /// The same with one figure more.
+    pub(crate) fn and(mut self, name: &str, figure: f64) -> Self {
+        self.more.push((name.to_owned(), figure));
+        self
     }
 
     /// The same for rounds that each have the same rows in the same order.
@@ -133,7 +143,12 @@ impl Row {
             let all = rounds.iter().all(|row| figure(row).is_some());
             all.then(|| median(&|row| figure(row).unwrap_or_default()))
         };
+        let more = (0..last.more.len()).map(|at| {
+            let figure = |row: &Self| row.more.get(at).map_or(f64::NAN, |(_, figure)| *figure);
+            (last.more[at].0.clone(), median(&figure))
+        });
         Some(Self {
+            more: more.collect(),
             batch: known(|row| row.batch),
             bytes: known(|row| row.bytes),
             good_per_second: median(&|row| row.good_per_second),
@@ -175,7 +190,10 @@ impl Results {
         let facts = [
             ("command", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
             ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
-            ("commit", said("git", &["describe", "--always", "--dirty"])),
+            (
+                "commit",
+                said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]),
+            ),
             ("system", said("uname", &["-sr"])),
             ("processor", processor()),
             ("file system", said("stat", &["-f", "-c", "%T", &dir.to_string_lossy()])),

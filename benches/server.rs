@@ -63,6 +63,11 @@ impl Server {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Memory that it has, in bytes: its resident set.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        memory(&format!("/proc/{}/status", self.child.id()))
+    }
+
     /// What it has written so far.
     pub(crate) fn log(&self) -> &Path {
         &self.log
@@ -86,6 +91,18 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Memory that this process has, in bytes: its resident set.
+pub(crate) fn memory_here() -> Result<u64> {
+    memory("/proc/self/status")
+}
+
+fn memory(status: &str) -> Result<u64> {
+    let text = fs::read_to_string(status).context("memory is only known on Linux")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
+    Ok(kib.trim().parse::<u64>()? << 10)
 }
 
 /// Where `program` is: on PATH, or in one of `elsewhere`.

@@ -5,17 +5,25 @@ use std::fmt::Write;
 
 use crate::row::{Results, Row};
 
+/// What a cell says that has nothing to say.
+const NONE: &str = "–";
+
 /// Each kind of row with its heading.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("proof", "Proofs: the same hash is the same result"),
     ("orders", "Whole orders"),
+    ("trace", "A trace of real baskets"),
+    ("holds", "Holds without an order, placed and then confirmed"),
+    ("refusals", "What is sold out"),
     ("http", "Over HTTP, by wrk, beside a route that only parses"),
+    ("overload", "More than it can do"),
     ("published", "Messages, until they are published"),
     ("handled", "Messages, until they are published, handed out and acknowledged"),
     ("journal", "The journal, beside a bare loop"),
     ("reads", "Reads"),
     ("recovery", "Opening again"),
     ("snapshots", "Snapshots"),
+    ("growth", "Beside much that is stored"),
     ("sync", "Rows in PostgreSQL, beside a COPY of the same rows"),
 ];
 
@@ -65,6 +73,12 @@ fn proofs(rows: &[&Row]) -> Vec<Vec<String>> {
 }
 
 fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().flat_map(|row| &row.more) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
     let unit = rows.first().map_or("", |row| row.unit.as_str());
     let head = [
         "who",
@@ -83,35 +97,47 @@ fn figures(rows: &[&Row]) -> Vec<Vec<String>> {
         "p99 of those",
         "result",
     ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    let head: Vec<&str> = [&head[..7], &names, &head[7..]].concat();
+    let mut lines = vec![head.into_iter().map(str::to_owned).collect()];
     lines.extend(rows.iter().map(|row| {
         let refused = row.refused_per_second > 0.0;
-        vec![
+        let mut line = vec![
             row.who.clone(),
             row.durability.clone(),
             row.skew.clone(),
             row.in_flight.to_string(),
-            row.batch.map_or("–".to_owned(), |batch| format!("{batch:.1}")),
-            row.bytes.map_or("–".to_owned(), grouped),
-            grouped(row.good_per_second),
+            row.batch.map_or(NONE.to_owned(), |batch| format!("{batch:.1}")),
+            row.bytes.map_or(NONE.to_owned(), grouped),
+            if row.good_per_second > 0.0 { grouped(row.good_per_second) } else { NONE.to_owned() },
             beside_copy(rows, row),
             micros(row.waited.p50_us),
             micros(row.waited.p99_us),
             micros(row.waited.p999_us),
             micros(row.waited.max_us),
-            if refused { grouped(row.refused_per_second) } else { "–".to_owned() },
-            if refused { micros(row.refused_waited.p99_us) } else { "–".to_owned() },
+            if refused { grouped(row.refused_per_second) } else { NONE.to_owned() },
+            if refused { micros(row.refused_waited.p99_us) } else { NONE.to_owned() },
             result(row),
-        ]
+        ];
+        line.splice(7..7, names.iter().map(|name| more(row, name)));
+        line
     }));
     lines
+}
+
+/// A figure that not all have: small ones are mostly shares.
+fn more(row: &Row, name: &str) -> String {
+    match row.more.iter().find(|(other, _)| other == name) {
+        Some((_, figure)) if *figure < 100.0 => format!("{figure:.2}"),
+        Some((_, figure)) => grouped(*figure),
+        None => NONE.to_owned(),
+    }
 }
 
 /// How fast it is beside who copies the same.
 fn beside_copy(rows: &[&Row], row: &Row) -> String {
     let copies = |other: &&&Row| other.who.starts_with("COPY") && other.hash == row.hash;
     let copy = rows.iter().find(copies).filter(|copy| copy.who != row.who);
-    copy.map_or("–".to_owned(), |copy| {
+    copy.map_or(NONE.to_owned(), |copy| {
         format!("{:.2}", row.good_per_second / copy.good_per_second)
     })
 }
@@ -120,14 +146,14 @@ fn result(row: &Row) -> String {
     if !row.faults.is_empty() {
         return "WRONG".to_owned();
     }
-    if row.hash.is_empty() { "–".to_owned() } else { format!("`{}`", row.hash) }
+    if row.hash.is_empty() { NONE.to_owned() } else { format!("`{}`", row.hash) }
 }
 
 /// A table with its first line as its head; columns are as wide as they must be, and those that say
 /// nothing are left out.
 fn table(text: &mut String, lines: &[Vec<String>]) {
     let columns = 0..lines.first().map_or(0, Vec::len);
-    let says = |column: &usize| lines.iter().skip(1).any(|line| line[*column] != "–");
+    let says = |column: &usize| lines.iter().skip(1).any(|line| line[*column] != NONE);
     let width =
         |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let columns: Vec<(usize, usize)> =
@@ -166,7 +192,7 @@ fn micros(micros: f64) -> String {
 
 fn nanos(nanos: f64) -> String {
     match nanos {
-        0.0 => "–".to_owned(),
+        0.0 => NONE.to_owned(),
         nanos if nanos < 1e4 => format!("{nanos:.0} ns"),
         nanos if nanos < 1e6 => format!("{:.0} µs", nanos / 1e3),
         nanos if nanos < 1e9 => format!("{:.1} ms", nanos / 1e6),

@@ -15,7 +15,7 @@ pub(crate) enum Skew {
     Hot,
     /// For 1,000 SKUs, the k-th wanted 1/k as often as the first.
     Zipf,
-    /// For 1,000 SKUs alike.
+    /// For as many SKUs as is said, alike.
     Spread,
 }
 
@@ -27,11 +27,33 @@ impl Skew {
             Self::Spread => "spread",
         }
     }
+}
+
+const ZIPF_SKUS: usize = 1_000;
+
+/// What timed orders are for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix {
+    pub(crate) skew: Skew,
+    /// SKUs of [`Skew::Spread`].
+    pub(crate) spread_skus: usize,
+    /// Share of orders that repeat an earlier one with its key.
+    pub(crate) repeat_percent: u32,
+    /// Share of orders for what is sold out.
+    pub(crate) refused_percent: u32,
+}
+
+impl Mix {
+    /// Nothing is repeated, nothing refused.
+    pub(crate) fn plain(skew: Skew, spread_skus: usize) -> Self {
+        Self { skew, spread_skus, repeat_percent: 0, refused_percent: 0 }
+    }
 
     fn skus(self) -> usize {
-        match self {
-            Self::Hot => 1,
-            Self::Zipf | Self::Spread => 1_000,
+        match self.skew {
+            Skew::Hot => 1,
+            Skew::Zipf => ZIPF_SKUS,
+            Skew::Spread => self.spread_skus.max(1),
         }
     }
 }
@@ -40,8 +62,25 @@ impl Skew {
 const REPEAT_REACH: u64 = 1_000;
 const USERS: u64 = 1_000_000;
 
-/// More than a round can sell.
+/// More than a round can sell, and more than a user can buy in one.
 const UNITS_AMPLE: u64 = 1_000_000_000;
+const LIMIT_AMPLE: u32 = 1_000;
+
+/// What a shop begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goods<'a> {
+    /// Units of each SKU.
+    pub(crate) stock: &'a [u64],
+    /// Units of a SKU that one user may have at most.
+    pub(crate) limit: u32,
+}
+
+impl<'a> Goods<'a> {
+    /// So much that no user meets the limit.
+    pub(crate) fn ample(stock: &'a [u64]) -> Self {
+        Self { stock, limit: LIMIT_AMPLE }
+    }
+}
 
 /// An order with one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +117,8 @@ pub(crate) enum Outcome {
     /// Stock is taken, and the order has this number. The same key again gives the same number.
     Accepted(u64),
     SoldOut,
+    /// The user would have more units of this SKU than one may.
+    LimitReached,
     /// The key was used for another request.
     Conflict,
 }
@@ -88,6 +129,9 @@ pub(crate) struct Work {
     seed: u64,
     /// Units of each SKU. The last one is sold out from the beginning.
     stock: Vec<u64>,
+    /// Units of a SKU that one user may have at most.
+    limit: u32,
+    users: u64,
     /// For each SKU but the last, the share of orders that are for it or one before it.
     shares: Vec<f64>,
     quantity_max: u64,
@@ -97,10 +141,10 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Timed work: units of all but one SKU without end, so that each outcome is known beforehand
-    /// whoever is first.
-    pub(crate) fn ample(seed: u64, skew: Skew, repeat: u32, refused: u32) -> Self {
-        let weights = (1..=skew.skus()).map(|rank| match skew {
+    /// Timed work: units of all but one SKU without end, and a limit that nobody meets, so that
+    /// each outcome is known beforehand whoever is first.
+    pub(crate) fn ample(seed: u64, mix: Mix) -> Self {
+        let weights = (1..=mix.skus()).map(|rank| match mix.skew {
             Skew::Zipf => 1.0 / rank as f64,
             Skew::Hot | Skew::Spread => 1.0,
         });
@@ -117,30 +161,54 @@ impl Work {
             seed,
             shares: shares.collect(),
             stock,
+            limit: LIMIT_AMPLE,
+            users: USERS,
             quantity_max: 3,
-            repeat_percent: repeat,
+            repeat_percent: mix.repeat_percent,
             conflict_percent: 0,
-            refused_percent: refused,
+            refused_percent: mix.refused_percent,
         }
     }
 
-    /// Work that sells out, with repeats and reused keys: for one order at a time.
+    /// Work that sells out, of few users with a small limit, with repeats and reused keys: for one
+    /// order at a time.
     pub(crate) fn in_turn(seed: u64) -> Self {
-        let stock = vec![60, 0, 25, 40, 0];
-        let shares = vec![0.4, 0.5, 0.75, 1.0];
-        Self { stock, shares, conflict_percent: 30, ..Self::ample(seed, Skew::Hot, 30, 5) }
+        let mix = Mix { skew: Skew::Hot, spread_skus: 1, repeat_percent: 30, refused_percent: 5 };
+        Self {
+            stock: vec![60, 0, 25, 40, 0],
+            shares: vec![0.4, 0.5, 0.75, 1.0],
+            limit: 6,
+            users: 12,
+            conflict_percent: 30,
+            ..Self::ample(seed, mix)
+        }
     }
 
     /// Work that sells out, for many orders at a time: single units, so that in the end as much is
-    /// left whoever was first.
+    /// left whoever was first. Of the third SKU there is enough for what its users may have.
     pub(crate) fn racing(seed: u64) -> Self {
-        let stock = vec![500, 200, 100_000, 0];
-        let shares = vec![0.5, 0.75, 1.0];
-        Self { stock, shares, quantity_max: 1, ..Self::ample(seed, Skew::Hot, 10, 5) }
+        let mix = Mix { skew: Skew::Hot, spread_skus: 1, repeat_percent: 10, refused_percent: 5 };
+        Self {
+            stock: vec![500, 200, 100_000, 0],
+            shares: vec![0.5, 0.75, 1.0],
+            limit: 30,
+            users: 20,
+            quantity_max: 1,
+            ..Self::ample(seed, mix)
+        }
+    }
+
+    /// The same without a limit, for who has none.
+    pub(crate) fn unlimited(self) -> Self {
+        Self { limit: u32::MAX, ..self }
     }
 
     pub(crate) fn stock(&self) -> &[u64] {
         &self.stock
+    }
+
+    pub(crate) fn goods(&self) -> Goods<'_> {
+        Goods { stock: &self.stock, limit: self.limit }
     }
 
     /// The n-th order that is asked for.
@@ -159,20 +227,31 @@ impl Work {
             let drawn = luck.f64();
             self.shares.partition_point(|share| *share <= drawn).min(self.shares.len() - 1)
         };
-        Order { key: n, user: luck.u64(..USERS), sku, quantity: luck.u64(1..=self.quantity_max) }
+        Order {
+            key: n,
+            user: luck.u64(..self.users),
+            sku,
+            quantity: luck.u64(1..=self.quantity_max),
+        }
     }
 
     /// What the first `count` orders lead to, one after the other.
     pub(crate) fn model(&self, count: u64) -> Model {
         let mut model = Model { left: self.stock.clone(), ..Model::default() };
+        let mut bought: HashMap<(usize, u64), u64> = HashMap::new();
         for n in 0..count {
             let order = self.order(n);
+            let has = bought.entry((order.sku, order.user)).or_default();
+            let over = *has + order.quantity > u64::from(self.limit);
             let kind = match model.accepted.get(&order.key) {
                 Some(known) if *known == order => Kind::Accepted,
                 Some(_) => Kind::Conflict,
+                None if model.left[order.sku] < order.quantity && over => Kind::Refused,
                 None if model.left[order.sku] < order.quantity => Kind::SoldOut,
+                None if over => Kind::LimitReached,
                 None => {
                     model.left[order.sku] -= order.quantity;
+                    *has += order.quantity;
                     model.accepted.insert(order.key, order);
                     Kind::Accepted
                 }
@@ -188,15 +267,19 @@ impl Work {
 pub(crate) enum Kind {
     Accepted,
     SoldOut,
+    LimitReached,
+    /// Sold out, and over the limit: either may be said.
+    Refused,
     Conflict,
 }
 
-impl Outcome {
-    pub(crate) fn kind(self) -> Kind {
-        match self {
-            Self::Accepted(_) => Kind::Accepted,
-            Self::SoldOut => Kind::SoldOut,
-            Self::Conflict => Kind::Conflict,
+impl Kind {
+    pub(crate) fn allows(self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Accepted(_) => self == Self::Accepted,
+            Outcome::SoldOut => matches!(self, Self::SoldOut | Self::Refused),
+            Outcome::LimitReached => matches!(self, Self::LimitReached | Self::Refused),
+            Outcome::Conflict => self == Self::Conflict,
         }
     }
 }
@@ -234,10 +317,14 @@ pub(crate) fn hashed(numbers: &[u64]) -> u64 {
 mod tests {
     use super::*;
 
+    fn mix(skew: Skew, repeat_percent: u32, refused_percent: u32) -> Mix {
+        Mix { skew, spread_skus: 1_000, repeat_percent, refused_percent }
+    }
+
     #[test]
     fn the_same_seed_is_the_same_work_and_another_is_not() {
         let of = |seed| -> Vec<Order> {
-            let work = Work::ample(seed, Skew::Zipf, 5, 10);
+            let work = Work::ample(seed, mix(Skew::Zipf, 5, 10));
             (0..500).map(|n| work.order(n)).collect()
         };
         assert_eq!(of(1), of(1));
@@ -246,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_repeat_asks_for_what_its_key_asked_for() {
-        let work = Work::ample(3, Skew::Spread, 30, 10);
+        let work = Work::ample(3, mix(Skew::Spread, 30, 10));
         let orders: Vec<Order> = (0..2_000).map(|n| work.order(n)).collect();
         let repeats = (0..).zip(&orders).filter(|(n, order)| order.key != *n);
         for (n, order) in repeats.clone() {
@@ -259,7 +346,7 @@ mod tests {
     #[test]
     fn a_skew_is_as_even_as_it_says() {
         let counts = |skew| {
-            let work = Work::ample(1, skew, 0, 0);
+            let work = Work::ample(1, mix(skew, 0, 0));
             let mut counts = vec![0u64; work.stock().len()];
             (0..20_000).for_each(|n| counts[work.order(n).sku] += 1);
             counts
@@ -274,7 +361,7 @@ mod tests {
     #[test]
     fn work_in_turn_has_every_outcome() {
         let model = Work::in_turn(1).model(300);
-        for kind in [Kind::Accepted, Kind::SoldOut, Kind::Conflict] {
+        for kind in [Kind::Accepted, Kind::SoldOut, Kind::LimitReached, Kind::Conflict] {
             assert!(model.kinds.iter().filter(|other| **other == kind).count() > 10, "{kind:?}");
         }
         assert!(model.left[0] < 60);
@@ -285,5 +372,8 @@ mod tests {
         let model = Work::racing(1).model(4_000);
         assert_eq!(model.left[..2], [0, 0]);
         assert_eq!(model.left[3], 0);
+        let limited = model.kinds.iter().filter(|kind| **kind == Kind::LimitReached);
+        assert!(limited.count() > 100);
+        assert!(model.left[2] > 0);
     }
 }

@@ -1,30 +1,82 @@
-//! Placing orders over HTTP beside what the same server does on a route that only reads the same
-//! body and answers: the share that is left of it. Load from `wrk`, which costs less than a client
-//! that looks at each answer; so stock is counted afterwards. It tunes nothing.
+//! A server over HTTP, each thing beside what the same server does on a route that only reads the
+//! body of an order and answers: the share that is left of it. Load from `wrk`, which costs less
+//! than a client that looks at each answer; so it is looked at afterwards. It tunes nothing.
 
-use std::{path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use tidegate::OrderId;
 
 use crate::{
     contender::Contender,
     peers::http::Served,
     row::{Row, Waited},
     server,
-    work::hashed,
+    shop::{SKUS, SOLD_OUT, Shop},
+    work::{Order, Outcome, hashed},
 };
 
-/// SKUs, and units of each: more than can be sold.
-const SKUS: usize = 100;
-const UNITS: u64 = 1_000_000_000;
+/// SKUs that are ordered.
+const WANTED: usize = 100;
 
-/// Who, and on which route.
-const ROUTES: [(&str, &str); 2] =
-    [("only parsed", "/v1/orders:parse"), ("tidegate-http", "/v1/orders")];
+/// Answers that are looked at, of a kind that `wrk` only counts.
+const LOOKED_AT: u64 = 20;
 
-/// Runs the two routes in turn, on a fresh store for each number of connections. No rows without
-/// wrk.
-pub(crate) async fn run(dir: &Path, connections: &[u64], seconds: f64) -> Result<Vec<Row>> {
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    Parse,
+    Place,
+    Refused,
+    ReadLive,
+    ReadFinished,
+}
+
+impl Ask {
+    /// The first is what the others are held against.
+    const ALL: [Self; 5] =
+        [Self::Parse, Self::Place, Self::Refused, Self::ReadLive, Self::ReadFinished];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Parse => "only parsed",
+            Self::Place => "placed",
+            Self::Refused => "sold out",
+            Self::ReadLive => "read, a live order",
+            Self::ReadFinished => "read, a finished order",
+        }
+    }
+
+    /// The script, and what it is told: a path, the first SKU and how many; or a file of paths.
+    fn script(self, data: &Path) -> (&'static str, Vec<String>) {
+        let place = |path: &str, first: usize, skus: usize| {
+            let run = format!("{self:?}");
+            let told = vec![path.to_owned(), run, first.to_string(), skus.to_string()];
+            ("place.lua", told)
+        };
+        let read = |live| ("read.lua", vec![paths(data, live).display().to_string()]);
+        match self {
+            Self::Parse => place("/v1/orders:parse", 0, WANTED),
+            Self::Place => place("/v1/orders", 0, WANTED),
+            Self::Refused => place("/v1/orders", SOLD_OUT, 1),
+            Self::ReadLive => read(true),
+            Self::ReadFinished => read(false),
+        }
+    }
+}
+
+/// Runs all in turn, on a fresh store with `orders` orders for each number of connections. No rows
+/// without wrk.
+pub(crate) async fn run(
+    dir: &Path,
+    connections: &[u64],
+    seconds: f64,
+    orders: u64,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     if let Err(why) = server::find("wrk", &[]) {
         println!("left out: {why:#}");
@@ -32,42 +84,96 @@ pub(crate) async fn run(dir: &Path, connections: &[u64], seconds: f64) -> Result
     }
     for connections in connections {
         let folder = tempfile::tempdir_in(dir)?;
-        let options = ["--parse-only-route"];
-        let served = Served::start_with(folder.path(), &[UNITS; SKUS], 1, &options).await?;
-        load(&served, ROUTES[0].1, "warm-up", *connections, seconds / 4.0)?;
-        for (who, route) in ROUTES {
-            rows.push(round(&served, who, route, *connections, seconds).await?);
+        let data = folder.path();
+        let shop = Shop::fill(&data.join("store"), orders).await?;
+        for live in [true, false] {
+            fs::write(paths(data, live), listed(&shop.orders, live))?;
+        }
+        shop.gate.close().await?;
+        let served = Served::open(data, 1, &["--parse-only-route"]).await?;
+        load(&served, data, Ask::Parse, *connections, seconds / 4.0)?;
+        let mut base = None;
+        for ask in Ask::ALL {
+            let row = round(&served, data, ask, *connections, seconds).await?;
+            let base = *base.get_or_insert(row.good_per_second);
+            let share = row.good_per_second / base;
+            rows.push(row.and("of only parsed", share));
         }
     }
     Ok(rows)
 }
 
+/// The file with the paths of live, or of finished orders.
+fn paths(data: &Path, live: bool) -> PathBuf {
+    data.join(if live { "live" } else { "finished" })
+}
+
+fn listed(orders: &[OrderId], live: bool) -> String {
+    let kind = orders.iter().skip(usize::from(!live)).step_by(2);
+    kind.map(|id| format!("/v1/orders/{id}\n")).collect()
+}
+
 async fn round(
     served: &Served,
-    who: &str,
-    route: &str,
+    data: &Path,
+    ask: Ask,
     connections: u64,
     seconds: f64,
 ) -> Result<Row> {
-    let run = load(served, route, who, connections, seconds)?;
-    let left = served.left(SKUS).await?;
-    let held: u64 = left.iter().map(|left| UNITS - left).sum();
-    let mut row = Row::of("http", who, "request");
+    let before = served.left(SKUS + 1).await?;
+    let run = load(served, data, ask, connections, seconds)?;
+    let after = served.left(SKUS + 1).await?;
+    let held: u64 = before.iter().zip(&after).map(|(before, after)| before - after).sum();
+    let mut row = Row::of("http", ask.name(), "request");
     let mut answered = 0;
-    if route == "/v1/orders" {
-        row.durability = "synced before the answer".to_owned();
-        answered = run.requests;
+    match ask {
+        Ask::Parse => {}
+        Ask::Place => {
+            row.durability = "synced before the answer".to_owned();
+            answered = run.requests;
+        }
+        Ask::Refused | Ask::ReadLive | Ask::ReadFinished => {
+            row.durability = "shows what is synced".to_owned();
+        }
     }
+    let late = if ask == Ask::Place { connections } else { 0 };
     // The last ones of each connection may have been placed without `wrk` waiting for the answer.
-    if !(answered..=answered + connections).contains(&held) {
+    if !(answered..=answered + late).contains(&held) {
         row.faults.push(format!("{answered} orders were answered, {held} are held"));
     }
-    row.skew = "spread".to_owned();
+    look(served, data, ask).await?;
+    row.skew = if ask == Ask::Refused { "hot" } else { "spread" }.to_owned();
     row.in_flight = connections;
     row.good_per_second = run.requests as f64 / run.seconds;
     row.waited = run.waited;
-    row.hash = format!("{:016x}", hashed(&left));
+    row.hash = format!("{:016x}", hashed(&after));
     Ok(row)
+}
+
+/// Asks some times more, and looks at the answers.
+async fn look(served: &Served, data: &Path, ask: Ask) -> Result<()> {
+    match ask {
+        Ask::Parse | Ask::Place => Ok(()),
+        Ask::Refused => {
+            for key in 0..LOOKED_AT {
+                let order = Order { key, user: key, sku: SOLD_OUT, quantity: 1 };
+                let outcome = served.place(&order).await?;
+                ensure!(outcome == Outcome::SoldOut, "what is sold out was answered {outcome:?}");
+            }
+            Ok(())
+        }
+        Ask::ReadLive | Ask::ReadFinished => {
+            let live = ask == Ask::ReadLive;
+            let state = if live { "awaiting_payment" } else { "confirmed" };
+            for path in fs::read_to_string(paths(data, live))?.lines().take(LOOKED_AT as usize) {
+                let order = served.get(path).await?;
+                let right = order["state"] == state
+                    && order["id"].as_str().is_some_and(|id| path.ends_with(id));
+                ensure!(right, "{path} was read as {order}");
+            }
+            Ok(())
+        }
+    }
 }
 
 /// What `wrk` said.
@@ -77,23 +183,26 @@ struct Run {
     waited: Waited,
 }
 
-/// Runs `wrk`; an error if anything but a success was answered.
-fn load(served: &Served, route: &str, run: &str, connections: u64, seconds: f64) -> Result<Run> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("place.lua");
+/// Runs `wrk`; an error if anything but what is expected was answered.
+fn load(served: &Served, data: &Path, ask: Ask, connections: u64, seconds: f64) -> Result<Run> {
+    let (script, told) = ask.script(data);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut wrk = Command::new("wrk");
     // It counts whole seconds.
     wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", seconds.ceil())]);
     wrk.arg("-s").arg(script).arg(format!("http://{}", served.address()));
-    wrk.args(["--", route, &run.replace(' ', "-"), &SKUS.to_string()]);
+    wrk.arg("--").args(told);
     let output = wrk.output().context("starting wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find_map(|line| line.strip_prefix("done: "));
     let figures: Vec<u64> =
         line.into_iter().flat_map(str::split_whitespace).filter_map(|f| f.parse().ok()).collect();
-    let [requests, micros, bad, p50, p99, p999, max] = figures[..] else {
-        anyhow::bail!("wrk said something else:\n{text}");
+    let [requests, micros, lost, refused, p50, p99, p999, max] = figures[..] else {
+        bail!("wrk said something else:\n{text}");
     };
-    ensure!(bad == 0, "{route}: {bad} requests did not succeed:\n{text}");
+    let expected = if ask == Ask::Refused { requests } else { 0 };
+    ensure!(lost == 0, "{ask:?}: {lost} requests had no answer:\n{text}");
+    ensure!(refused == expected, "{ask:?}: {refused} of {requests} were refused:\n{text}");
     let [p50_us, p99_us, p999_us, max_us] = [p50, p99, p999, max].map(|us| us as f64);
     let waited = Waited { p50_us, p99_us, p999_us, max_us };
     Ok(Run { requests, seconds: micros as f64 / 1e6, waited })

@@ -135,6 +135,26 @@ impl StockClient {
     /// [`StockError`]: sold out, over the user's limit, an unknown SKU, a key used for something
     /// else.
     pub async fn hold(&self, new: NewHold, key: &str) -> Result<Hold, StockError> {
+        let (shard, command) = self.to_hold(new, key)?;
+        self.ask_hold(shard, command).await
+    }
+
+    /// Places many holds together, each with its key and by itself, as [`StockClient::hold`] does:
+    /// one refused hold stops no other. Gives what became of each, in the order of the holds, once
+    /// all are answered: it is as slow as the slowest. Holds of one SKU are taken in their order,
+    /// of different ones in any. How many may be asked is bounded only by what may be in flight
+    /// ([`Builder::in_flight_max`](crate::Builder::in_flight_max)): those over it are
+    /// [`AskError::Overloaded`].
+    pub async fn hold_many<K: AsRef<str>>(
+        &self,
+        holds: impl IntoIterator<Item = (NewHold, K)>,
+    ) -> Vec<Result<Hold, StockError>> {
+        let asked = holds.into_iter().map(|(new, key)| self.to_hold(new, key.as_ref()));
+        self.ask_holds(asked.collect()).await
+    }
+
+    /// The command that places a hold, and its shard.
+    fn to_hold(&self, new: NewHold, key: &str) -> Result<(u16, StockCommand), StockError> {
         let NewHold { user, sku, location, quantity, ttl_ms } = new;
         let sku = Sku::new(&sku).map_err(invalid)?;
         let user = UserId::new(&user).map_err(invalid)?;
@@ -144,7 +164,7 @@ impl StockClient {
         let shard = self.shard(&sku);
         let command =
             StockCommand::Hold { key, fingerprint, user, sku, location, quantity, ttl_ms };
-        self.ask_hold(shard, command).await
+        Ok((shard, command))
     }
 
     /// Lets a hold live for `ttl_ms` milliseconds from now. Waits for the disk.
@@ -162,6 +182,19 @@ impl StockClient {
     /// [`StockError`]: unknown, or settled otherwise.
     pub async fn confirm_hold(&self, hold: HoldId) -> Result<Hold, StockError> {
         self.about_hold(hold, StockCommand::ConfirmHold { hold }).await
+    }
+
+    /// Settles many holds together, each by itself, as [`StockClient::confirm_hold`] does. Gives
+    /// what became of each, in the order of the holds, once all are answered; bounded as
+    /// [`StockClient::hold_many`] is.
+    pub async fn confirm_many(
+        &self,
+        holds: impl IntoIterator<Item = HoldId>,
+    ) -> Vec<Result<Hold, StockError>> {
+        let asked = holds
+            .into_iter()
+            .map(|hold| self.home(hold).map(|shard| (shard, StockCommand::ConfirmHold { hold })));
+        self.ask_holds(asked.collect()).await
     }
 
     /// Settles a hold: its units are free. Again gives the same answer. Waits for the disk.
@@ -186,25 +219,35 @@ impl StockClient {
     /// # Errors
     /// [`StockError`]: unknown.
     pub async fn get_hold(&self, hold: HoldId) -> Result<Hold, StockError> {
-        self.check_shard(hold)?;
-        held(self.shards.read(hold.shard(), StockCommand::GetHold { hold }).await?)
+        held(self.shards.read(self.home(hold)?, StockCommand::GetHold { hold }).await?)
     }
 
     async fn about_hold(&self, hold: HoldId, command: StockCommand) -> Result<Hold, StockError> {
-        self.check_shard(hold)?;
-        self.ask_hold(hold.shard(), command).await
+        self.ask_hold(self.home(hold)?, command).await
     }
 
-    fn check_shard(&self, hold: HoldId) -> Result<(), StockError> {
-        // No shard gave such a number out.
-        if hold.shard() < self.shards.len() {
-            return Ok(());
-        }
-        Err(AskError::Rejected(StockRejection::UnknownHold { hold }))
+    /// The shard that gave a hold its number.
+    fn home(&self, hold: HoldId) -> Result<u16, StockError> {
+        let known = hold.shard() < self.shards.len();
+        known.then(|| hold.shard()).ok_or(AskError::Rejected(StockRejection::UnknownHold { hold }))
     }
 
     async fn ask_hold(&self, shard: u16, command: StockCommand) -> Result<Hold, StockError> {
         held(self.shards.ask(shard, command).await?)
+    }
+
+    /// Asks all that could be made up together; the answers in the order of `asked`.
+    async fn ask_holds(
+        &self,
+        asked: Vec<Result<(u16, StockCommand), StockError>>,
+    ) -> Vec<Result<Hold, StockError>> {
+        let mut commands = Vec::with_capacity(asked.len());
+        let asked: Vec<Result<(), StockError>> =
+            asked.into_iter().map(|asked| asked.map(|asked| commands.push(asked))).collect();
+        let mut outcomes = self.shards.ask_many(commands).await.into_iter();
+        // There are as many outcomes as were asked.
+        let mut next = || outcomes.next().unwrap_or(Err(AskError::Closing));
+        asked.into_iter().map(|asked| asked.and_then(|()| held(next()?))).collect()
     }
 
     /// Stock lives where its SKU leads, so keys are scoped to the SKU: a reused key must meet its

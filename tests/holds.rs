@@ -61,6 +61,53 @@ async fn a_hold_is_confirmed_once_and_shipped_once() {
 }
 
 #[tokio::test]
+async fn many_holds_are_placed_and_confirmed_together_each_by_itself() {
+    let shop = shop_with_mugs().await;
+    shop.item("tea", 1).await;
+    let stock = shop.gate.stock();
+    let new = |sku: &str, units| NewHold::new("ada", sku, units, MINUTE_MS);
+    let asked = [
+        (new("mug", 6), "a"),
+        (new("tea", 1), "a"),
+        (new("no such", 1), "b"),
+        (new("", 1), "c"),
+        (new("mug", 6), "d"),
+        (new("mug", 4), "e"),
+        (new("mug", 6), "a"),
+        (new("mug", 1), "a"),
+    ];
+    let held = stock.hold_many(asked).await;
+    let ids: Vec<_> = held.iter().map(|held| held.as_ref().ok().map(|hold| hold.id)).collect();
+    assert_eq!(
+        ids.iter().map(Option::is_some).collect::<Vec<_>>(),
+        [true, true, false, false, false, true, true, false]
+    );
+    assert_eq!(ids[0], ids[6], "the same key with the same hold");
+    assert_eq!(ids.iter().flatten().collect::<std::collections::HashSet<_>>().len(), 3);
+    let why = |n: usize| held[n].as_ref().unwrap_err().rejection().cloned().unwrap();
+    assert!(matches!(why(2), StockRejection::Invalid(_)), "a blank is no name");
+    assert!(matches!(why(3), StockRejection::Invalid(_)));
+    assert!(matches!(why(4), StockRejection::Refused(Refusal::SoldOut { available: 4, .. })));
+    assert!(matches!(why(7), StockRejection::Idempotency(IdempotencyError::Conflict)));
+
+    let (tea, unknown) = (ids[1].unwrap(), HoldId(u64::MAX));
+    stock.release_hold(tea).await.unwrap();
+    let confirmed = stock.confirm_many([ids[5].unwrap(), tea, unknown, ids[0].unwrap()]).await;
+    let [four, released, nobody, six] = <[_; 4]>::try_from(confirmed).unwrap();
+    assert_eq!((four.unwrap().line.quantity, six.unwrap().line.quantity), (4, 6));
+    assert_eq!(settled(released), HoldOutcome::Released);
+    let unknown = StockRejection::UnknownHold { hold: unknown };
+    assert_eq!(nobody.unwrap_err().rejection(), Some(&unknown));
+    let mug = stock.get("mug").await.unwrap().total;
+    assert_eq!((mug.held, mug.allocated, mug.available()), (0, 10, 0));
+    assert!(stock.hold_many(Vec::<(NewHold, &str)>::new()).await.is_empty());
+    assert!(stock.confirm_many([]).await.is_empty());
+    shop.gate.close().await.unwrap();
+    let closing = stock.confirm_many([tea]).await;
+    assert!(matches!(closing[..], [Err(AskError::Closing)]));
+}
+
+#[tokio::test]
 async fn a_released_hold_is_free_at_once_and_for_good() {
     let shop = shop_with_mugs().await;
     let id = hold(&shop, 10, "h").await.unwrap().id;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::{
     contender::Waiting,
-    work::{Skew, hashed},
+    work::{Mix, Skew, hashed},
 };
 
 /// How a shop in memory goes wrong.
@@ -30,29 +30,37 @@ enum Flaw {
     RefusesTooMuch,
     /// A key that was used for another request gets that one's answer.
     IgnoresRequests,
+    /// A user may have any number of units.
+    IgnoresLimits,
+    /// Counts a user's units before it looks whether there are any.
+    CountsRefused,
 }
 
 #[derive(Default)]
 struct Books {
     left: Vec<u64>,
     orders: HashMap<u64, (Order, u64)>,
+    bought: HashMap<(usize, u64), u64>,
 }
 
 struct Shop {
     flaw: Flaw,
+    limit: u64,
     books: Mutex<Books>,
 }
 
 impl Shop {
     fn open(flaw: Flaw, work: &Work) -> Arc<dyn Contender> {
         let books = Books { left: work.stock().to_vec(), ..Books::default() };
-        Arc::new(Self { flaw, books: Mutex::new(books) })
+        Arc::new(Self { flaw, limit: work.goods().limit.into(), books: Mutex::new(books) })
     }
 
-    /// The known answer to `order`, or what is left for it.
-    fn look(&self, order: &Order) -> Result<Outcome, u64> {
+    /// The known answer to `order`, or what is left for it and what its user has.
+    fn look(&self, order: &Order) -> Result<Outcome, (u64, u64)> {
         let mut books = self.books.lock().unwrap();
-        let left = books.left[order.sku];
+        let units = books.left[order.sku];
+        let has = books.bought.get(&(order.sku, order.user)).copied().unwrap_or_default();
+        let left = (units, has);
         match books.orders.get(&order.key).cloned() {
             _ if self.flaw == Flaw::ForgetsKeys => Err(left),
             None => Err(left),
@@ -61,15 +69,21 @@ impl Shop {
             }
             Some((_, number)) => {
                 if self.flaw == Flaw::SellsTwice {
-                    books.left[order.sku] = left.saturating_sub(order.quantity);
+                    books.left[order.sku] = units.saturating_sub(order.quantity);
                 }
                 Ok(Outcome::Accepted(number))
             }
         }
     }
 
-    fn sell(&self, order: &Order, left: u64) -> Outcome {
+    fn sell(&self, order: &Order, (left, has): (u64, u64)) -> Outcome {
         let mut books = self.books.lock().unwrap();
+        if self.flaw != Flaw::IgnoresLimits && has + order.quantity > self.limit {
+            return Outcome::LimitReached;
+        }
+        if self.flaw == Flaw::CountsRefused {
+            books.bought.insert((order.sku, order.user), has + order.quantity);
+        }
         let hundredth = order.key.is_multiple_of(100);
         if left < order.quantity || (hundredth && self.flaw == Flaw::RefusesTooMuch) {
             return Outcome::SoldOut;
@@ -83,6 +97,7 @@ impl Shop {
         }
         if self.flaw != Flaw::Loses || !hundredth {
             books.left[order.sku] = left - order.quantity;
+            books.bought.insert((order.sku, order.user), has + order.quantity);
         }
         if self.flaw != Flaw::KeepsNoOrder || !hundredth {
             books.orders.insert(order.key, (order.clone(), number));
@@ -114,10 +129,11 @@ impl Contender for Shop {
 /// What both proofs and a round of timed work find. One thread: who is first does not depend on
 /// the machine.
 fn found(flaw: Flaw) -> Vec<Found> {
+    let mix = Mix { skew: Skew::Zipf, spread_skus: 1, repeat_percent: 5, refused_percent: 10 };
     let tries = [
         (Work::in_turn(1), (IN_TURN, 1), Race::Nothing),
         (Work::racing(1), (RACING, RACING_IN_FLIGHT), Race::LastUnits),
-        (Work::ample(1, Skew::Zipf, 5, 10), (RACING, RACING_IN_FLIGHT), Race::Nothing),
+        (Work::ample(1, mix), (RACING, RACING_IN_FLIGHT), Race::Nothing),
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let found = tries.map(|(work, load, race)| {
@@ -141,9 +157,9 @@ fn a_shop_that_is_right_passes_and_has_the_same_hash_again() {
 }
 
 #[test]
-fn get_and_set_by_themselves_oversell_and_are_caught() {
+fn get_and_set_by_themselves_sell_too_much_and_are_caught() {
     let faults = faults(Flaw::GetThenSet);
-    assert!(faults.contains("is oversold"), "{faults}");
+    assert!(faults.contains("is oversold") && faults.contains(" of at most "), "{faults}");
 }
 
 #[test]
@@ -156,6 +172,8 @@ fn every_other_flaw_is_caught_for_what_it_is() {
         (Flaw::GivesNumbersTwice, "two keys were accepted as"),
         (Flaw::RefusesTooMuch, "was refused, and"),
         (Flaw::IgnoresRequests, "not Conflict"),
+        (Flaw::IgnoresLimits, " of at most "),
+        (Flaw::CountsRefused, "was over the limit of a user who has"),
     ] {
         let faults = faults(flaw);
         assert!(faults.contains(says), "{says:?} is not among:\n{faults}");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, StatusCode,
@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tidegate::OrderId;
 use tokio::{
     net::TcpStream,
@@ -28,11 +28,12 @@ use tokio::{
 
 use crate::{
     contender::{Contender, Waiting},
+    peers::tidegate::InProcess,
     server::{self, Server},
-    work::{Order, Outcome, sku_name},
+    work::{Goods, Order, Outcome, sku_name},
 };
 
-/// Stock is brought in over so many connections at least.
+/// Stock is looked at over so many connections at least.
 const CONNECTIONS_MIN: u64 = 16;
 
 /// The program: built beside this one, or on PATH.
@@ -69,7 +70,8 @@ pub(crate) struct Served {
     connections: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     free: Semaphore,
     address: String,
-    _server: Server,
+    count: usize,
+    server: Server,
 }
 
 #[derive(Serialize)]
@@ -95,47 +97,42 @@ struct Problem<'a> {
 }
 
 impl Served {
-    pub(crate) async fn start(data: &Path, stock: &[u64], in_flight: u64) -> Result<Self> {
-        Self::start_with(data, stock, in_flight, &[]).await
+    /// Stocks a store up, in process, which is quicker, and starts a server with it.
+    pub(crate) async fn start(data: &Path, goods: Goods<'_>, in_flight: u64) -> Result<Self> {
+        InProcess::start(&data.join("store"), goods, None).await?.end().await?;
+        Self::open(data, in_flight, &[]).await
     }
 
-    /// The same with `options` for the server.
-    pub(crate) async fn start_with(
-        data: &Path,
-        stock: &[u64],
-        in_flight: u64,
-        options: &[&str],
-    ) -> Result<Self> {
+    /// Starts a server, with `options`, on the store in `data`.
+    pub(crate) async fn open(data: &Path, in_flight: u64, options: &[&str]) -> Result<Self> {
         let (server, address) = serve(data, options).await?;
         let count = in_flight.max(CONNECTIONS_MIN) as usize;
         let connections = try_join_all((0..count).map(|_| connect(&address))).await?;
         let (connections, free) = (Mutex::new(connections), Semaphore::new(count));
-        let this = Self { connections, free, address, _server: server };
-        try_join_all((0..).zip(stock).map(|(sku, units)| this.fill(sku, *units))).await?;
-        Ok(this)
+        Ok(Self { connections, free, address, count, server })
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    async fn fill(&self, sku: usize, units: u64) -> Result<()> {
-        let path = format!("/v1/skus/{}", sku_name(sku));
-        self.good(Method::PUT, &path, &json!({"price_minor": 1_990})).await?;
-        if units > 0 {
-            let delivery = json!({"delta": units, "reason": "delivery"});
-            self.good(Method::POST, &format!("{path}/stock"), &delivery).await?;
-        }
-        Ok(())
+    /// Memory that the server has, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        self.server.memory()
     }
 
-    async fn good(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
-        let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
-        let (status, text) = self.ask(method, path, path, body).await?;
+    /// What there is at `path`; an error unless there is something.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        let (status, text) = self.ask(Method::GET, path, path, Vec::new()).await?;
         if !status.is_success() {
             bail!("{path}: {status}: {}", String::from_utf8_lossy(&text));
         }
         Ok(serde_json::from_slice(&text)?)
+    }
+
+    async fn available(&self, sku: usize) -> Result<u64> {
+        let item = self.get(&format!("/v1/skus/{}", sku_name(sku))).await?;
+        item["available"].as_u64().context("no figure of what is available")
     }
 
     async fn ask(
@@ -187,6 +184,7 @@ impl Contender for Served {
             let problem: Result<Problem<'_>, _> = serde_json::from_slice(&text);
             match problem.map(|problem| problem.r#type.rsplit('/').next().unwrap_or_default()) {
                 Ok("sold-out") => Ok(Outcome::SoldOut),
+                Ok("limit-exceeded") => Ok(Outcome::LimitReached),
                 Ok("idempotency-conflict") => Ok(Outcome::Conflict),
                 _ => bail!("{status}: {}", String::from_utf8_lossy(&text)),
             }
@@ -195,13 +193,8 @@ impl Contender for Served {
 
     fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>> {
         Box::pin(async move {
-            let mut left = Vec::new();
-            for sku in 0..skus {
-                let path = format!("/v1/skus/{}", sku_name(sku));
-                let item = self.good(Method::GET, &path, &Value::Null).await?;
-                left.push(item["available"].as_u64().context("no figure of what is available")?);
-            }
-            Ok(left)
+            let left = stream::iter(0..skus).map(|sku| self.available(sku));
+            left.buffered(self.count).try_collect().await
         })
     }
 }

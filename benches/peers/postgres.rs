@@ -1,5 +1,6 @@
-//! PostgreSQL: order row and stock update in one transaction. Either each order by itself, in one
-//! call of a function, or all that waits in one statement. A private server on a Unix socket.
+//! PostgreSQL: order row, the user's units and stock update in one transaction. Either each order
+//! by itself, in one call of a function, or all that waits in one statement. A private server on a
+//! Unix socket.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +21,7 @@ use super::batches::{Ask, BATCH_MAX, Batches, Gatherer, answer, gather};
 use crate::{
     contender::{Contender, Logged, Waiting},
     server::{self, Server},
-    work::{Order, Outcome, sku_name},
+    work::{Goods, Order, Outcome, sku_name},
 };
 
 const SQL: &str = include_str!("postgres.sql");
@@ -112,20 +113,26 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// `in_flight` callers with connections of their own, as far as there are; or batches for all.
-    pub(crate) async fn start(data: &Path, stock: &[u64], in_flight: Option<u64>) -> Result<Self> {
+    pub(crate) async fn start(
+        data: &Path,
+        goods: Goods<'_>,
+        in_flight: Option<u64>,
+    ) -> Result<Self> {
         let mut server = begin(data)?;
         let mut config = Config::new();
         config.host_path(data).user("tidegate").dbname("postgres");
         let looks = server.wait_until(async || Connection::open(&config).await).await?;
-        let skus: Vec<String> = (0..stock.len()).map(sku_name).collect();
-        let units: Vec<i64> = stock.iter().map(|units| *units as i64).collect();
-        let fill = "INSERT INTO stock SELECT * FROM unnest($1::text[], $2::bigint[])";
-        looks.client.execute(fill, &[&skus, &units]).await?;
-        // Each by itself: several at once would be a transaction.
-        for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        let skus: Vec<String> = (0..goods.stock.len()).map(sku_name).collect();
+        let units: Vec<i64> = goods.stock.iter().map(|units| *units as i64).collect();
+        let fill = "INSERT INTO stock SELECT sku, units, $3 \
+                    FROM unnest($1::text[], $2::bigint[]) AS goods (sku, units)";
+        looks.client.execute(fill, &[&skus, &units, &i64::from(goods.limit)]).await?;
+        // Each by itself: several at once would be a transaction. Only of stock: a table that is
+        // known to be empty gets plans that read all of it, and sessions keep these as it grows.
+        for statement in ["VACUUM ANALYZE stock", "CHECKPOINT"] {
             looks.client.batch_execute(statement).await?;
         }
-        let count = in_flight.map_or(0, |callers| connections(callers, stock.len())) as usize;
+        let count = in_flight.map_or(0, |callers| connections(callers, goods.stock.len())) as usize;
         let connections = try_join_all((0..count).map(|_| Connection::open(&config))).await?;
         let (mut gatherer, batches) = (None, Arc::new(AtomicU64::new(0)));
         if in_flight.is_none() {
@@ -166,8 +173,9 @@ async fn commit_batches(client: Client, mut waiting: Batches, count: Arc<AtomicU
     }
 }
 
-/// First all new orders of SKUs with stock for all of them, in one statement. What is left over are
-/// repeats and SKUs that run out: those one after the other, in another.
+/// First all new orders of SKUs with stock for all of them, and of users who may have them, in one
+/// statement. What is left over are repeats, SKUs that run out and users who would have too much:
+/// those one after the other, in another.
 async fn place_batch(client: &Client, batch: &[Ask]) -> Result<Vec<Outcome>> {
     let orders: Vec<&Order> = batch.iter().map(|(order, _)| order).collect();
     let mut outcomes = vec![None; orders.len()];
@@ -197,6 +205,7 @@ async fn ask(client: &Client, sql: &str, orders: &[&Order]) -> Result<Vec<Row>> 
 
 fn outcome(number: i64) -> Outcome {
     match number {
+        -2 => Outcome::LimitReached,
         -1 => Outcome::Conflict,
         0 => Outcome::SoldOut,
         number => Outcome::Accepted(number as u64),

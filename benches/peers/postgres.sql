@@ -1,8 +1,17 @@
 -- Room in each page for new versions of a hot row: then its index need not be touched.
 CREATE TABLE stock (
     sku text PRIMARY KEY,
-    available bigint NOT NULL CHECK (available >= 0)
+    available bigint NOT NULL CHECK (available >= 0),
+    user_limit bigint NOT NULL
 ) WITH (fillfactor = 50);
+
+-- What each user has.
+CREATE TABLE bought (
+    sku text,
+    buyer text,
+    units bigint NOT NULL,
+    PRIMARY KEY (sku, buyer)
+);
 
 CREATE TABLE orders (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -12,41 +21,50 @@ CREATE TABLE orders (
     quantity bigint NOT NULL
 );
 
--- One order, one transaction: its number, 0 for sold out, -1 for a key of another request.
--- The stock comes last, so that its row is locked for the commit and nothing else. What can't be had
+-- One order, one transaction: its number, 0 for sold out, -1 for a key of another request, -2 for a
+-- user who would have too much. The stock comes last, so that its row is locked for the commit and nothing else. What can't be had
 -- is refused without a write.
-CREATE FUNCTION place(asked text, by text, of text, units bigint) RETURNS bigint
+CREATE FUNCTION place(asked text, by text, of text, wanted bigint) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     known orders;
     made bigint;
+    most bigint;
 BEGIN
     LOOP
         SELECT * INTO known FROM orders WHERE key = asked;
         IF FOUND THEN
-            IF known.buyer = by AND known.sku = of AND known.quantity = units THEN
+            IF known.buyer = by AND known.sku = of AND known.quantity = wanted THEN
                 RETURN known.id;
             END IF;
             RETURN -1;
         END IF;
-        PERFORM 1 FROM stock WHERE sku = of AND available >= units;
+        SELECT user_limit INTO most FROM stock WHERE sku = of AND available >= wanted;
         IF NOT FOUND THEN
             RETURN 0;
         END IF;
-        INSERT INTO orders (key, buyer, sku, quantity) VALUES (asked, by, of, units)
+        INSERT INTO orders (key, buyer, sku, quantity) VALUES (asked, by, of, wanted)
             ON CONFLICT (key) DO NOTHING RETURNING id INTO made;
         EXIT WHEN made IS NOT NULL;
         -- Somebody else has just asked with this key: look again.
     END LOOP;
-    UPDATE stock SET available = available - units WHERE sku = of AND available >= units;
+    INSERT INTO bought AS b SELECT of, by, wanted WHERE wanted <= most
+        ON CONFLICT (sku, buyer) DO UPDATE SET units = b.units + wanted WHERE b.units + wanted <= most;
     IF NOT FOUND THEN
         DELETE FROM orders WHERE id = made;
+        RETURN -2;
+    END IF;
+    UPDATE stock SET available = available - wanted WHERE sku = of AND available >= wanted;
+    IF NOT FOUND THEN
+        DELETE FROM orders WHERE id = made;
+        UPDATE bought SET units = units - wanted WHERE sku = of AND buyer = by;
         RETURN 0;
     END IF;
     RETURN made;
 END $$;
 
--- Many orders, one statement: those with new keys, of SKUs that have enough for all of these.
+-- Many orders, one statement: those with new keys, of users who may have what they want together,
+-- and of SKUs that have enough for all of these.
 -- Answers the place of each in the arrays, and its number. Only one may run at a time.
 CREATE FUNCTION place_fitting(keys text[], buyers text[], skus text[], quantities bigint[])
 RETURNS TABLE (place bigint, number bigint)
@@ -58,15 +76,24 @@ LANGUAGE sql AS $$
         SELECT DISTINCT ON (key) ask.* FROM ask
         WHERE NOT EXISTS (SELECT FROM orders WHERE orders.key = ask.key)
         ORDER BY key, n
+    ), wish AS (
+        SELECT sku, buyer, sum(quantity)::bigint AS units FROM fresh GROUP BY sku, buyer
+    ), allowed AS (
+        SELECT wish.* FROM wish JOIN stock USING (sku) LEFT JOIN bought b USING (sku, buyer)
+        WHERE coalesce(b.units, 0) + wish.units <= user_limit
     ), want AS (
-        SELECT sku, sum(quantity)::bigint AS units FROM fresh GROUP BY sku
+        SELECT sku, sum(units)::bigint AS units FROM allowed GROUP BY sku
     ), taken AS (
         UPDATE stock SET available = available - want.units FROM want
         WHERE stock.sku = want.sku AND available >= want.units
         RETURNING stock.sku
+    ), counted AS (
+        INSERT INTO bought AS b SELECT allowed.* FROM allowed JOIN taken USING (sku)
+        ON CONFLICT (sku, buyer) DO UPDATE SET units = b.units + excluded.units
     ), made AS (
         INSERT INTO orders (key, buyer, sku, quantity)
-        SELECT key, buyer, sku, quantity FROM fresh JOIN taken USING (sku) ORDER BY n
+        SELECT key, buyer, sku, quantity
+        FROM fresh JOIN allowed USING (sku, buyer) JOIN taken USING (sku) ORDER BY n
         RETURNING key, id
     )
     SELECT fresh.n, made.id FROM made JOIN fresh USING (key)

@@ -1,5 +1,5 @@
-//! Redis with an append-only file: stock, idempotency key and queue push in one script, as shops
-//! do. A private server on a Unix socket. The script is atomic; it knows no second server.
+//! Redis with an append-only file: stock, limit, idempotency key and queue push in one script, as
+//! shops do. A private server on a Unix socket. The script is atomic; it knows no second server.
 
 use std::{
     path::Path,
@@ -8,17 +8,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use redis::{AsyncCommands, Client, Script, aio::MultiplexedConnection};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, Script, aio::MultiplexedConnection};
 use rustix::process::Signal;
 
 use crate::{
     contender::{Contender, Waiting},
     server::{self, Server},
-    work::{Order, Outcome, sku_name},
+    work::{Goods, Order, Outcome, sku_name},
 };
 
-/// KEYS: the idempotency key, the stock, the queue. ARGV: the request, its quantity, its line in
-/// the queue. Answers the order's number, 0 for sold out, −1 for a key of another request.
+/// KEYS: the idempotency key, the stock, the queue, what users have of this SKU. ARGV: the request,
+/// its quantity, its line in the queue, its user, units that a user may have. Answers the order's
+/// number, 0 for sold out, −1 for a key of another request, −2 for a user who would have too much.
 const PLACE: &str = "
 local known = redis.call('GET', KEYS[1])
 if known then
@@ -28,6 +29,10 @@ if known then
 end
 local quantity = tonumber(ARGV[2])
 if tonumber(redis.call('GET', KEYS[2])) < quantity then return 0 end
+if redis.call('HINCRBY', KEYS[4], ARGV[4], quantity) > tonumber(ARGV[5]) then
+    redis.call('HINCRBY', KEYS[4], ARGV[4], -quantity)
+    return -2
+end
 redis.call('DECRBY', KEYS[2], quantity)
 local number = redis.call('RPUSH', KEYS[3], ARGV[3])
 redis.call('SET', KEYS[1], number .. ' ' .. ARGV[1], 'EX', 86400)
@@ -36,6 +41,9 @@ return number";
 /// Each pipelines what is in flight on it. Redis syncs once for all that it reads in one turn, from
 /// as many connections as have something to say.
 pub(crate) const CONNECTIONS_MAX: u64 = 8;
+
+/// SKUs that are stocked up in one command.
+const FILL_AT_ONCE: usize = 1_000;
 
 pub(crate) fn settings(fsync: &str) -> String {
     format!(
@@ -52,28 +60,32 @@ pub(crate) struct Redis {
     script: Script,
     connections: Vec<MultiplexedConnection>,
     next: AtomicUsize,
+    limit: u32,
     _server: Server,
 }
 
 impl Redis {
     pub(crate) async fn start(
         data: &Path,
-        stock: &[u64],
+        goods: Goods<'_>,
         in_flight: u64,
         fsync: &str,
     ) -> Result<Self> {
         let (server, client) = serve(data, fsync).await?;
-        let mut first = client.get_multiplexed_async_connection().await?;
+        let mut first = connect(&client).await?;
         let mut connections = vec![first.clone()];
         while (connections.len() as u64) < in_flight.min(CONNECTIONS_MAX) {
-            connections.push(client.get_multiplexed_async_connection().await?);
+            connections.push(connect(&client).await?);
         }
         let pairs: Vec<(String, u64)> =
-            (0..).zip(stock).map(|(sku, units)| (stock_key(sku), *units)).collect();
-        let () = first.mset(&pairs).await?;
+            (0..).zip(goods.stock).map(|(sku, units)| (stock_key(sku), *units)).collect();
+        for pairs in pairs.chunks(FILL_AT_ONCE) {
+            let () = first.mset(pairs).await?;
+        }
         let script = Script::new(PLACE);
         script.load_async(&mut first).await?;
-        Ok(Self { script, connections, next: AtomicUsize::new(0), _server: server })
+        let (next, limit) = (AtomicUsize::new(0), goods.limit);
+        Ok(Self { script, connections, next, limit, _server: server })
     }
 
     fn connection(&self) -> MultiplexedConnection {
@@ -91,9 +103,14 @@ pub(crate) async fn serve(data: &Path, fsync: &str) -> Result<(Server, Client)> 
     command.arg("--unixsocket").arg(&socket).arg("--dir").arg(data);
     let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
     let client = Client::open(format!("redis+unix://{}", socket.display()))?;
-    let connect = async || Ok(client.get_multiplexed_async_connection().await?);
-    let _: MultiplexedConnection = server.wait_until(connect).await?;
+    let _: MultiplexedConnection = server.wait_until(async || connect(&client).await).await?;
     Ok((server, client))
+}
+
+/// A connection that waits for an answer however long it takes, as all others here do.
+pub(crate) async fn connect(client: &Client) -> Result<MultiplexedConnection> {
+    let patient = AsyncConnectionConfig::new().set_response_timeout(None);
+    Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
 }
 
 fn stock_key(sku: usize) -> String {
@@ -108,9 +125,11 @@ impl Contender for Redis {
             let request = format!("{user} {} {quantity}", order.sku_name());
             let line = format!("{key} {request}");
             let mut call = self.script.key(key);
-            call.key(stock_key(*sku)).key("orders").arg(request).arg(*quantity).arg(line);
+            call.key(stock_key(*sku)).key("orders").key(format!("bought:{}", order.sku_name()));
+            call.arg(request).arg(*quantity).arg(line).arg(user).arg(self.limit);
             let number: i64 = call.invoke_async(&mut self.connection()).await?;
             match number {
+                -2 => Ok(Outcome::LimitReached),
                 -1 => Ok(Outcome::Conflict),
                 0 => Ok(Outcome::SoldOut),
                 number => Ok(Outcome::Accepted(u64::try_from(number)?)),

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::batches::{BATCH_MAX, Batches, Gatherer, answer, gather};
 use crate::{
     contender::{Contender, Logged, Waiting},
-    work::{Order, Outcome, sku_name},
+    work::{Goods, Order, Outcome, sku_name},
 };
 
 /// `synchronous=FULL` syncs the log at each commit. Checkpoints stay as they are by default.
@@ -24,15 +24,21 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                        PRAGMA cache_size = -65536; PRAGMA temp_store = MEMORY;";
 
 const TABLES: &str = "
-CREATE TABLE stock (sku TEXT PRIMARY KEY, available INTEGER NOT NULL CHECK (available >= 0))
-    WITHOUT ROWID;
+CREATE TABLE stock (
+    sku TEXT PRIMARY KEY, available INTEGER NOT NULL CHECK (available >= 0),
+    user_limit INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE bought (
+    sku TEXT, user TEXT, units INTEGER NOT NULL, PRIMARY KEY (sku, user)) WITHOUT ROWID;
 CREATE TABLE orders (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
     user TEXT NOT NULL, sku TEXT NOT NULL, quantity INTEGER NOT NULL);";
 
 const KNOWN: &str =
     "SELECT id, user = ?2 AND sku = ?3 AND quantity = ?4 FROM orders WHERE key = ?1";
-const TAKE: &str = "UPDATE stock SET available = available - ?2 WHERE sku = ?1 AND available >= ?2";
+const STOCK: &str = "SELECT available, user_limit FROM stock WHERE sku = ?1";
+const BUY: &str = "INSERT INTO bought SELECT ?1, ?2, ?3 WHERE ?3 <= ?4 ON CONFLICT DO UPDATE \
+                   SET units = units + ?3 WHERE units + ?3 <= ?4";
+const TAKE: &str = "UPDATE stock SET available = available - ?2 WHERE sku = ?1";
 const ORDER: &str = "INSERT INTO orders (key, user, sku, quantity) VALUES (?1, ?2, ?3, ?4)";
 
 pub(crate) fn settings() -> String {
@@ -51,16 +57,16 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(crate) fn start(data: &Path, stock: &[u64]) -> Result<Self> {
+    pub(crate) fn start(data: &Path, goods: Goods<'_>) -> Result<Self> {
         let file = data.join("shop.sqlite");
         let mut connection = Connection::open(&file)?;
         connection.set_prepared_statement_cache_capacity(16);
         connection.execute_batch(PRAGMAS)?;
         connection.execute_batch(TABLES)?;
         let filling = connection.transaction()?;
-        for (sku, units) in stock.iter().enumerate() {
-            let row = params![sku_name(sku), *units as i64];
-            filling.prepare_cached("INSERT INTO stock VALUES (?1, ?2)")?.execute(row)?;
+        for (sku, units) in goods.stock.iter().enumerate() {
+            let row = params![sku_name(sku), *units as i64, goods.limit];
+            filling.prepare_cached("INSERT INTO stock VALUES (?1, ?2, ?3)")?.execute(row)?;
         }
         filling.commit()?;
         let (gatherer, batches) = gather();
@@ -104,9 +110,16 @@ fn place(transaction: &Transaction<'_>, order: &Order) -> Result<Outcome> {
     if let Some((id, same)) = known {
         return Ok(if same { Outcome::Accepted(id as u64) } else { Outcome::Conflict });
     }
-    if transaction.prepare_cached(TAKE)?.execute(params![sku, quantity])? == 0 {
+    let (available, limit): (i64, i64) = transaction
+        .prepare_cached(STOCK)?
+        .query_row([&sku], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if available < quantity {
         return Ok(Outcome::SoldOut);
     }
+    if transaction.prepare_cached(BUY)?.execute(params![sku, user, quantity, limit])? == 0 {
+        return Ok(Outcome::LimitReached);
+    }
+    transaction.prepare_cached(TAKE)?.execute(params![sku, quantity])?;
     let id = transaction.prepare_cached(ORDER)?.insert(params![key, user, sku, quantity])?;
     Ok(Outcome::Accepted(id as u64))
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tidegate::{
     Adjustment, AskError, IdempotencyError, NewOrder, OrderError, OrderRejection, Receipt, Refusal,
     SkuPatch, Tidegate,
@@ -11,7 +11,7 @@ use tidegate::{
 
 use crate::{
     contender::{Contender, Logged, Waiting},
-    work::{Order, Outcome, sku_name},
+    work::{Goods, Order, Outcome, sku_name},
 };
 
 /// Orders that a caller of `tidegate-bulk` asks for together, if as many are in flight.
@@ -26,12 +26,19 @@ pub(crate) struct InProcess {
     at_once: u64,
 }
 
+/// SKUs that are stocked up, or looked at, at a time.
+const FILL_IN_FLIGHT: usize = 1_024;
+
+/// What a unit costs.
+pub(crate) const PRICE_MINOR: u64 = 1_990;
+
 /// What an order became.
-fn outcome(placed: Result<Receipt, OrderError>) -> Result<Outcome> {
+pub(crate) fn outcome(placed: Result<Receipt, OrderError>) -> Result<Outcome> {
     match placed {
         Ok(receipt) => Ok(Outcome::Accepted(receipt.id.0)),
         Err(AskError::Rejected(rejection)) => match rejection {
             OrderRejection::Refused(Refusal::SoldOut { .. }) => Ok(Outcome::SoldOut),
+            OrderRejection::Refused(Refusal::LimitExceeded { .. }) => Ok(Outcome::LimitReached),
             OrderRejection::Idempotency(IdempotencyError::Conflict) => Ok(Outcome::Conflict),
             other => Err(other.into()),
         },
@@ -39,7 +46,7 @@ fn outcome(placed: Result<Receipt, OrderError>) -> Result<Outcome> {
     }
 }
 
-fn asked(order: &Order) -> (NewOrder, String) {
+pub(crate) fn asked(order: &Order) -> (NewOrder, String) {
     let new = NewOrder::new(order.user_name()).line(order.sku_name(), order.quantity);
     (new, order.key_name())
 }
@@ -51,38 +58,54 @@ impl InProcess {
         if let Some(bytes) = snapshot_every_bytes {
             builder = builder.snapshot_every_bytes(bytes);
         }
-        Ok(Self { gate: builder.open().await?, at_once: 1 })
+        Ok(Self::over(builder.open().await?))
+    }
+
+    /// A store that is open.
+    pub(crate) fn over(gate: Tidegate) -> Self {
+        Self { gate, at_once: 1 }
     }
 
     /// The same for a new store, and stocks it up.
     pub(crate) async fn start(
         data: &Path,
-        stock: &[u64],
+        goods: Goods<'_>,
         snapshot_every_bytes: Option<u64>,
     ) -> Result<Self> {
         let this = Self::open(data, snapshot_every_bytes).await?;
-        let filling: Vec<BoxFuture<'_, Result<()>>> =
-            (0..).zip(stock).map(|(sku, units)| this.fill(sku, *units)).collect();
-        try_join_all(filling).await?;
+        fill(&this.gate, goods).await?;
         Ok(this)
     }
 
     /// The same for callers that place many orders at a time.
-    pub(crate) async fn bulk(data: &Path, stock: &[u64]) -> Result<Self> {
-        Ok(Self { at_once: BULK, ..Self::start(data, stock, None).await? })
+    pub(crate) async fn bulk(data: &Path, goods: Goods<'_>) -> Result<Self> {
+        Ok(Self { at_once: BULK, ..Self::start(data, goods, None).await? })
     }
+}
 
-    fn fill(&self, sku: usize, units: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move {
-            let (name, stock) = (sku_name(sku), self.gate.stock());
-            stock.define(&name, SkuPatch::default().price_minor(1_990)).await?;
-            if units > 0 {
-                let delivery = Adjustment::new(name, i64::try_from(units)?, "delivery");
-                stock.adjust(delivery, "delivery").await?;
-            }
-            Ok(())
-        })
-    }
+/// Stocks a new store up.
+pub(crate) async fn fill(gate: &Tidegate, goods: Goods<'_>) -> Result<()> {
+    let define = |(sku, units): (usize, u64)| async move {
+        let (name, stock) = (sku_name(sku), gate.stock());
+        let patch = SkuPatch::default().price_minor(PRICE_MINOR).limit_per_user(goods.limit);
+        stock.define(&name, patch).await?;
+        if units > 0 {
+            let delivery = Adjustment::new(name, i64::try_from(units)?, "delivery");
+            stock.adjust(delivery, "delivery").await?;
+        }
+        anyhow::Ok(())
+    };
+    let skus = stream::iter(goods.stock.iter().copied().enumerate());
+    skus.map(define).buffer_unordered(FILL_IN_FLIGHT).try_collect().await
+}
+
+/// Units left of SKUs 0 to `skus` − 1.
+pub(crate) async fn left(gate: &Tidegate, skus: usize) -> Result<Vec<u64>> {
+    let left = |sku: usize| async move {
+        let item = gate.stock().get(&sku_name(sku)).await?;
+        u64::try_from(item.total.available()).context("below nothing")
+    };
+    stream::iter(0..skus).map(left).buffered(FILL_IN_FLIGHT).try_collect().await
 }
 
 impl Contender for InProcess {
@@ -105,14 +128,7 @@ impl Contender for InProcess {
     }
 
     fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>> {
-        Box::pin(async move {
-            let mut left = Vec::new();
-            for sku in 0..skus {
-                let item = self.gate.stock().get(&sku_name(sku)).await?;
-                left.push(u64::try_from(item.total.available()).context("below nothing")?);
-            }
-            Ok(left)
-        })
+        Box::pin(left(&self.gate, skus))
     }
 
     fn logged(&self) -> Option<Logged> {

@@ -1,16 +1,16 @@
 //! TigerBeetle, one replica: a SKU is an account that can't be overdrawn, an order is a pending
 //! transfer with the key as its id, and the transfer that posts it, in one request. Its client
-//! gathers requests by itself. Built with the feature `tigerbeetle`, since the client brings a
-//! library; the server is not installed for you.
+//! gathers requests by itself. It knows no limit for each user. Built with the feature
+//! `tigerbeetle`, since the client brings a library; the server is not installed for you.
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 
-use crate::contender::Contender;
+use crate::{contender::Contender, holds::Holder, work::Goods};
 
 #[cfg(feature = "tigerbeetle")]
-pub(crate) use runner::{start, version};
+pub(crate) use runner::{holder, start, version};
 
 #[cfg(not(feature = "tigerbeetle"))]
 pub(crate) fn version() -> Result<String> {
@@ -18,14 +18,20 @@ pub(crate) fn version() -> Result<String> {
 }
 
 #[cfg(not(feature = "tigerbeetle"))]
-pub(crate) async fn start(_data: &Path, _stock: &[u64]) -> Result<Arc<dyn Contender>> {
+pub(crate) async fn start(_data: &Path, _goods: Goods<'_>) -> Result<Arc<dyn Contender>> {
+    version()?;
+    anyhow::bail!("it is never started then")
+}
+
+#[cfg(not(feature = "tigerbeetle"))]
+pub(crate) async fn holder(_data: &Path, _goods: Goods<'_>) -> Result<Arc<dyn Holder>> {
     version()?;
     anyhow::bail!("it is never started then")
 }
 
 #[cfg(feature = "tigerbeetle")]
 mod runner {
-    use std::{net::TcpListener, process::Command, time::Duration};
+    use std::{net::TcpListener, ops::Range, process::Command, time::Duration};
 
     use anyhow::{Context, bail, ensure};
     use rustix::process::Signal;
@@ -34,11 +40,12 @@ mod runner {
         TransferFlags,
     };
 
-    use super::{Arc, Contender, Path, Result};
+    use super::{Arc, Contender, Goods, Holder, Path, Result};
     use crate::{
         contender::Waiting,
+        holds::USERS,
         server::{self, Server},
-        work::{Order, Outcome},
+        work::{Order, Outcome, hashed},
     };
 
     const LEDGER: u32 = 1;
@@ -50,6 +57,8 @@ mod runner {
     /// Ids of posting transfers and of deliveries, apart from those of orders.
     const POSTS: u128 = 1 << 64;
     const DELIVERIES: u128 = 1 << 65;
+    /// What a request may hold.
+    const AT_ONCE: usize = 8_000;
     const READY_WAIT: Duration = Duration::from_secs(60);
 
     pub(crate) fn version() -> Result<String> {
@@ -63,7 +72,16 @@ mod runner {
         _server: Server,
     }
 
-    pub(crate) async fn start(data: &Path, stock: &[u64]) -> Result<Arc<dyn Contender>> {
+    pub(crate) async fn start(data: &Path, goods: Goods<'_>) -> Result<Arc<dyn Contender>> {
+        Ok(Arc::new(serve(data, goods).await?))
+    }
+
+    /// The same for holds.
+    pub(crate) async fn holder(data: &Path, goods: Goods<'_>) -> Result<Arc<dyn Holder>> {
+        Ok(Arc::new(serve(data, goods).await?))
+    }
+
+    async fn serve(data: &Path, goods: Goods<'_>) -> Result<TigerBeetle> {
         let program = server::find("tigerbeetle", &[])?;
         let file = data.join("0_0.tigerbeetle");
         let mut format = Command::new(&program);
@@ -77,9 +95,9 @@ mod runner {
         let server = Server::start(command, &data.join("log"), Signal::TERM)?;
         let client = Client::new(0, &address).context("the client does not start")?;
         let this = TigerBeetle { client, _server: server };
-        let filled = tokio::time::timeout(READY_WAIT, this.fill(stock)).await;
+        let filled = tokio::time::timeout(READY_WAIT, this.fill(goods.stock)).await;
         filled.context("the server is not ready")??;
-        Ok(Arc::new(this))
+        Ok(this)
     }
 
     impl TigerBeetle {
@@ -91,8 +109,10 @@ mod runner {
             let mut accounts: Vec<Account> =
                 skus.clone().map(|(id, _)| account(id, limited)).collect();
             accounts.extend([SUPPLIER, BUYERS].map(|id| account(id, AccountFlags::default())));
-            for made in self.client.create_accounts(&accounts).await? {
-                ensure!(made.status == CreateAccountStatus::Created, "{:?}", made.status);
+            for accounts in accounts.chunks(AT_ONCE) {
+                for made in self.client.create_accounts(accounts).await? {
+                    ensure!(made.status == CreateAccountStatus::Created, "{:?}", made.status);
+                }
             }
             let delivered = skus.filter(|(_, units)| **units > 0);
             let deliveries = delivered.map(|(id, units)| Transfer {
@@ -105,35 +125,45 @@ mod runner {
                 ..Transfer::default()
             });
             let deliveries: Vec<Transfer> = deliveries.collect();
-            for made in self.client.create_transfers(&deliveries).await? {
-                ensure!(made.status == CreateTransferStatus::Created, "{:?}", made.status);
+            for deliveries in deliveries.chunks(AT_ONCE) {
+                for made in self.client.create_transfers(deliveries).await? {
+                    ensure!(made.status == CreateTransferStatus::Created, "{:?}", made.status);
+                }
             }
             Ok(())
+        }
+    }
+
+    fn pending(order: &Order) -> Transfer {
+        Transfer {
+            id: u128::from(order.key) + 1,
+            debit_account_id: FIRST_SKU + order.sku as u128,
+            credit_account_id: BUYERS,
+            amount: u128::from(order.quantity),
+            user_data_64: order.user,
+            ledger: LEDGER,
+            code: CODE,
+            flags: TransferFlags::Pending,
+            ..Transfer::default()
+        }
+    }
+
+    fn post(pending: &Transfer) -> Transfer {
+        Transfer {
+            id: POSTS + pending.id,
+            pending_id: pending.id,
+            // All of it.
+            amount: u128::MAX,
+            flags: TransferFlags::PostPendingTransfer,
+            ..Transfer::default()
         }
     }
 
     impl Contender for TigerBeetle {
         fn place<'a>(&'a self, order: &'a Order) -> Waiting<'a, Outcome> {
             Box::pin(async {
-                let pending = Transfer {
-                    id: u128::from(order.key) + 1,
-                    debit_account_id: FIRST_SKU + order.sku as u128,
-                    credit_account_id: BUYERS,
-                    amount: u128::from(order.quantity),
-                    user_data_64: order.user,
-                    ledger: LEDGER,
-                    code: CODE,
-                    flags: TransferFlags::Pending,
-                    ..Transfer::default()
-                };
-                let post = Transfer {
-                    id: POSTS + pending.id,
-                    pending_id: pending.id,
-                    // All of it.
-                    amount: u128::MAX,
-                    flags: TransferFlags::PostPendingTransfer,
-                    ..Transfer::default()
-                };
+                let pending = pending(order);
+                let post = post(&pending);
                 use CreateTransferStatus as Status;
                 let made = self.client.create_transfers(&[pending, post]).await?;
                 let [pending, post] = &made[..] else { bail!("{} answers to 2", made.len()) };
@@ -157,7 +187,10 @@ mod runner {
         fn left(&self, skus: usize) -> Waiting<'_, Vec<u64>> {
             Box::pin(async move {
                 let ids: Vec<u128> = (FIRST_SKU..).take(skus).collect();
-                let accounts = self.client.lookup_accounts(&ids).await?;
+                let mut accounts = Vec::new();
+                for ids in ids.chunks(AT_ONCE) {
+                    accounts.extend(self.client.lookup_accounts(ids).await?);
+                }
                 ensure!(accounts.len() == skus, "{} of {skus} SKUs are there", accounts.len());
                 let left = accounts.iter().map(|account| {
                     let used = account.debits_posted + account.debits_pending;
@@ -165,6 +198,34 @@ mod runner {
                 });
                 left.collect::<Option<_>>().context("units below nothing")
             })
+        }
+    }
+
+    impl Holder for TigerBeetle {
+        fn pairs(&self, numbers: Range<u64>) -> Waiting<'_, ()> {
+            Box::pin(async {
+                let order = |key| Order { key, user: hashed(&[key]) % USERS, sku: 0, quantity: 1 };
+                let holds: Vec<Transfer> = numbers.map(|n| pending(&order(n))).collect();
+                let posts: Vec<Transfer> = holds.iter().map(post).collect();
+                for together in [holds, posts] {
+                    for made in self.client.create_transfers(&together).await? {
+                        ensure!(made.status == CreateTransferStatus::Created, "{:?}", made.status);
+                    }
+                }
+                Ok(())
+            })
+        }
+
+        fn units(&self) -> Waiting<'_, (u64, u64)> {
+            Box::pin(async {
+                let found = self.client.lookup_accounts(&[FIRST_SKU]).await?;
+                let item = found.first().context("the item is gone")?;
+                Ok((u64::try_from(item.debits_pending)?, u64::try_from(item.debits_posted)?))
+            })
+        }
+
+        fn end(&self) -> Waiting<'_, ()> {
+            Box::pin(async { Ok(()) })
         }
     }
 }

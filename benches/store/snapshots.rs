@@ -1,43 +1,65 @@
-//! What snapshots cost those who order meanwhile: the same load with none, and with one after every
-//! few megabytes of journal. A shard stops while its machine is cloned; the tail shows it.
+//! What snapshots cost those who order meanwhile: the same load beside the same live orders,
+//! without one, and with one as soon as the load has begun. A shard stops while its machine is
+//! cloned; the tail shows it. How often snapshots come is the store's affair.
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
+use tidegate::Tidegate;
 
 use crate::{
     check::{self, Race},
     contender::Contender,
     load::{Until, drive},
-    peers::tidegate::InProcess,
+    peers::tidegate::{InProcess, fill},
     row::Row,
-    work::{Outcome, Skew, Work},
+    work::{Mix, Outcome, Skew, Work},
 };
 
+const SKUS: usize = 1_000;
 const IN_FLIGHT: u64 = 64;
+const FILL_IN_FLIGHT: u64 = 1_024;
 const NEVER: u64 = u64::MAX;
-const OFTEN: u64 = 16 << 20;
+/// The next comes when the journal has grown by what the last has taken.
+const SOON: u64 = 4 << 20;
+const MIB: f64 = 1_048_576.0;
 
-/// Two rows: orders for `seconds` without snapshots and with many.
-pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64) -> Result<Vec<Row>> {
+/// Two rows: orders for `seconds`, beside `live` live ones, without snapshots and with them.
+pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64, live: u64) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (who, every_bytes) in [("orders, no snapshot", NEVER), ("orders, one every 16 MiB", OFTEN)]
-    {
+    for (who, every_bytes) in [("orders, no snapshot", NEVER), ("orders, with snapshots", SOON)] {
         let folder = tempfile::tempdir_in(dir)?;
-        let work = Arc::new(Work::ample(seed, Skew::Spread, 0, 0));
-        let store: Arc<dyn Contender> =
-            Arc::new(InProcess::start(folder.path(), work.stock(), Some(every_bytes)).await?);
-        let until = Until::seconds(seconds / 4.0, seconds);
-        let asked = drive(&store, &work, IN_FLIGHT, until).await?;
-        let found = check::check(&store, &work, &asked, Race::Nothing).await?;
+        let work = Arc::new(Work::ample(seed, Mix::plain(Skew::Spread, SKUS)));
+        let gate = open(folder.path(), NEVER).await?;
+        fill(&gate, work.goods()).await?;
+        let store: Arc<dyn Contender> = Arc::new(InProcess::over(gate));
+        let before = drive(&store, &work, FILL_IN_FLIGHT, Until::numbers(live)).await?;
         store.end().await?;
+        // Each end leaves a snapshot. With two new ones the journal is trimmed, and no snapshot is
+        // due by what was written before.
+        open(folder.path(), NEVER).await?.close().await?;
+        let gate = open(folder.path(), every_bytes).await?;
+        let store: Arc<dyn Contender> = Arc::new(InProcess::over(gate.clone()));
+        let state_before = gate.report().state_disk_bytes;
+        let until = Until::seconds(seconds / 4.0, seconds).from(live);
+        let mut asked = drive(&store, &work, IN_FLIGHT, until).await?;
+        let taken = gate.report().state_disk_bytes.saturating_sub(state_before);
         let good = |outcome: &Outcome| matches!(outcome, Outcome::Accepted(_));
         let mut row = Row::of("snapshots", who, "order").with_load(&asked, good)?;
+        asked.answers.extend(before.answers);
+        let found = check::check(&store, &work, &asked, Race::Nothing).await?;
+        store.end().await?;
         row.durability = "synced before the answer".to_owned();
         row.skew = Skew::Spread.name().to_owned();
         row.in_flight = IN_FLIGHT;
         (row.hash, row.faults) = (found.hash, found.faults);
-        rows.push(row);
+        let row = row.and("live before", live as f64);
+        rows.push(row.and("snapshots, MiB", taken as f64 / MIB));
     }
     Ok(rows)
+}
+
+async fn open(data: &Path, every_bytes: u64) -> Result<Tidegate> {
+    let builder = Tidegate::builder(data).snapshot_every_bytes(every_bytes);
+    Ok(builder.events_retained_bytes(0).open().await?)
 }
