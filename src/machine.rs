@@ -2,7 +2,9 @@
 //! (pure rules) and [`Durable`] (its number and name), and add it with
 //! [`Builder::machine`](crate::Builder::machine). The example `own_machine.rs` does so.
 
-pub use tidegate_actors::{Deliver, Durable, Group, Kind, NoEffects, Outcome, RecallError};
+pub use tidegate_actors::{
+    Deliver, Durable, Group, Kind, NoEffects, OnDisk, Outcome, Reading, RecallError,
+};
 pub use tidegate_machines::{
     Answer, Decision, Idempotency, Inbox, Known, Machine, OpId, Outbox, Ticket, Timestamp, shard_of,
 };
