@@ -70,7 +70,7 @@ async fn beside_finished(
             next += placed.answers.len() as u64;
             finish(&gate, work, placed).await?;
         }
-        let until = Until::seconds(seconds / 4.0, seconds).from(next);
+        let (finished, until) = (next, Until::seconds(seconds / 4.0, seconds).from(next));
         let asked = drive(&store, work, IN_FLIGHT, until).await?;
         next += asked.answers.len() as u64;
         let who = format!("orders beside {stored} finished ones");
@@ -80,6 +80,7 @@ async fn beside_finished(
         (row.skew, row.in_flight) = (Skew::Spread.name().to_owned(), IN_FLIGHT);
         let first = *first.get_or_insert(row.good_per_second);
         let of_first = row.good_per_second / first.max(f64::MIN_POSITIVE);
+        let row = row.and("finished before", finished as f64);
         rows.push((row.and("of the first", of_first), next));
     }
     let left = store.left(work.stock().len()).await?;

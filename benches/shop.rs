@@ -43,7 +43,8 @@ impl Shop {
             async move {
                 let user = format!("user-{}", n / ORDERS_EACH);
                 let sku = sku_name((n % SKUS as u64) as usize);
-                let order = NewOrder::new(user).line_for(sku, 1, n + 1);
+                // None may expire, however long this takes.
+                let order = NewOrder::new(user).line_for(sku, 1, n + 1).hold_ms(24 * 3_600_000);
                 let receipt = gate.orders().place(order, &format!("shop-{n}")).await?;
                 if n % 2 == 1 {
                     pay(&gate, receipt.id, receipt.total_minor).await?;

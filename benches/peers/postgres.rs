@@ -138,8 +138,8 @@ impl Postgres {
         if in_flight.is_none() {
             let (hand_in, waiting) = gather();
             gatherer = Some(hand_in);
-            let Connection { client, .. } = Connection::open(&config).await?;
-            tokio::spawn(commit_batches(client, waiting, Arc::clone(&batches)));
+            let sets = Sets::of(Connection::open(&config).await?.client).await?;
+            tokio::spawn(commit_batches(sets, waiting, Arc::clone(&batches)));
         }
         let (connections, free) = (Mutex::new(connections), Semaphore::new(count));
         Ok(Self { connections, free, gatherer, batches, looks, _server: server })
@@ -165,9 +165,24 @@ pub(crate) fn begin(data: &Path) -> Result<Server> {
     Server::start(command, &data.join("log"), Signal::INT)
 }
 
-async fn commit_batches(client: Client, mut waiting: Batches, count: Arc<AtomicU64>) {
+/// A connection with the statements for many orders.
+struct Sets {
+    client: Client,
+    fitting: Statement,
+    each: Statement,
+}
+
+impl Sets {
+    async fn of(client: Client) -> Result<Self> {
+        let fitting = client.prepare("SELECT * FROM place_fitting($1, $2, $3, $4)").await?;
+        let each = client.prepare(PLACE_EACH).await?;
+        Ok(Self { client, fitting, each })
+    }
+}
+
+async fn commit_batches(sets: Sets, mut waiting: Batches, count: Arc<AtomicU64>) {
     while let Some(batch) = waiting.next().await {
-        let outcomes = place_batch(&client, &batch).await;
+        let outcomes = place_batch(&sets, &batch).await;
         count.fetch_add(1, Ordering::Relaxed);
         answer(batch, outcomes);
     }
@@ -176,10 +191,11 @@ async fn commit_batches(client: Client, mut waiting: Batches, count: Arc<AtomicU
 /// First all new orders of SKUs with stock for all of them, and of users who may have them, in one
 /// statement. What is left over are repeats, SKUs that run out and users who would have too much:
 /// those one after the other, in another.
-async fn place_batch(client: &Client, batch: &[Ask]) -> Result<Vec<Outcome>> {
+async fn place_batch(sets: &Sets, batch: &[Ask]) -> Result<Vec<Outcome>> {
+    let Sets { client, fitting, each } = sets;
     let orders: Vec<&Order> = batch.iter().map(|(order, _)| order).collect();
     let mut outcomes = vec![None; orders.len()];
-    for row in ask(client, "SELECT * FROM place_fitting($1, $2, $3, $4)", &orders).await? {
+    for row in ask(client, fitting, &orders).await? {
         let n: i64 = row.get(0);
         outcomes[n as usize - 1] = Some(outcome(row.get(1)));
     }
@@ -187,7 +203,7 @@ async fn place_batch(client: &Client, batch: &[Ask]) -> Result<Vec<Outcome>> {
     let over: Vec<usize> = over.collect();
     if !over.is_empty() {
         let orders: Vec<&Order> = over.iter().map(|n| orders[*n]).collect();
-        let rows = ask(client, PLACE_EACH, &orders).await?;
+        let rows = ask(client, each, &orders).await?;
         for (n, row) in over.into_iter().zip(rows) {
             outcomes[n] = Some(outcome(row.get(0)));
         }
@@ -195,12 +211,12 @@ async fn place_batch(client: &Client, batch: &[Ask]) -> Result<Vec<Outcome>> {
     outcomes.into_iter().collect::<Option<_>>().context("an order without an outcome")
 }
 
-async fn ask(client: &Client, sql: &str, orders: &[&Order]) -> Result<Vec<Row>> {
+async fn ask(client: &Client, asked: &Statement, orders: &[&Order]) -> Result<Vec<Row>> {
     let keys: Vec<String> = orders.iter().map(|order| order.key_name()).collect();
     let users: Vec<String> = orders.iter().map(|order| order.user_name()).collect();
     let skus: Vec<String> = orders.iter().map(|order| order.sku_name()).collect();
     let quantities: Vec<i64> = orders.iter().map(|order| order.quantity as i64).collect();
-    Ok(client.query(sql, &[&keys, &users, &skus, &quantities]).await?)
+    Ok(client.query(asked, &[&keys, &users, &skus, &quantities]).await?)
 }
 
 fn outcome(number: i64) -> Outcome {

@@ -54,7 +54,7 @@ pub(crate) async fn run(dir: &Path, seconds: f64, seed: u64, live: u64) -> Resul
         row.in_flight = IN_FLIGHT;
         (row.hash, row.faults) = (found.hash, found.faults);
         let row = row.and("live before", live as f64);
-        rows.push(row.and("snapshots, MiB", taken as f64 / MIB));
+        rows.push(row.and("state grown, MiB", taken as f64 / MIB));
     }
     Ok(rows)
 }

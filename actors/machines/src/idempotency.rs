@@ -26,8 +26,8 @@ pub struct Idempotency<R> {
     next: u64,
 }
 
-// A key that is bound, with the number of its binding. Keys are hashes, made with a secret; half of
-// one is kept here, so that the table can grow without a look at the bindings.
+// A key that is bound, with the number of its binding. Its hash is kept here, so that the table can
+// grow without a look at the bindings. Keys are hashes themselves, made with a secret.
 #[derive(Clone, Copy)]
 struct Entry {
     hash: u64,

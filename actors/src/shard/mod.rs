@@ -61,7 +61,7 @@ impl Default for ShardOptions {
     fn default() -> Self {
         Self {
             in_flight_max: 16_384,
-            batch_bytes_max: 128 << 10,
+            batch_bytes_max: 32 << 10,
             restarts_max: 5,
             restart_window_ms: 60_000,
             answer_ms_max: 30_000,

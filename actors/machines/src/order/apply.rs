@@ -98,7 +98,7 @@ impl Orders {
 
     /// Lists orders that were just read.
     pub(super) fn index(&mut self) {
-        for order in self.orders.values() {
+        for (_, order) in self.orders.iter() {
             list(&mut self.by_user, &mut self.deadlines, order);
         }
     }
@@ -141,7 +141,12 @@ impl UserOrders {
             Self::One(only) => *only == order,
             Self::Many(orders) => {
                 orders.remove(&order);
-                orders.is_empty()
+                // As if there had never been more, so that equal shards stay equal when read again.
+                let (first, last) = (orders.first().copied(), orders.last().copied());
+                if first == last {
+                    *self = first.map_or(Self::None, Self::One);
+                }
+                first.is_none()
             }
         }
     }

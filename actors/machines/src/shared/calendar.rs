@@ -2,7 +2,7 @@
 //! what time it is.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
@@ -14,8 +14,9 @@ use crate::Timestamp;
 /// Milliseconds of one bucket. A bucket is copied when it changes while a clone has it too.
 const BUCKET_MS: u64 = 256;
 
-/// What is due in a bucket: at each millisecond these, in their order. No list is empty.
-type Bucket<T> = BTreeMap<Timestamp, Vec<T>>;
+/// What is due in a bucket: at each millisecond these, in their order. No list is empty. Nearly all
+/// come at the end and leave from either end.
+type Bucket<T> = BTreeMap<Timestamp, VecDeque<T>>;
 
 /// See the module. Equal if the same is due at the same times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl<T: Copy + Ord> Calendar<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.buckets.values().flat_map(|bucket| bucket.values()).map(Vec::len).sum()
+        self.buckets.values().flat_map(|bucket| bucket.values()).map(VecDeque::len).sum()
     }
 
     /// All of it, what is due first before what is due later.

@@ -1,5 +1,5 @@
-//! A map for what is numbered as it comes: neighbours lie together in pages. It deliberately has no
-//! hash of each number.
+//! A map for what is numbered as it comes: neighbours lie together in pages. It deliberately keeps
+//! no room for numbers that are not there.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -36,19 +36,63 @@ pub(crate) struct Paged<K, V> {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Page<V> {
-    used: usize,
-    slots: [Option<V>; PAGE as usize],
+    /// A bit for each number that is there, and the values in the order of the bits.
+    present: u128,
+    values: Vec<V>,
 }
 
 impl<V> Page<V> {
     fn empty() -> Self {
-        Self { used: 0, slots: [const { None }; PAGE as usize] }
+        Self { present: 0, values: Vec::new() }
+    }
+
+    fn has(&self, bit: u32) -> bool {
+        self.present >> bit & 1 == 1
+    }
+
+    /// Where the value of a number is, or would be.
+    fn rank(&self, bit: u32) -> usize {
+        (self.present & ((1 << bit) - 1)).count_ones() as usize
+    }
+
+    fn get(&self, bit: u32) -> Option<&V> {
+        self.has(bit).then(|| &self.values[self.rank(bit)])
+    }
+
+    fn insert(&mut self, bit: u32, value: V) -> Option<V> {
+        let rank = self.rank(bit);
+        if self.has(bit) {
+            return Some(std::mem::replace(&mut self.values[rank], value));
+        }
+        // Nearly always behind all others.
+        self.values.insert(rank, value);
+        self.present |= 1 << bit;
+        None
+    }
+
+    fn remove(&mut self, bit: u32) -> Option<V> {
+        if !self.has(bit) {
+            return None;
+        }
+        let removed = self.values.remove(self.rank(bit));
+        self.present &= !(1 << bit);
+        if self.values.len() <= self.values.capacity() / 4 {
+            // What few are left must not keep the room of all that were there.
+            self.values.shrink_to(2 * self.values.len());
+        }
+        Some(removed)
+    }
+
+    /// The bits of the numbers that are there, in order.
+    fn bits(&self) -> impl Iterator<Item = u32> + use<V> {
+        let present = self.present;
+        (0..PAGE as u32).filter(move |bit| present >> bit & 1 == 1)
     }
 }
 
-/// The page of a number, and its slot there.
-fn place(number: u64) -> (u64, usize) {
-    (number / PAGE, (number % PAGE) as usize)
+/// The page of a number, and its bit there.
+fn place(number: u64) -> (u64, u32) {
+    (number / PAGE, (number % PAGE) as u32)
 }
 
 impl<K, V> Default for Paged<K, V> {
@@ -80,8 +124,8 @@ impl<K: Number + fmt::Debug, V: fmt::Debug> fmt::Debug for Paged<K, V> {
 
 impl<K: Number, V> Paged<K, V> {
     pub(crate) fn get(&self, key: K) -> Option<&V> {
-        let (page, slot) = place(key.number());
-        self.pages.get(&page)?.slots[slot].as_ref()
+        let (page, bit) = place(key.number());
+        self.pages.get(&page)?.get(bit)
     }
 
     pub(crate) fn contains(&self, key: K) -> bool {
@@ -101,50 +145,44 @@ impl<K: Number, V> Paged<K, V> {
         let mut pages: Vec<_> = self.pages.iter().collect();
         pages.sort_unstable_by_key(|(page, _)| **page);
         pages.into_iter().flat_map(|(number, page)| {
-            let slots = (number * PAGE..).zip(&page.slots);
-            slots.filter_map(|(number, slot)| Some((K::of(number), slot.as_ref()?)))
+            let keys = page.bits().map(move |bit| K::of(number * PAGE + u64::from(bit)));
+            keys.zip(&page.values)
         })
     }
 
     /// All of them, in no particular order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
-        self.pages.values().flat_map(|page| page.slots.iter().flatten())
+        self.pages.values().flat_map(|page| &page.values)
     }
 }
 
 impl<K: Number, V: Clone> Paged<K, V> {
     pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
-        let (page, slot) = place(key.number());
-        Arc::make_mut(self.pages.get_mut(&page)?).slots[slot].as_mut()
+        let (page, bit) = place(key.number());
+        let page = self.pages.get_mut(&page).filter(|page| page.has(bit))?;
+        let rank = page.rank(bit);
+        Arc::make_mut(page).values.get_mut(rank)
     }
 
     /// Puts `value` there; gives what was there before.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let (page, slot) = place(key.number());
+        let (page, bit) = place(key.number());
         let page = self.pages.entry(page).or_insert_with(|| Arc::new(Page::empty()));
-        let page = Arc::make_mut(page);
-        let before = page.slots[slot].replace(value);
-        if before.is_none() {
-            page.used += 1;
-            self.len += 1;
-        }
+        let before = Arc::make_mut(page).insert(bit, value);
+        self.len += usize::from(before.is_none());
         before
     }
 
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
-        let (number, slot) = place(key.number());
-        let page = self.pages.get_mut(&number).filter(|page| page.slots[slot].is_some())?;
+        let (number, bit) = place(key.number());
+        let page = self.pages.get_mut(&number).filter(|page| page.has(bit))?;
         self.len -= 1;
-        if page.used == 1 {
-            let page = self.pages.remove(&number)?;
-            return match Arc::try_unwrap(page) {
-                Ok(mut page) => page.slots[slot].take(),
-                Err(shared) => shared.slots[slot].clone(),
-            };
-        }
         let page = Arc::make_mut(page);
-        page.used -= 1;
-        page.slots[slot].take()
+        let removed = page.remove(bit);
+        if page.values.is_empty() {
+            self.pages.remove(&number);
+        }
+        removed
     }
 }
 
