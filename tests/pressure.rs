@@ -269,3 +269,41 @@ async fn a_state_that_falls_behind_holds_new_orders_up_and_nothing_else() {
     gate.close().await.unwrap();
     assert_sound(folder.path());
 }
+
+/// Callers who ask again at once must not keep one shard awake for ever: the others of its arbiter
+/// have their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_is_flooded_leaves_others_their_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = small(folder.path()).arbiters(1).stock_shards(1).order_shards(1);
+    let gate = one.open().await.unwrap();
+    stock_up(&gate, 1_000_000).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut flood = JoinSet::new();
+    for caller in 0..1_024 {
+        let (gate, over) = (gate.clone(), Arc::clone(&over));
+        flood.spawn(async move {
+            let mut number = 0u64;
+            while !over.load(Ordering::Relaxed) {
+                let one = Adjustment::new("mug", 1, "a delivery");
+                gate.stock().adjust(one, &format!("{caller}-{number}")).await.unwrap();
+                number += 1;
+            }
+            number
+        });
+    }
+    for number in 0..10 {
+        let order = NewOrder::new("ada").line_for("mug", 1, 100);
+        let key = format!("cart-{number}");
+        let placing = gate.orders().place(order, &key);
+        // A guard against hanging, not a promise about speed.
+        let placed = tokio::time::timeout(Duration::from_secs(60), placing).await;
+        assert!(placed.expect("nobody has let the order shard have its turn").is_ok());
+    }
+    over.store(true, Ordering::Relaxed);
+    let delivered: u64 = flood.join_all().await.into_iter().sum();
+    let item = gate.stock().get("mug").await.unwrap();
+    assert_eq!((item.total.on_hand, item.total.held), (1_000_000 + delivered, 10));
+    gate.close().await.unwrap();
+    assert_sound(folder.path());
+}

@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct ShardActor<M: Durable> {
     shard: Shard<M>,
     front: Arc<Front<Envelope<M>>>,
+    /// It has been woken since its mailbox was last empty.
+    woken: bool,
     /// Set by the first `Restore`; from then on a (re)start restores by itself.
     begun: bool,
 }
@@ -29,7 +31,7 @@ pub(crate) struct ShardActor<M: Durable> {
 impl<M: Durable> ShardActor<M> {
     /// Takes commands from `front`.
     pub(crate) fn new(shard: Shard<M>, front: Arc<Front<Envelope<M>>>) -> Self {
-        Self { shard, front, begun: false }
+        Self { shard, front, woken: false, begun: false }
     }
 
     /// Rebuilds off the arbiter; commands wait in the mailbox meanwhile.
@@ -75,6 +77,8 @@ impl<M: Durable> Host for Context<ShardActor<M>> {
 impl<M: Durable> Drop for ShardActor<M> {
     fn drop(&mut self) {
         self.front.end();
+        // Clients may be kept for long, and the machine is not to stay in memory with them.
+        self.shard.hide();
     }
 }
 
@@ -101,6 +105,12 @@ impl<M: Durable> Handler<Wake> for ShardActor<M> {
 
     fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
         self.shard.take_from(&self.front, ctx);
+        if std::mem::replace(&mut self.woken, true) {
+            // Callers who are quick could keep it awake for ever: the turn ends, and then the
+            // others on this arbiter have theirs.
+            self.woken = false;
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
     }
 }
 
@@ -108,6 +118,7 @@ impl<M: Durable> Handler<Commit> for ShardActor<M> {
     type Result = ();
 
     fn handle(&mut self, _: Commit, ctx: &mut Self::Context) {
+        self.woken = false;
         self.shard.end_turn(ctx);
     }
 }

@@ -389,8 +389,13 @@ impl<M: Durable> Shard<M> {
 
     /// From here on nothing is decided, and nothing is shown.
     fn leave(&mut self, life: Life) {
-        self.shown.clear();
+        self.hide();
         self.life = life;
+    }
+
+    /// It goes: nothing is shown any more.
+    pub(crate) fn hide(&self) {
+        self.shown.clear();
     }
 
     /// Answers what is queued when nothing can be decided any more.

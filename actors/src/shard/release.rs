@@ -13,7 +13,10 @@ use smallvec::SmallVec;
 use tidegate_machines::Ticket;
 use tidegate_storage::{Position, StorageError};
 
-use super::{messages::ReplySlot, turn::Ready};
+use super::{
+    messages::ReplySlot,
+    turn::{Ready, guarded},
+};
 use crate::{
     durable::Durable,
     error::AskError,
@@ -84,13 +87,15 @@ impl<M: Durable> Held<Ready<M>> {
     pub(super) fn release(&self, durable: Position) {
         while let Some(answers) = self.next(durable) {
             let now = Instant::now();
-            answers.into_iter().for_each(|answer| answer.send(now));
+            // What a caller's waker does is not ours. If one panics, other turns still get theirs.
+            guarded(M::NAME, "a waker", || answers.into_iter().for_each(|answer| answer.send(now)));
         }
     }
 
     pub(super) fn drop_all(&self, error: &StorageError) {
         while let Some(answers) = self.next(Position(u64::MAX)) {
-            answers.into_iter().for_each(|answer| answer.unavailable(error));
+            let tell = || answers.into_iter().for_each(|answer| answer.unavailable(error));
+            guarded(M::NAME, "a waker", tell);
         }
     }
 }
