@@ -18,12 +18,16 @@ use crate::{durable::Durable, error::RestoreError, front::Front};
 /// How often a shard looks at the time when no command makes it.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often it may be woken before it lets others on its arbiter go first. Seldom, since that ends
+/// its turn, and larger turns cost less.
+const WAKES_MAX: usize = 8;
+
 /// See the module.
 pub(crate) struct ShardActor<M: Durable> {
     shard: Shard<M>,
     front: Arc<Front<Envelope<M>>>,
-    /// It has been woken since its mailbox was last empty.
-    woken: bool,
+    /// How often it was woken since its mailbox was last empty.
+    wakes: usize,
     /// Set by the first `Restore`; from then on a (re)start restores by itself.
     begun: bool,
 }
@@ -31,7 +35,7 @@ pub(crate) struct ShardActor<M: Durable> {
 impl<M: Durable> ShardActor<M> {
     /// Takes commands from `front`.
     pub(crate) fn new(shard: Shard<M>, front: Arc<Front<Envelope<M>>>) -> Self {
-        Self { shard, front, woken: false, begun: false }
+        Self { shard, front, wakes: 0, begun: false }
     }
 
     /// Rebuilds off the arbiter; commands wait in the mailbox meanwhile.
@@ -105,10 +109,11 @@ impl<M: Durable> Handler<Wake> for ShardActor<M> {
 
     fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
         self.shard.take_from(&self.front, ctx);
-        if std::mem::replace(&mut self.woken, true) {
+        self.wakes += 1;
+        if self.wakes > WAKES_MAX {
             // Callers who are quick could keep it awake for ever: the turn ends, and then the
             // others on this arbiter have theirs.
-            self.woken = false;
+            self.wakes = 0;
             ctx.wait(tokio::task::yield_now().into_actor(self));
         }
     }
@@ -118,7 +123,7 @@ impl<M: Durable> Handler<Commit> for ShardActor<M> {
     type Result = ();
 
     fn handle(&mut self, _: Commit, ctx: &mut Self::Context) {
-        self.woken = false;
+        self.wakes = 0;
         self.shard.end_turn(ctx);
     }
 }
