@@ -112,18 +112,10 @@ impl OrdersClient {
         &self,
         orders: impl IntoIterator<Item = (NewOrder, K)>,
     ) -> Vec<Result<Receipt, OrderError>> {
-        let mut commands = Vec::new();
-        let asked: Vec<_> = orders
-            .into_iter()
-            .map(|(order, key)| {
-                self.to_place(order, key.as_ref()).map(|asked| commands.push(asked))
-            })
-            .collect();
-        let mut outcomes = self.inner.shards.ask_many(commands).await.into_iter();
-        let mut placed = Vec::with_capacity(asked.len());
-        for asked in asked {
-            // There are as many as were asked.
-            let outcome = asked.and_then(|()| outcomes.next().unwrap_or(Err(AskError::Closing)));
+        let asked = orders.into_iter().map(|(order, key)| self.to_place(order, key.as_ref()));
+        let outcomes = self.inner.shards.ask_many(asked.collect()).await;
+        let mut placed = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
             placed.push(match outcome {
                 Ok(reply) => self.placed(reply).await,
                 Err(error) => Err(error),

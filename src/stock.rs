@@ -236,18 +236,13 @@ impl StockClient {
         held(self.shards.ask(shard, command).await?)
     }
 
-    /// Asks all that could be made up together; the answers in the order of `asked`.
+    /// Asks all of them together; the answers are in the order of `asked`.
     async fn ask_holds(
         &self,
         asked: Vec<Result<(u16, StockCommand), StockError>>,
     ) -> Vec<Result<Hold, StockError>> {
-        let mut commands = Vec::with_capacity(asked.len());
-        let asked: Vec<Result<(), StockError>> =
-            asked.into_iter().map(|asked| asked.map(|asked| commands.push(asked))).collect();
-        let mut outcomes = self.shards.ask_many(commands).await.into_iter();
-        // There are as many outcomes as were asked.
-        let mut next = || outcomes.next().unwrap_or(Err(AskError::Closing));
-        asked.into_iter().map(|asked| asked.and_then(|()| held(next()?))).collect()
+        let outcomes = self.shards.ask_many(asked).await;
+        outcomes.into_iter().map(|outcome| held(outcome?)).collect()
     }
 
     /// Stock lives where its SKU leads, so keys are scoped to the SKU: a reused key must meet its

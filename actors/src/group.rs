@@ -27,6 +27,12 @@ pub type Outcome<M> = Result<
     AskError<<M as tidegate_machines::Machine>::Rejection>,
 >;
 
+/// A command with its shard; or why there is none, which then is its outcome.
+pub type Question<M> = Result<
+    (u16, <M as tidegate_machines::Machine>::Command),
+    AskError<<M as tidegate_machines::Machine>::Rejection>,
+>;
+
 /// All shards of one kind, as other parts of the store reach them.
 pub trait Reach<M: Durable>: Send {
     /// How many shards there are.
@@ -217,13 +223,14 @@ impl<M: Durable> Group<M> {
 
     /// Asks many things together, each of its shard; gives the answers in the order of the
     /// questions once all are there. Each is as if it was asked alone ([`Group::ask`]), and
-    /// those of one shard are taken in their order.
+    /// those of one shard are taken in their order. A question that can't be asked stands for its
+    /// own answer.
     pub fn ask_many(
         &self,
-        commands: Vec<(u16, M::Command)>,
+        questions: Vec<Question<M>>,
     ) -> impl Future<Output = Vec<Outcome<M>>> + use<M> {
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let mut outcomes = self.submit_many(commands, &sender);
+        let mut outcomes = self.submit_many(questions, &sender);
         // What is left of it is with the commands: it ends when all are answered or gone.
         drop(sender);
         async move {
@@ -237,27 +244,28 @@ impl<M: Durable> Group<M> {
         }
     }
 
-    /// Sends `commands` off; gives the outcome of those that are not taken.
+    /// Sends `questions` off; gives the outcome of those that are not taken.
     fn submit_many(
         &self,
-        commands: Vec<(u16, M::Command)>,
+        questions: Vec<Question<M>>,
         sender: &mpsc::UnboundedSender<Numbered<M>>,
     ) -> Vec<Option<Outcome<M>>> {
         let Some(wired) = self.inner.wired.get() else {
-            return commands.iter().map(|_| Some(Err(AskError::Closing))).collect();
+            let closing =
+                |question: Question<M>| Some(Err(question.err().unwrap_or(AskError::Closing)));
+            return questions.into_iter().map(closing).collect();
         };
         let mut batches: Vec<Vec<Envelope<M>>> = Vec::new();
         batches.resize_with(wired.fronts.len(), Vec::new);
-        let mut outcomes = Vec::with_capacity(commands.len());
-        for (number, (index, command)) in commands.into_iter().enumerate() {
-            let index = usize::from(index);
-            outcomes.push(match self.inner.doors[index].enter_among(command, number, sender) {
-                Ok(envelope) => {
-                    batches[index].push(envelope);
-                    None
-                }
-                Err(error) => Some(Err(error)),
+        let mut outcomes = Vec::with_capacity(questions.len());
+        for (number, question) in questions.into_iter().enumerate() {
+            let entered = question.and_then(|(index, command)| {
+                let index = usize::from(index);
+                let envelope = self.inner.doors[index].enter_among(command, number, sender)?;
+                batches[index].push(envelope);
+                Ok(())
             });
+            outcomes.push(entered.err().map(Err));
         }
         for (index, batch) in (0..).zip(batches) {
             wired.leave(index, batch);

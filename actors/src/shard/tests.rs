@@ -1,7 +1,17 @@
 //! A shard over a journal that says when something is on disk: nothing is told to anybody before,
 //! and nothing that others may have seen is forgotten. What machines decide is tested with them.
 
-use std::{future::Future, pin::pin, sync::Arc, task, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tidegate_machines::{
@@ -352,5 +362,64 @@ fn a_snapshot_holds_nothing_that_is_not_on_disk() {
         snapshot.join().unwrap().unwrap();
         more.await.unwrap();
         assert_eq!(saved().unwrap().unwrap().0, Position(1));
+    });
+}
+
+/// Is asked again while it decides, as by callers who are quick.
+#[derive(Clone, Serialize, Deserialize)]
+struct Restless;
+
+struct Again {
+    left: Arc<AtomicU64>,
+    /// Who is asked again; nobody, for who only wants to know how often it still will be.
+    group: Option<Group<Restless>>,
+}
+
+impl Machine for Restless {
+    type Command = Again;
+    type Event = ();
+    type Reply = u64;
+    type Rejection = Infallible;
+    type Effect = Infallible;
+
+    fn decide(&self, again: &Again, _: Timestamp) -> Result<Decision<Self>, Infallible> {
+        let left = again.left.load(Ordering::SeqCst);
+        if let Some(group) = again.group.as_ref().filter(|_| left > 0) {
+            again.left.store(left - 1, Ordering::SeqCst);
+            let next = Again { left: Arc::clone(&again.left), group: Some(group.clone()) };
+            group.tell(0, vec![next]);
+        }
+        Ok(Decision::reply(left))
+    }
+
+    fn apply(&mut self, (): &()) {}
+
+    fn outstanding(&self) -> Vec<Infallible> {
+        Vec::new()
+    }
+}
+
+impl Durable for Restless {
+    const KIND: Kind = Kind::FIRST_FREE;
+    const NAME: &'static str = "restless";
+}
+
+#[test]
+fn a_shard_that_is_asked_without_end_leaves_others_their_turn() {
+    const TIMES: u64 = 1_000_000;
+    run(async {
+        let ground = Ground::new();
+        let [restless, other] = [(); 2].map(|()| ground.group(|_| Restless));
+        for group in [&restless, &other] {
+            group.start(ground.threads.arbiters(), |_| Box::new(NoEffects));
+            group.restore().await.unwrap();
+        }
+        let left = Arc::new(AtomicU64::new(TIMES));
+        let first = Again { left: Arc::clone(&left), group: Some(restless.clone()) };
+        restless.tell(0, vec![first]);
+        until(|| left.load(Ordering::SeqCst) < TIMES).await;
+        let asked = other.ask(0, Again { left: Arc::clone(&left), group: None }).await;
+        assert!(asked.unwrap() > 0, "its turn came only when nobody asked any more");
+        left.store(0, Ordering::SeqCst);
     });
 }
