@@ -220,8 +220,10 @@ number!(
 );
 
 /// An idempotency key together with its caller and operation, hashed by the front.
+///
+/// Packed, because what holds it would otherwise lie at every 16th byte, with gaps before it.
+#[repr(Rust, packed(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct KeyHash(pub u128);
 
 /// What a request asks for, hashed by the front, so that a reused key is noticed.
