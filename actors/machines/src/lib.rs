@@ -33,6 +33,7 @@ pub use message::{Message, MessageId, NewMessage, Payload};
 pub use order::*;
 pub use outbox::Outbox;
 pub use refusal::Refusal;
+pub use short::Short;
 pub use stock::*;
 pub use time::Timestamp;
 pub use topic::*;

@@ -1,11 +1,13 @@
 //! How an event changes an order shard, now and at every replay. It deliberately asks neither the
 //! configuration nor whether the event was right to happen.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
+
+use triomphe::Arc;
 
 use super::{Ask, Order, OrderEvent, OrderState, Orders, Placed};
 use crate::shared::{Calendar, PartedMap};
-use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp, UserId};
+use crate::{OpId, OpOutcome, OrderId, Outbox, Short, Timestamp, UserId};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
@@ -22,8 +24,8 @@ impl Orders {
                     return;
                 };
                 self.advance(*order, event, Some((*op, &ask)));
-                if let (Some(shipment), OpOutcome::Refused(_)) = (ask.shipment, outcome)
-                    && self.order(*order).is_some_and(|order| !order.has_shipment(shipment))
+                if let (Some(shipment), OpOutcome::Refused(_)) = (ask.shipment.as_deref(), outcome)
+                    && self.order(*order).is_some_and(|order| !order.has_shipment(*shipment))
                 {
                     // Nothing of the shipment is left: it was refused, and its key is free.
                     self.memory.unbind(shipment.key);
@@ -171,7 +173,7 @@ fn list(
     deadline(order).inspect(|at| deadlines.insert(*at, order.id));
 }
 
-fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Vec<Ask>) {
+fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Short<Ask>) {
     for ask in asks {
         order.open_ops.push(outbox.open(ask));
     }

@@ -11,15 +11,15 @@ use crate::bounds::{
     self, EXPIRIES_PER_EVENT_MAX, LINES_MAX, ORDER_ENTRIES_MAX, ORDER_ENTRY_LINES_MAX,
 };
 use crate::{
-    Answer, Decision, Fingerprint, KeyHash, OpId, OpOutcome, OrderId, OutOfBounds, StockLine,
-    Ticket, Timestamp,
+    Answer, Decision, Fingerprint, KeyHash, OpId, OpOutcome, OrderId, OutOfBounds, Short,
+    StockLine, Ticket, Timestamp,
 };
 
 type Decided = Result<Decision<Orders>, OrderRejection>;
 
 impl Orders {
     /// The operations of these asks, with the numbers that they get when the event is applied.
-    pub(super) fn op_effects(&self, asks: Vec<Ask>) -> impl Iterator<Item = OrderEffect> {
+    pub(super) fn op_effects(&self, asks: Short<Ask>) -> impl Iterator<Item = OrderEffect> {
         let next = self.outbox.next_id().0;
         (next..).map(OpId).zip(asks).map(|(op, ask)| self.op_effect(op, ask))
     }
@@ -206,9 +206,11 @@ impl Orders {
         };
         let event = OrderEvent::Answered { at, op, order: id, outcome: outcome.clone() };
         let (order, mut decision) = self.change(before, event, Some((op, ask)));
-        if let Some(shipment) = ask.shipment.filter(|it| !self.is_shipping(&order, it.key)) {
+        if let Some(shipment) =
+            ask.shipment.as_deref().filter(|it| !self.is_shipping(&order, it.key))
+        {
             let result = match outcome {
-                OpOutcome::Refused(refusal) if !order.has_shipment(shipment) => {
+                OpOutcome::Refused(refusal) if !order.has_shipment(*shipment) => {
                     Err(refusal.clone().into())
                 }
                 _ => Ok(OrderReply::Order(Box::new(order.clone()))),
@@ -232,7 +234,7 @@ impl Orders {
     // Whether a stock shard has yet to answer for the shipment that was asked for with `key`.
     fn is_shipping(&self, order: &Order, key: KeyHash) -> bool {
         let asks = order.open_ops.iter().filter_map(|op| self.outbox.get(*op));
-        asks.filter_map(|ask| ask.shipment).any(|shipment| shipment.key == key)
+        asks.filter_map(|ask| ask.shipment.as_deref()).any(|shipment| shipment.key == key)
     }
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
@@ -252,7 +254,7 @@ impl Orders {
 
     /// The decision for an event that time brings to each of `orders`.
     pub(super) fn change_each(&self, event: OrderEvent, orders: &[OrderId]) -> Decision<Self> {
-        let (mut asks, mut archive) = (Vec::new(), Vec::new());
+        let (mut asks, mut archive) = (Short::new(), Vec::new());
         let mut upshot = Upshot::default();
         for order in orders.iter().filter_map(|id| self.order(*id)) {
             let mut after = order.clone();

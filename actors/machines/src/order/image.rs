@@ -5,10 +5,10 @@
 //! which names it: small numbers are written alike whatever their type, so one look tells.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use triomphe::Arc;
 
 use super::queue::{Bucket, Queue, QueueCounts};
 use super::{Ask, IntakeConfig, Order, Orders, OrdersConfig};

@@ -13,8 +13,6 @@ mod place;
 mod queue;
 mod record;
 
-use std::sync::Arc;
-
 pub(crate) use advance::Ask;
 pub use command::{
     NewLine, OrderCommand, OrderEffect, OrderRejection, OrderReply, PlaceOrder, Receipt,
@@ -28,6 +26,8 @@ pub(crate) use record::Shipment;
 pub use record::{
     Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
 };
+
+use triomphe::Arc;
 
 use crate::shared::{Calendar, Paged, PartedMap};
 use crate::{
@@ -109,7 +109,7 @@ impl Orders {
     /// An order that is in memory.
     #[must_use]
     pub fn order(&self, order: OrderId) -> Option<&Order> {
-        self.orders.get(order).map(Arc::as_ref)
+        self.orders.get(order).map(|order| &**order)
     }
 
     /// The orders that are in memory, oldest first.

@@ -4,11 +4,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::{OrderRejection, Payment, PaymentKind, Receipt};
-use crate::{KeyHash, Location, OpId, OrderId, Refusal, Sku, StockLine, Timestamp, UserId, short};
+use crate::{
+    KeyHash, Location, OpId, OrderId, Refusal, Short, Sku, StockLine, Timestamp, UserId, short,
+};
 
 /// An order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +33,7 @@ pub struct Order {
     /// Why it was rejected, or why its late payment came to nothing.
     pub rejection: Option<Box<Refusal>>,
     /// What is bought, one line for each SKU and location.
-    #[serde(deserialize_with = "short::read")]
-    pub lines: SmallVec<[OrderLine; 1]>,
+    pub lines: Short<OrderLine>,
     /// The sum of the lines' amounts in minor units.
     pub total_minor: u64,
     /// Payment events in the order they were told.
@@ -52,11 +52,9 @@ pub struct Order {
     /// Whether a late payment has brought a second try to reserve.
     pub rereserve: Rereserve,
     /// What is known of each stock shard involved.
-    #[serde(deserialize_with = "short::read")]
-    pub legs: SmallVec<[Leg; 4]>,
+    pub legs: Short<Leg>,
     /// Operations that no stock shard has answered yet.
-    #[serde(deserialize_with = "short::read")]
-    pub open_ops: SmallVec<[OpId; 2]>,
+    pub open_ops: Short<OpId>,
     /// The key it was placed with.
     pub key: KeyHash,
     /// Whether it was answered when it was queued.

@@ -1,11 +1,12 @@
 //! A map for what is numbered as it comes: neighbours lie together in pages. It deliberately keeps
 //! no room for numbers that are not there.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData};
 
 use rustc_hash::FxHashMap;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use triomphe::Arc;
 
 /// Numbers of one page. A page is copied when it changes while a clone of the map has it too.
 const PAGE: u64 = 128;

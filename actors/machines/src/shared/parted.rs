@@ -5,12 +5,12 @@ use std::{
     collections::BTreeMap,
     fmt,
     hash::{BuildHasher, Hash, RandomState},
-    sync::Arc,
 };
 
 use hashbrown::{HashTable, hash_table::Entry};
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use triomphe::Arc;
 
 /// A table this small is one part. Most are: nearly every item has few users.
 const ONE_PART_MAX: usize = 4_096;

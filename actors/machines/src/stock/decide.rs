@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use smallvec::SmallVec;
-
 use super::item::{Item, Units};
 use super::{
     Answered, Bound, Hold, HoldOutcome, OpAction, OpOutcome, OrderOp, SkuPatch, Stock,
@@ -14,8 +12,8 @@ use crate::bounds::{
     self, DELTA_UNITS_MAX, EXPIRIES_PER_EVENT_MAX, ON_HAND_UNITS_MAX, REASON_CHARS_MAX,
 };
 use crate::{
-    Answer, Decision, Fingerprint, HoldId, KeyHash, Known, Location, OutOfBounds, Refusal, Sku,
-    Timestamp, UserId,
+    Answer, Decision, Fingerprint, HoldId, KeyHash, Known, Location, OutOfBounds, Refusal, Short,
+    Sku, Timestamp, UserId,
 };
 
 type Decided = Result<Decision<Stock>, StockRejection>;
@@ -235,7 +233,7 @@ impl Stock {
     // All lines or none, in the documented precedence. Gives the unit prices.
     fn check_reserve(&self, user: &UserId, lines: &[StockLine]) -> Result<UnitPrices, Refusal> {
         let items = lines.iter().map(|line| self.known(&line.sku));
-        let items: SmallVec<[&Item; 4]> = items.collect::<Result<_, _>>()?;
+        let items: Short<&Item> = items.collect::<Result<_, _>>()?;
         if items.iter().any(|item| item.options.limit_per_user.is_some()) {
             let wanted = sum(lines, |line| &line.sku);
             for (line, item) in lines.iter().zip(&items) {

@@ -158,7 +158,8 @@ fn a_repeated_operation_has_its_outcome_again_and_no_event() {
             action: OpAction::Reserve {
                 user: UserId::new("ann").unwrap(),
                 lines: [StockLine { sku: sku("A"), location: Location::default(), quantity: 4 }]
-                    .into(),
+                    .into_iter()
+                    .collect(),
             },
         })
     };
