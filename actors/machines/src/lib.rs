@@ -11,6 +11,7 @@ mod inbox;
 pub mod invariants;
 mod machine;
 mod message;
+mod ops;
 pub mod order;
 mod outbox;
 mod refusal;
