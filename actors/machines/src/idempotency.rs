@@ -192,7 +192,9 @@ impl<R: Clone> Idempotency<R> {
             bound.remove(before.number);
         }
         bound.insert(new.number, Bound { key, binding: Binding { fingerprint, outcome, at } });
-        self.pass_freed();
+        if before.number == self.oldest {
+            self.pass_freed();
+        }
     }
 
     /// Frees `key`, because what bound it was refused after all.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::{iter, option, slice, vec};
+use std::slice;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -43,6 +43,18 @@ impl<T: Clone> Short<T> {
                 Kept::Many(many)
             }
         };
+    }
+
+    /// Gives all elements to `take`, first to last.
+    pub fn take_each(self, mut take: impl FnMut(T)) {
+        match self.0 {
+            Kept::None => {}
+            Kept::One(one) => take(one),
+            Kept::Many(many) => {
+                let many = Arc::try_unwrap(many).unwrap_or_else(|shared| Vec::clone(&shared));
+                many.into_iter().for_each(take);
+            }
+        }
     }
 
     /// Leaves only the elements that `keep` keeps.
@@ -118,25 +130,15 @@ impl<T> FromIterator<T> for Short<T> {
     }
 }
 
-impl<T: Clone> Extend<T> for Short<T> {
-    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
-        values.into_iter().for_each(|value| self.push(value));
+impl<T> From<Vec<T>> for Short<T> {
+    fn from(values: Vec<T>) -> Self {
+        values.into_iter().collect()
     }
 }
 
-impl<T: Clone> IntoIterator for Short<T> {
-    type Item = T;
-    type IntoIter = iter::Chain<option::IntoIter<T>, vec::IntoIter<T>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        let (one, many) = match self.0 {
-            Kept::None => (None, Vec::new()),
-            Kept::One(one) => (Some(one), Vec::new()),
-            Kept::Many(many) => {
-                (None, Arc::try_unwrap(many).unwrap_or_else(|shared| Vec::clone(&shared)))
-            }
-        };
-        one.into_iter().chain(many)
+impl<T: Clone> Extend<T> for Short<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, values: I) {
+        values.into_iter().for_each(|value| self.push(value));
     }
 }
 
@@ -226,7 +228,9 @@ mod tests {
                 prop_assert_eq!(&bytes, &bincode::serde::encode_to_vec(&model, config).unwrap());
                 let read = bincode::serde::decode_from_slice::<Short<u64>, _>(&bytes, config);
                 prop_assert!(read.unwrap().0 == short);
-                prop_assert_eq!(short.clone().into_iter().collect::<Vec<_>>(), model.clone());
+                let mut taken = Vec::new();
+                short.clone().take_each(|one| taken.push(one));
+                prop_assert_eq!(&taken, &model);
             }
         }
     }

@@ -57,7 +57,7 @@ impl Order {
             sku: line.sku.clone(),
             location: line.location.clone(),
             shard: *shard,
-            quantity: line.quantity,
+            quantity: units(line.quantity),
             amount_minor: line.amount_minor,
             shipped: 0,
             returned: 0,
@@ -203,7 +203,7 @@ impl Order {
                 continue;
             }
             let unit = unit_prices.get(number).copied().flatten().unwrap_or(0);
-            let amount = unit.checked_mul(line.quantity).filter(|a| *a <= AMOUNT_MINOR_MAX);
+            let amount = unit.checked_mul(line.quantity.into()).filter(|a| *a <= AMOUNT_MINOR_MAX);
             let Some(amount) = amount else {
                 let refusal = Refusal::AmountOverflow { sku: line.sku.clone() };
                 return self.give_up(refusal);
@@ -283,7 +283,7 @@ impl Order {
         self.state = OrderState::Cancelled;
         let mut asks = self.release();
         let sold = [LegState::Allocating, LegState::Allocated];
-        asks.extend(self.move_legs(&sold, LegState::Deallocating));
+        self.move_legs(&sold, LegState::Deallocating).take_each(|ask| asks.push(ask));
         asks
     }
 
@@ -313,11 +313,11 @@ impl Order {
         self.by_shard(lines, None, |lines| OpAction::Return { user: user.clone(), lines, restock })
     }
 
-    fn each_line(&mut self, lines: &[StockLine], change: impl Fn(&mut OrderLine, u64)) {
+    fn each_line(&mut self, lines: &[StockLine], change: impl Fn(&mut OrderLine, u32)) {
         for StockLine { sku, location, quantity } in lines {
             let mine = |line: &&mut OrderLine| line.sku == *sku && line.location == *location;
             if let Some(line) = self.lines.iter_mut().find(mine) {
-                change(line, *quantity);
+                change(line, units(*quantity));
             }
         }
     }
@@ -384,8 +384,13 @@ impl Order {
         here.map(|line| StockLine {
             sku: line.sku.clone(),
             location: line.location.clone(),
-            quantity: line.quantity,
+            quantity: line.quantity.into(),
         })
         .collect()
     }
+}
+
+// What an event says is within its bound, which is far below.
+fn units(quantity: u64) -> u32 {
+    u32::try_from(quantity).unwrap_or(u32::MAX)
 }

@@ -113,9 +113,7 @@ impl Orders {
 }
 
 fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Short<Ask>) {
-    for ask in asks {
-        order.open_ops.push(outbox.open(ask));
-    }
+    asks.take_each(|ask| order.open_ops.push(outbox.open(ask)));
 }
 
 fn deadline(order: &Order) -> Option<Timestamp> {

@@ -19,9 +19,14 @@ type Decided = Result<Decision<Orders>, OrderRejection>;
 
 impl Orders {
     /// The operations of these asks, with the numbers that they get when the event is applied.
-    pub(super) fn op_effects(&self, asks: Short<Ask>) -> impl Iterator<Item = OrderEffect> {
-        let next = self.outbox.next_id().0;
-        (next..).map(OpId).zip(asks).map(|(op, ask)| self.op_effect(op, ask))
+    pub(super) fn op_effects(&self, asks: Short<Ask>) -> Vec<OrderEffect> {
+        let mut effects = Vec::with_capacity(asks.len());
+        let mut next = self.outbox.next_id();
+        asks.take_each(|ask| {
+            effects.push(self.op_effect(next, ask));
+            next = OpId(next.0 + 1);
+        });
+        effects
     }
 
     pub(super) fn decide_get(&self, id: OrderId, now: Timestamp) -> Decided {
@@ -55,7 +60,7 @@ impl Orders {
         let mut decision = Decision::event(event.telling(Upshot::of(before, &order)));
         let next = self.outbox.next_id().0;
         order.open_ops.extend((next..).map(OpId).take(asks.len()));
-        decision.effects.extend(self.op_effects(asks));
+        decision.effects = self.op_effects(asks);
         if order.at_rest() && !order.vanishes() {
             let archive = OrderEffect::Archive { order: order.id, version: order.version };
             decision.effects.push(archive);
@@ -263,7 +268,7 @@ impl Orders {
                 let (order, version) = (after.id, after.version);
                 archive.push(OrderEffect::Archive { order, version });
             }
-            asks.extend(more);
+            more.take_each(|ask| asks.push(ask));
             upshot.note_refund(order, &after);
         }
         let ops = self.op_effects(asks);
@@ -339,7 +344,7 @@ fn remaining(order: &Order) -> Vec<StockLine> {
     left.map(|line| StockLine {
         sku: line.sku.clone(),
         location: line.location.clone(),
-        quantity: line.quantity - line.shipped,
+        quantity: (line.quantity - line.shipped).into(),
     })
     .collect()
 }
@@ -349,7 +354,7 @@ fn check_units(
     order: &Order,
     lines: &[StockLine],
     what: &'static str,
-    left: impl Fn(&OrderLine) -> u64,
+    left: impl Fn(&OrderLine) -> u32,
 ) -> Result<Vec<StockLine>, OrderRejection> {
     if lines.is_empty() || lines.len() > LINES_MAX {
         let bound = format_args!("1 to {LINES_MAX} lines");
@@ -365,7 +370,7 @@ fn check_units(
         let Some(line) = order.line(&sku, &location) else {
             return Err(OrderRejection::UnknownLine { order: order.id, sku, location });
         };
-        let at_most = left(line);
+        let at_most = left(line).into();
         if quantity > at_most {
             let requested = quantity;
             return Err(OrderRejection::TooMany { sku, location, requested, at_most, what });

@@ -176,7 +176,7 @@ impl Upshot {
         let unshipped = unshipped.map(|(before, after)| StockLine {
             sku: after.sku.clone(),
             location: after.location.clone(),
-            quantity: before.shipped - after.shipped,
+            quantity: (before.shipped - after.shipped).into(),
         });
         let mut upshot = Self {
             accepted: accepted.map(|expires_at| Accepted { total_minor, expires_at }),

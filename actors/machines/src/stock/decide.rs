@@ -232,8 +232,10 @@ impl Stock {
 
     // All lines or none, in the documented precedence. Gives the unit prices.
     fn check_reserve(&self, user: &UserId, lines: &[StockLine]) -> Result<UnitPrices, Refusal> {
-        let items = lines.iter().map(|line| self.known(&line.sku));
-        let items: Short<&Item> = items.collect::<Result<_, _>>()?;
+        let mut items = Short::<&Item>::new();
+        for line in lines {
+            items.push(self.known(&line.sku)?);
+        }
         if items.iter().any(|item| item.options.limit_per_user.is_some()) {
             let wanted = sum(lines, |line| &line.sku);
             for (line, item) in lines.iter().zip(&items) {
