@@ -34,7 +34,15 @@ impl<T> Short<T> {
 
 impl<T: Clone> Short<T> {
     /// Adds an element behind all others.
+    #[inline]
     pub fn push(&mut self, value: T) {
+        match self.0 {
+            Kept::None => self.0 = Kept::One(value),
+            _ => self.push_more(value),
+        }
+    }
+
+    fn push_more(&mut self, value: T) {
         self.0 = match std::mem::take(&mut self.0) {
             Kept::None => Kept::One(value),
             Kept::One(first) => Kept::Many(Arc::new(vec![first, value])),
@@ -46,6 +54,7 @@ impl<T: Clone> Short<T> {
     }
 
     /// Gives all elements to `take`, first to last.
+    #[inline]
     pub fn take_each(self, mut take: impl FnMut(T)) {
         match self.0 {
             Kept::None => {}
@@ -85,6 +94,7 @@ impl<T> Default for Short<T> {
 impl<T> Deref for Short<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         match &self.0 {
             Kept::None => &[],
@@ -95,6 +105,7 @@ impl<T> Deref for Short<T> {
 }
 
 impl<T: Clone> DerefMut for Short<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         match &mut self.0 {
             Kept::None => &mut [],

@@ -57,15 +57,14 @@ impl Orders {
         let before = order;
         let mut order = before.clone();
         let asks = order.advance(&event, closed);
-        let mut decision = Decision::event(event.telling(Upshot::of(before, &order)));
+        let event = Some(event.telling(Upshot::of(before, &order)));
         let next = self.outbox.next_id().0;
         order.open_ops.extend((next..).map(OpId).take(asks.len()));
-        decision.effects = self.op_effects(asks);
+        let mut effects = self.op_effects(asks);
         if order.at_rest() && !order.vanishes() {
-            let archive = OrderEffect::Archive { order: order.id, version: order.version };
-            decision.effects.push(archive);
+            effects.push(OrderEffect::Archive { order: order.id, version: order.version });
         }
-        (order, decision)
+        (order, Decision { event, effects, answer: Answer::Nobody, settles: Vec::new() })
     }
 
     // A change that somebody asked for is answered when the stock shards have done their part.
@@ -220,18 +219,19 @@ impl Orders {
                 }
                 _ => Ok(OrderReply::Order(Box::new(order.clone()))),
             };
-            decision = decision.settling(ship_ticket(shipment.key), result);
+            decision.settles.push((ship_ticket(shipment.key), result));
         }
         if !order.open_ops.is_empty() {
             return decision;
         }
         if before.placing {
-            decision = decision.settling(place::ticket(id), order.placed().map(OrderReply::Placed));
+            decision.settles.reserve_exact(1);
+            decision.settles.push((place::ticket(id), order.placed().map(OrderReply::Placed)));
         }
         let asked_more = !order.payments.is_empty() || order.state == OrderState::Cancelled;
         if !before.placing || asked_more {
             let change = Ticket { subject: id.0, purpose: CHANGE };
-            decision = decision.settling(change, Ok(OrderReply::Order(Box::new(order))));
+            decision.settles.push((change, Ok(OrderReply::Order(Box::new(order)))));
         }
         decision
     }

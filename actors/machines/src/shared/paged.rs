@@ -53,7 +53,12 @@ impl<V> Page<V> {
 
     /// Where the value of a number is, or would be.
     fn rank(&self, bit: u32) -> usize {
-        (self.present & ((1 << bit) - 1)).count_ones() as usize
+        let below = (1 << bit) - 1;
+        if self.present & below == below {
+            // Nearly always; and counting takes long where processors can't be asked to.
+            return bit as usize;
+        }
+        (self.present & below).count_ones() as usize
     }
 
     fn get(&self, bit: u32) -> Option<&V> {
@@ -168,8 +173,15 @@ impl<K: Number, V: Clone> Paged<K, V> {
     /// Puts `value` there; gives what was there before.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let (page, bit) = place(key.number());
-        let page = self.pages.entry(page).or_insert_with(|| Arc::new(Page::empty()));
-        let before = Arc::make_mut(page).insert(bit, value);
+        let before = match self.pages.get_mut(&page) {
+            Some(page) => Arc::make_mut(page).insert(bit, value),
+            None => {
+                let mut fresh = Page::empty();
+                fresh.insert(bit, value);
+                self.pages.insert(page, Arc::new(fresh));
+                None
+            }
+        };
         self.len += usize::from(before.is_none());
         before
     }

@@ -214,20 +214,23 @@ impl Stock {
             OpAction::Ship { lines } => self.check_on_hand(lines).map(|()| OpOutcome::Done),
             _ => Ok(OpOutcome::Done),
         };
-        match outcome {
+        let (event, outcome) = match outcome {
             Ok(outcome) => {
-                let event = StockEvent::OpApplied { op: op.clone(), outcome: outcome.clone() };
-                Decision::event(event).with_effect(effect(outcome))
+                (StockEvent::OpApplied { op: op.clone(), outcome: outcome.clone() }, outcome)
             }
-            Err(refusal) => Decision::event(StockEvent::OpRefused {
-                op: op.op,
-                from: op.from,
-                acked_below: op.acked_below,
-                order: op.order,
-                refusal: refusal.clone(),
-            })
-            .with_effect(effect(OpOutcome::Refused(refusal))),
-        }
+            Err(refusal) => {
+                let event = StockEvent::OpRefused {
+                    op: op.op,
+                    from: op.from,
+                    acked_below: op.acked_below,
+                    order: op.order,
+                    refusal: refusal.clone(),
+                };
+                (event, OpOutcome::Refused(refusal))
+            }
+        };
+        let effects = vec![effect(outcome)];
+        Decision { event: Some(event), effects, answer: Answer::Nobody, settles: Vec::new() }
     }
 
     // All lines or none, in the documented precedence. Gives the unit prices.
