@@ -20,20 +20,20 @@ impl Orders {
                 let Some(ask) = self.outbox.close(*op) else {
                     return;
                 };
-                self.advance(*order, event, Some((*op, &ask)));
+                let vanishes = self.advance(*order, event, Some((*op, &ask)));
                 if let (Some(shipment), OpOutcome::Refused(_)) = (ask.shipment.as_deref(), outcome)
                     && self.order(*order).is_some_and(|order| !order.has_shipment(*shipment))
                 {
                     // Nothing of the shipment is left: it was refused, and its key is free.
                     self.memory.unbind(shipment.key);
                 }
-                if self.order(*order).is_some_and(Order::vanishes)
-                    && let Some(order) = self.remove(*order)
-                {
+                if vanishes && let Some(order) = self.remove(*order) {
                     self.memory.unbind(order.key);
                 }
             }
-            OrderEvent::Paid { order, .. } => self.advance(*order, event, None),
+            OrderEvent::Paid { order, .. } => {
+                self.advance(*order, event, None);
+            }
             OrderEvent::Cancelled { at, order, key, fingerprint } => {
                 self.memory.bind(*key, *fingerprint, *at, *order);
                 self.queue.cancel(*order);
@@ -71,14 +71,15 @@ impl Orders {
         self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
     }
 
+    // Whether the order came to nothing, and nobody needs to find it.
     pub(super) fn advance(
         &mut self,
         id: OrderId,
         event: &OrderEvent,
         closed: Option<(OpId, &Ask)>,
-    ) {
+    ) -> bool {
         let Some(order) = self.orders.get_mut(id).map(Arc::make_mut) else {
-            return;
+            return false;
         };
         let before = deadline(order);
         let asks = order.advance(event, closed);
@@ -88,6 +89,7 @@ impl Orders {
             before.inspect(|at| self.deadlines.remove(*at, id));
             after.inspect(|at| self.deadlines.insert(*at, id));
         }
+        order.vanishes()
     }
 
     pub(super) fn insert(&mut self, order: Order) {

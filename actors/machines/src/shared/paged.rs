@@ -70,8 +70,12 @@ impl<V> Page<V> {
         if self.has(bit) {
             return Some(std::mem::replace(&mut self.values[rank], value));
         }
-        // Nearly always behind all others.
-        self.values.insert(rank, value);
+        if rank == self.values.len() {
+            // Nearly always.
+            self.values.push(value);
+        } else {
+            self.values.insert(rank, value);
+        }
         self.present |= 1 << bit;
         None
     }
