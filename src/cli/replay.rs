@@ -282,7 +282,7 @@ impl Tally {
             Placed::Accepted { .. } => {
                 self.outcome.accepted += 1;
                 self.outcome.units_sold +=
-                    order.lines.iter().map(|line| u64::from(line.quantity)).sum::<u64>();
+                    order.lines.iter().map(|line| line.quantity).sum::<u64>();
             }
             Placed::SoldOut => self.outcome.rejected_sold_out += 1,
             Placed::Other => self.outcome.rejected_other += 1,
