@@ -186,7 +186,7 @@ impl Builder {
         self
     }
 
-    /// The state's log is cleaned while it takes more than twice what its index takes, and this
+    /// The state's log is cleaned while it takes more than twice what counts in it, and this
     /// much, in bytes, but three of its segments at least. Default: 64 MiB.
     #[must_use]
     pub fn state_log_slack_bytes(mut self, bytes: u64) -> Self {

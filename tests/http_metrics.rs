@@ -66,12 +66,14 @@ fn figures_move_with_what_is_done() {
         (r#"tidegate_http_request_seconds_bucket{path="/v1/orders",le="+Inf"}"#, 2.0),
         (r#"tidegate_http_problems_total{type="sold-out"}"#, 1.0),
         (r#"tidegate_http_problems_total{type="rate-limited"}"#, 0.0),
-        // What is refused on its caller's thread has waited for no shard.
-        (r#"tidegate_answer_seconds_count{machine="orders"}"#, 1.0),
         (r#"tidegate_answer_seconds_count{machine="stock"}"#, 2.0),
     ] {
         assert_eq!(grown(series), by, "{series}");
     }
+    // What is refused on its caller's thread has waited for no shard, but the caller may have been
+    // quicker than the board.
+    let waited = grown(r#"tidegate_answer_seconds_count{machine="orders"}"#);
+    assert!((1.0..=2.0).contains(&waited), "{waited}");
     // Everything an operator asks for first.
     for name in [
         "tidegate_commands_total",

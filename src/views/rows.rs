@@ -11,7 +11,7 @@ use super::{ViewFault, kept::Generation};
 /// Longest key of a row, in bytes.
 pub const ROW_KEY_BYTES_MAX: usize = 512;
 
-/// Largest row, encoded, in bytes. Those over 4 KiB are kept in pieces and cost more.
+/// Largest row, encoded, in bytes. Those over 512 KiB are kept in parts and cost more.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 
 /// Most that one batch may change, in bytes: it is also written as one row.

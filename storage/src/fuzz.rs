@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub use journal::{bounds, bounds_of, frame, sealed_frame};
-pub use state::{change, change_of, pieces_of, row, row_of, snapshot_head, snapshot_head_of};
+pub use state::{change, change_of, row, rows_of, snapshot_head, snapshot_head_of};
 
 /// The payload of a manifest.
 pub fn manifest(bytes: &[u8]) {

@@ -261,7 +261,7 @@ impl FileJournal {
             bounds,
             trimming: Mutex::new(()),
             watches: Mutex::new(None),
-            frame_bytes_max: size / 2,
+            frame_bytes_max: size / 8,
             figures: Figures::default(),
             faults: Faults::default(),
         });
@@ -298,7 +298,7 @@ impl FileJournal {
             bounds,
             trimming: Mutex::new(()),
             watches: Mutex::new(Some(Vec::new())),
-            frame_bytes_max: size / 2,
+            frame_bytes_max: size / 8,
             figures: Figures::default(),
             faults: Faults::default(),
         });

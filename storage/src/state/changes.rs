@@ -194,7 +194,9 @@ impl Decoder {
                         let length = begun.length + value.len() as u64;
                         Kept::Parts { first: begun.first, length }
                     }
-                    value if value.len() <= HERE_BYTES_MAX => Kept::Here(value.to_vec()),
+                    value if value.len() <= HERE_BYTES_MAX => {
+                        Kept::Here { at: position, value: value.to_vec() }
+                    }
                     value => {
                         let place = place.without(bytes.len() - value.len());
                         Kept::Record { place, crc: crc32c(value) }
@@ -239,7 +241,7 @@ mod tests {
         let gone = Change { value: None, ..put(b"k", b"") };
         assert_eq!(records(&gone), [b"\x01\x07\0\0\0\0\x01\0\0\0k"]);
         let mut decoder = Decoder::default();
-        let here = |value: &[u8]| Kept::Here(value.to_vec());
+        let here = |value: &[u8]| Kept::Here { at: Position(1), value: value.to_vec() };
         let parts = Kept::Parts { first: Position(1), length: 12 };
         for (change, kept) in [
             (put(b"", b""), Some(here(b""))),
@@ -269,8 +271,9 @@ mod tests {
     fn a_value_that_was_cut_off_never_counts() {
         let (cut, whole) = (records(&put(b"k", b"0123456789ab")), records(&put(b"k", b"x")));
         let mut decoder = Decoder::default();
+        let here = Kept::Here { at: Position(1), value: b"x".to_vec() };
         assert_eq!(told(&mut decoder, &cut[..1]), []);
-        assert_eq!(told(&mut decoder, &whole), [(b"k".to_vec(), Some(Kept::Here(b"x".to_vec())))]);
+        assert_eq!(told(&mut decoder, &whole), [(b"k".to_vec(), Some(here))]);
         assert_eq!(told(&mut decoder, &cut[1..]), [], "its beginning is missing");
         assert_eq!(told(&mut decoder, &[b"short".to_vec()]), []);
     }

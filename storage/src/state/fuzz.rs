@@ -23,7 +23,7 @@ pub fn rows_of(value: &[u8]) -> Vec<Vec<u8>> {
     let key = rows::row_key(Table(1), b"key");
     let place = Place { segment: 1, offset: 4_096, length: 300 };
     let kept = [
-        Kept::Here(value.to_vec()),
+        Kept::Here { at: Position(7), value: value.to_vec() },
         Kept::Record { place, crc: 7 },
         Kept::Parts { first: Position(9), length: 9_000 },
     ];

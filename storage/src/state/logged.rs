@@ -8,11 +8,11 @@
 //! was not closed in order is never used.
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::BTreeMap,
     fmt, fs,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -21,7 +21,7 @@ use crc32c::crc32c;
 use tracing::{info, warn};
 
 use super::{
-    changes::{Change, Decoder, Pending, Record, Told, encode},
+    changes::{Change, Pending, Record, encode},
     index::{Index, StateOptions},
     rows::Kept,
     tail::Tail,
@@ -43,8 +43,6 @@ const STREAM: StreamId = StreamId(0);
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// Queued changes beyond this are made durable without being asked: memory stays bounded.
 const PENDING_BYTES_MAX: usize = 512 << 10;
-/// What one flush reads of an overlong log's beginning.
-const CLEANED_AT_ONCE_BYTES: usize = 4 << 20;
 
 /// The state engine: a log that survives power loss, and an index in sled 0.34 to look things up.
 ///
@@ -57,15 +55,24 @@ pub struct LoggedState {
     pending: RwLock<Pending>,
     /// Held during a commit.
     pub(super) committing: Mutex<Committing>,
-    /// The index was found damaged.
+    /// What stopped all later commits.
+    failure: OnceLock<StorageError>,
+    /// The index is not to be used again.
     damaged: AtomicBool,
-    slack_bytes: u64,
+    pub(super) slack_bytes: u64,
 }
 
 pub(super) struct Committing {
     pub(super) tail: Tail,
-    /// What stopped all later commits.
-    failure: Option<StorageError>,
+    /// What was written to the log since it was last cleaned, in bytes.
+    pub(super) uncleaned_bytes: u64,
+}
+
+/// Where a row was seen.
+enum Seen {
+    /// In a change that is queued; `None`: it goes.
+    Queued(Option<Arc<[u8]>>),
+    Indexed(Kept),
 }
 
 impl LoggedState {
@@ -106,13 +113,14 @@ impl LoggedState {
             log,
             index: Some(index),
             pending: RwLock::default(),
-            committing: Mutex::new(Committing { tail, failure: None }),
+            committing: Mutex::new(Committing { tail, uncleaned_bytes: 0 }),
+            failure: OnceLock::new(),
             damaged: AtomicBool::new(false),
             slack_bytes: options.log_slack_bytes.max(3 * segment_bytes),
         })
     }
 
-    fn index(&self) -> Result<&Index> {
+    pub(super) fn index(&self) -> Result<&Index> {
         self.index.as_ref().ok_or(StorageError::Closed)
     }
 
@@ -120,21 +128,25 @@ impl LoggedState {
         self.pending.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Pending> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Pending> {
         self.pending.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the index says. If it is damaged, the next open makes it again.
-    fn checked<T>(&self, found: Result<T>) -> Result<T> {
-        if let Err(StorageError::Damaged { .. }) = &found
+    /// What was found. If it is damaged, the next open makes the index again, and if it is the log
+    /// that is damaged, says so.
+    pub(super) fn checked<T>(&self, found: Result<T>) -> Result<T> {
+        if let Err(error @ StorageError::Damaged { .. }) = &found
             && !self.damaged.swap(true, Ordering::Relaxed)
         {
-            warn!("the state's index is damaged; the next open makes it again");
+            warn!(%error, "the state is damaged; the next open looks at all of it");
         }
         found
     }
 
     fn change(&self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone());
+        }
         let change = Change { table, key: key.to_vec(), value: value.map(Arc::from) };
         let queued = {
             let mut pending = self.write();
@@ -146,25 +158,28 @@ impl LoggedState {
 
     /// Makes all queued changes durable in the log, then looked up in the index.
     fn commit(&self, clean: bool) -> Result<()> {
-        let Committing { tail, failure } = &mut *disk::lock(&self.committing);
-        if let Some(failure) = failure {
-            return Err(failure.clone());
-        }
-        let mut work = || {
-            self.commit_queued(tail)?;
-            if clean && self.is_overlong(tail) { self.clean(tail) } else { Ok(()) }
-        };
-        // What was queued is neither durable nor queued any more: nothing can follow it.
-        work().inspect_err(|error| *failure = Some(error.clone()))
+        let committing = &mut *disk::lock(&self.committing);
+        let before = self.log.stats().bytes;
+        self.commit_queued(&mut committing.tail)?;
+        committing.uncleaned_bytes += self.log.stats().bytes - before;
+        if clean { self.clean_overlong(committing) } else { Ok(()) }
     }
 
-    fn commit_queued(&self, tail: &mut Tail) -> Result<()> {
+    /// The same, for who holds `committing`, of which `tail` is a part.
+    pub(super) fn commit_queued(&self, tail: &mut Tail) -> Result<()> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone());
+        }
         let (changes, number) = self.write().take();
         if changes.is_empty() {
             return Ok(());
         }
-        self.log_all(&changes)?;
-        tail.follow(self.index()?)?;
+        let done = self.log_all(&changes).and_then(|()| tail.follow(self.index()?));
+        if let Err(error) = done {
+            // What was queued is neither known to be durable nor queued any more: nothing can
+            // follow it.
+            return Err(self.failure.get_or_init(|| error).clone());
+        }
         self.write().forget(number);
         Ok(())
     }
@@ -191,46 +206,10 @@ impl LoggedState {
         self.log.wait_durable(last)
     }
 
-    fn is_overlong(&self, tail: &Tail) -> bool {
-        let allowed = tail.live_bytes().saturating_mul(2) + self.slack_bytes;
-        self.log.stats().disk_bytes > allowed
-    }
-
-    /// Takes what still counts from the log's beginning to its end, and gives the beginning back.
-    fn clean(&self, tail: &mut Tail) -> Result<()> {
-        let index = self.index()?;
-        let oldest = Position(self.log.oldest().0.saturating_sub(1));
-        let (mut through, mut bytes) = (oldest, 0);
-        let (mut reader, mut decoder) = (self.log.read_places(oldest)?, Decoder::default());
-        while let Some((entry, place)) = reader.next_placed()? {
-            bytes += entry.bytes.len();
-            let told = decoder.take(entry.position, entry.bytes, place);
-            let Some(Told { table, key, kept }) = told else { continue };
-            through = entry.position;
-            if let Some(kept) = kept
-                && self.checked(index.get(table, key))?.as_ref() == Some(&kept)
-                && let Some(value) = self.load(&kept)?
-            {
-                // Only what is queued can be newer: the index changes in commits, as this is one.
-                let mut pending = self.write();
-                if pending.get(table, key).is_none() {
-                    let (key, value) = (key.to_vec(), Some(Arc::from(value)));
-                    pending.push(Change { table, key, value });
-                }
-            }
-            if bytes >= CLEANED_AT_ONCE_BYTES {
-                break;
-            }
-        }
-        drop(reader);
-        self.commit_queued(tail)?;
-        self.log.trim(through)
-    }
-
     /// The value of a row; `None` if that part of the log was given back meanwhile.
-    fn load(&self, kept: &Kept) -> Result<Option<Vec<u8>>> {
+    pub(super) fn load(&self, kept: &Kept) -> Result<Option<Vec<u8>>> {
         match kept {
-            Kept::Here(value) => Ok(Some(value.clone())),
+            Kept::Here { value, .. } => Ok(Some(value.clone())),
             Kept::Record { place, crc } => match self.log.fetch(*place)? {
                 Some(value) if crc32c(&value) == *crc => Ok(Some(value)),
                 Some(_) => Err(self.damaged(&format!("the value at {place:?}"))),
@@ -261,6 +240,29 @@ impl LoggedState {
         } else {
             Err(self.damaged(&format!("the value from {first} on")))
         }
+    }
+
+    /// Up to `limit` rows that have changes queued, or are in the index; no value is read.
+    fn look(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Seen)>> {
+        // Held throughout: a change that arrives in the index meanwhile is still seen here.
+        let pending = self.read();
+        let stored = self.checked(self.index()?.scan(table, prefix, after, limit))?;
+        let end = stored.last().filter(|_| stored.len() == limit).map(|(key, _)| key.clone());
+        let seen = stored.into_iter().map(|(key, kept)| (key, Seen::Indexed(kept)));
+        let mut rows: BTreeMap<_, _> = seen.collect();
+        for (key, value) in pending.range(table, prefix, after) {
+            if end.as_deref().is_some_and(|end| key > end) {
+                break;
+            }
+            rows.insert(key.to_vec(), Seen::Queued(value.map(Arc::from)));
+        }
+        Ok(rows.into_iter().take(limit).collect())
     }
 
     /// The row of `key`, which was found `kept` in the index; `None` if it has gone since.
@@ -308,34 +310,19 @@ impl State for LoggedState {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>> {
-        let index = self.index()?;
-        // Held throughout: a change that arrives in the index meanwhile is still seen here.
-        let pending = self.read();
         let (mut found, mut after) = (Vec::new(), after.map(<[u8]>::to_vec));
         while found.len() < limit {
             let page = limit - found.len();
-            let stored = self.checked(index.scan(table, prefix, after.as_deref(), page))?;
-            let full = stored.len() == page;
-            let end = stored.last().filter(|_| full).map(|(key, _)| key.clone());
-            let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
-            for (key, value) in pending.range(table, prefix, after.as_deref()) {
-                if end.as_deref().is_some_and(|end| key > end) {
-                    break;
-                }
-                merged.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+            let rows = self.look(table, prefix, after.as_deref(), page)?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(last.clone());
+            for (key, seen) in rows {
+                let value = match seen {
+                    Seen::Queued(value) => value.map(|value| value.to_vec()),
+                    Seen::Indexed(kept) => self.follow(table, &key, kept)?,
+                };
+                found.extend(value.map(|value| (key, value)));
             }
-            for (key, kept) in stored {
-                if let btree_map::Entry::Vacant(row) = merged.entry(key) {
-                    let value = self.follow(table, row.key(), kept)?;
-                    row.insert(value);
-                }
-            }
-            let rows = merged.into_iter().filter_map(|(key, value)| Some((key, value?)));
-            found.extend(rows.take(page));
-            if !full {
-                break;
-            }
-            after = end;
         }
         Ok(found)
     }
@@ -353,7 +340,7 @@ impl State for LoggedState {
 impl Drop for LoggedState {
     fn drop(&mut self) {
         let Some(index) = self.index.take() else { return };
-        let failed = disk::lock(&self.committing).failure.is_some();
+        let failed = self.failure.get().is_some();
         let distrusted = failed || self.damaged.load(Ordering::Relaxed);
         let closed = index.close().and_then(|()| {
             if distrusted {

@@ -3,6 +3,7 @@
 //! here knows what a row means.
 
 mod changes;
+mod clean;
 mod closable;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;

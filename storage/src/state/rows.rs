@@ -19,8 +19,13 @@ const PARTS: u8 = 2;
 /// Where the value of a row is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
-    /// In the row itself.
-    Here(Vec<u8>),
+    /// In the row itself, and in this record of the log.
+    Here {
+        /// Tells it from an older record with the same value.
+        at: Position,
+        /// All of it.
+        value: Vec<u8>,
+    },
     /// In one record of the log, which is cheap to find.
     Record {
         /// The value alone, without the record's header.
@@ -41,7 +46,7 @@ impl Kept {
     /// Bytes of the value.
     pub(crate) fn length(&self) -> u64 {
         match self {
-            Self::Here(value) => value.len() as u64,
+            Self::Here { value, .. } => value.len() as u64,
             Self::Record { place, .. } => u64::from(place.length),
             Self::Parts { length, .. } => *length,
         }
@@ -65,8 +70,9 @@ pub(crate) fn key_in(row_key: &[u8]) -> &[u8] {
 pub(crate) fn encode(row_key: &[u8], kept: &Kept) -> Vec<u8> {
     let mut bytes = vec![0; 5];
     match kept {
-        Kept::Here(value) => {
+        Kept::Here { at, value } => {
             bytes[0] = HERE;
+            bytes.extend_from_slice(&at.0.to_le_bytes());
             bytes.extend_from_slice(value);
         }
         Kept::Record { place, crc } => {
@@ -95,7 +101,7 @@ pub(crate) fn decode(row_key: &[u8], bytes: &[u8]) -> Option<Kept> {
         return None;
     }
     match (kind, body.len()) {
-        (HERE, _) => Some(Kept::Here(body.to_vec())),
+        (HERE, 8..) => Some(Kept::Here { at: Position(long(body, 0)), value: body[8..].to_vec() }),
         (RECORD, 20) => Some(Kept::Record {
             place: Place { segment: long(body, 0), offset: word(body, 8), length: word(body, 12) },
             crc: word(body, 16),
@@ -124,8 +130,8 @@ mod tests {
     fn all() -> [Kept; 4] {
         let place = Place { segment: 7, offset: 4_096, length: 300 };
         [
-            Kept::Here(Vec::new()),
-            Kept::Here(b"tide".to_vec()),
+            Kept::Here { at: Position(5), value: Vec::new() },
+            Kept::Here { at: Position(5), value: b"tide".to_vec() },
             Kept::Record { place, crc: 9 },
             Kept::Parts { first: Position(3), length: 1 << 33 },
         ]
@@ -137,7 +143,7 @@ mod tests {
         assert_eq!(key, *b"r\x03ab");
         assert_eq!(key_in(&key), b"ab");
         let [_, here, record, parts] = all().map(|kept| encode(&key, &kept));
-        assert_eq!((here[0], &here[5..]), (0, &b"tide"[..]));
+        assert_eq!((here[0], &here[5..]), (0, &b"\x05\0\0\0\0\0\0\0tide"[..]));
         let body = b"\x07\0\0\0\0\0\0\0\0\x10\0\0\x2c\x01\0\0\x09\0\0\0";
         assert_eq!((record[0], &record[5..]), (1, &body[..]));
         let body = b"\x03\0\0\0\0\0\0\0\0\0\0\0\x02\0\0\0";

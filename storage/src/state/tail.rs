@@ -31,9 +31,10 @@ impl Tail {
     /// Where `index` was left; `None` if `log` does not go on from there.
     pub(crate) fn of_rest(log: &FileJournal, index: &Index) -> Result<Option<Self>> {
         let (reached, live_bytes) = match index.get(REACHED, b"")? {
-            Some(Kept::Here(row)) => (long(&row, 0), long(&row, 8)),
-            _ => (0, 0),
+            Some(Kept::Here { at, value }) => (at.0, value.first_chunk().copied()),
+            _ => (0, None),
         };
+        let live_bytes = live_bytes.map_or(0, u64::from_le_bytes);
         let fits = (log.oldest().0..=log.durable().0 + 1).contains(&(reached + 1));
         if fits { Self::after(log, Position(reached), live_bytes).map(Some) } else { Ok(None) }
     }
@@ -59,8 +60,8 @@ impl Tail {
             changes += 1;
         }
         if self.reached > before {
-            let row = [self.reached.0.to_le_bytes(), self.live_bytes.to_le_bytes()].concat();
-            index.put(REACHED, b"", &Kept::Here(row))?;
+            let value = self.live_bytes.to_le_bytes().to_vec();
+            index.put(REACHED, b"", &Kept::Here { at: self.reached, value })?;
         }
         Ok(changes)
     }
@@ -69,9 +70,4 @@ impl Tail {
     pub(crate) fn live_bytes(&self) -> u64 {
         self.live_bytes
     }
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

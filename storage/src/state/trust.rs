@@ -32,12 +32,12 @@ pub(crate) fn is_given(folder: &Path, index: &Path) -> bool {
         }
         return false;
     };
+    if !noted.starts_with(FORM) {
+        info!("the state's index is of an earlier form; it is made again");
+        return false;
+    }
     match describe(index) {
         Ok(found) if found == noted => true,
-        Ok(_) if !noted.starts_with(FORM) => {
-            info!("the state's index is of an earlier form; it is made again");
-            false
-        }
         Ok(_) => {
             let path = index.display();
             warn!(%path, "the state's index is not what it was; it is made again");

@@ -48,6 +48,11 @@ fn open(folder: &Path) -> LoggedState {
     LoggedState::open(folder, &options()).unwrap()
 }
 
+/// What counts of the log.
+fn live(state: &LoggedState) -> u64 {
+    disk::lock(&state.committing).tail.live_bytes()
+}
+
 fn value(state: &LoggedState, key: &[u8]) -> Option<Vec<u8>> {
     state.get(T, key).unwrap()
 }
@@ -214,7 +219,7 @@ fn what_counts_is_known_after_each_open() {
             trust::withdraw(folder.path()).unwrap();
         }
         let state = open(folder.path());
-        counted.push(disk::lock(&state.committing).tail.live_bytes());
+        counted.push(live(&state));
         state.put(T, b"k", &[1; 1_000]).unwrap();
         state.put(T, b"small", b"s").unwrap();
         state.put(T, b"parts", &vec![1; 400_000]).unwrap();
@@ -224,4 +229,38 @@ fn what_counts_is_known_after_each_open() {
     }
     let live = (10 + 1 + 1_000) + (10 + 5 + 1) + (10 + 5 + 400_000);
     assert_eq!(counted, [0, live, live]);
+}
+
+/// Only the newest record of a row counts, also where each says the same.
+#[test]
+fn rows_written_again_with_the_same_value_are_cleaned_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = open(folder.path());
+    for _ in 0..30 {
+        for number in 0..5_000_u32 {
+            state.put(T, &[&number.to_be_bytes()[..], &[7; 90]].concat(), b"").unwrap();
+        }
+        state.flush().unwrap();
+    }
+    let (log, live) = (state.log.stats().disk_bytes, live(&state));
+    assert!(log < 2 * live + (5 << 20), "{log} bytes of log, {live} of which count");
+}
+
+/// However much a flush writes, and however large files are, cleaning keeps up.
+#[test]
+fn no_writer_outruns_the_cleaning() {
+    for log_segment_bytes in [1 << 20, 8 << 20] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StateOptions { log_segment_bytes, ..options() };
+        let state = LoggedState::open(folder.path(), &options).unwrap();
+        let allowed = 2 * (20 << 20) + 3 * log_segment_bytes + (20 << 20);
+        for round in 0..8 {
+            for number in 0..80_u32 {
+                state.put(T, &number.to_be_bytes(), &vec![round; 256 << 10]).unwrap();
+            }
+            state.flush().unwrap();
+            let log = state.log.stats().disk_bytes;
+            assert!(log < allowed, "{log} bytes of log in round {round}");
+        }
+    }
 }

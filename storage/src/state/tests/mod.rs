@@ -19,6 +19,10 @@ fn open(folder: &TempDir) -> Index {
     Index::open(folder.path().join("index"), &StateOptions::default()).unwrap()
 }
 
+fn here(value: &[u8]) -> Kept {
+    Kept::Here { at: Position(7), value: value.to_vec() }
+}
+
 const T: Table = Table(5);
 
 #[test]
@@ -26,7 +30,7 @@ fn the_newest_place_counts_and_the_one_before_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let index = open(&folder);
     let place = Place { segment: 1, offset: 4_096, length: 99 };
-    let (record, here) = (Kept::Record { place, crc: 3 }, Kept::Here(b"v".to_vec()));
+    let (record, here) = (Kept::Record { place, crc: 3 }, here(b"v"));
     let parts = Kept::Parts { first: Position(4), length: 1 << 20 };
     assert_eq!(index.put(T, b"k", &record).unwrap(), None);
     assert_eq!(index.put(T, b"k", &here).unwrap(), Some(record));
@@ -67,7 +71,7 @@ fn changed_bytes_are_damage() {
     let folder = tempfile::tempdir().unwrap();
     let index = open(&folder);
     let key = rows::row_key(T, b"k");
-    index.put(T, b"k", &Kept::Here(b"value".to_vec())).unwrap();
+    index.put(T, b"k", &here(b"value")).unwrap();
     let mut stored = index.db.get(&key).unwrap().unwrap().to_vec();
     stored[6] ^= 1;
     index.db.insert(&key, stored).unwrap();
@@ -81,7 +85,7 @@ fn nothing_goes_where_sled_does_not_sync() {
     let index = open(&folder);
     for number in 0..300_u32 {
         let key = [&number.to_be_bytes()[..], &[7; 1_000]].concat();
-        index.put(T, &key, &Kept::Here(vec![7; rows::HERE_BYTES_MAX])).unwrap();
+        index.put(T, &key, &here(&[7; rows::HERE_BYTES_MAX])).unwrap();
     }
     index.close().unwrap();
     assert_eq!(disk::list(&folder.path().join("index/blobs")).unwrap(), []);
