@@ -19,9 +19,9 @@ type Result<T> = std::result::Result<T, StorageError>;
 const AT_ONCE_BYTES: u64 = 4 << 20;
 
 impl LoggedState {
-    /// Cleans an overlong log: twice as much as was written since the last time, or a little, so that
-    /// no writer outruns it and none waits long. A part of the log that can't be read or given back
-    /// stays, which is no loss; it is tried again the next time.
+    /// Cleans an overlong log: twice as much as was written since the last time, or a little, so
+    /// that no writer outruns it and none waits long. A part of the log that can't be read or given
+    /// back stays, which is no loss; it is tried again the next time.
     ///
     /// # Errors
     /// What was moved can't be committed.
@@ -56,9 +56,9 @@ impl LoggedState {
         self.log.stats().disk_bytes > allowed
     }
 
-    /// Queues what still counts of the log's beginning, at least of its first file, once more. Gives
-    /// the position up to which it has looked, and how many bytes that was. Only for who holds
-    /// `committing`.
+    /// Queues what still counts of the log's beginning, at least of its first file, once more.
+    /// Gives the position up to which it has looked, and how many bytes that was. Only for who
+    /// holds `committing`.
     fn move_beginning(&self) -> Result<(Position, u64)> {
         let index = self.index()?;
         let mut through = Position(self.log.oldest().0.saturating_sub(1));
