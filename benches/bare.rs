@@ -80,8 +80,8 @@ pub(crate) async fn answer_of(address: &str, request: &str) -> Result<Vec<u8>> {
 fn end_of_message(read: &[u8]) -> Option<usize> {
     let text = from_utf8(read).ok()?;
     let head = text.find("\r\n\r\n")? + 4;
-    let length = text[..head].lines().filter_map(|line| line.split_once(": "));
-    let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let body: usize = length.filter_map(|(_, length)| length.parse().ok()).sum();
+    let fields = text[..head].lines().filter_map(|line| line.split_once(": "));
+    let length = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let body: usize = length.filter_map(|(_, length)| length.parse::<usize>().ok()).sum();
     (head + body <= read.len()).then_some(head + body)
 }
