@@ -1,6 +1,6 @@
-//! The least that a server over HTTP can be: it finds the end of each request and sends back the same
-//! bytes, on a thread for each core. What it gets from `wrk` is what any server could get here. It
-//! understands no request.
+//! The least that a server over HTTP can be: it finds the end of each request and sends back the
+//! same bytes, on a thread for each core. What it gets from `wrk` is what any server could get
+//! here. It understands no request.
 
 use std::{io, net::SocketAddr, str::from_utf8, sync::Arc, thread};
 

@@ -73,8 +73,8 @@ enum Command {
 enum What {
     /// Whole orders, by all who take part.
     Orders,
-    /// Placing, refusals and reads over HTTP beside a route that only parses, by wrk; a bare socket;
-    /// Redis over as many connections.
+    /// Placing, refusals and reads over HTTP beside a route that only parses, by wrk; beside them a
+    /// bare socket, and Redis over as many connections.
     Http,
     /// A trace of real baskets, in process.
     Trace,
