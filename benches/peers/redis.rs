@@ -92,9 +92,9 @@ impl Redis {
         Ok(Self { script, connections, next, limit, port, _server: server })
     }
 
-    /// Places `orders` orders of one unit of SKU 0 by `redis-benchmark`, over `connections`, each of
-    /// which asks one order, waits for its answer, and asks the next. Gives orders a second, and
-    /// how long was waited.
+    /// Places `orders` orders of one unit of SKU 0 by `redis-benchmark`, over `connections`, each
+    /// of which asks one order, waits for its answer, and asks the next. Gives orders a second,
+    /// and how long was waited.
     pub(crate) fn bench(&self, connections: u64, orders: u64) -> Result<(f64, Waited)> {
         // Numbers of 12 digits, drawn for each order; two of them never fall together.
         const NUMBER: &str = "__rand_int__";
