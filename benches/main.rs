@@ -1,6 +1,7 @@
 //! The load harness: Tidegate and its peers on the same work, and the parts of Tidegate that touch
 //! the disk. It reads the command line; what is measured, and how, is in the other files.
 
+mod bare;
 mod check;
 mod contender;
 mod growth;
@@ -72,7 +73,8 @@ enum Command {
 enum What {
     /// Whole orders, by all who take part.
     Orders,
-    /// Placing, refusals and reads over HTTP beside a route that only parses, by wrk.
+    /// Placing, refusals and reads over HTTP beside a route that only parses, by wrk; beside them a
+    /// bare socket, and Redis over as many connections.
     Http,
     /// A trace of real baskets, in process.
     Trace,

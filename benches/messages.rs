@@ -196,7 +196,7 @@ async fn start_redis(
     in_flight: u64,
     waiting: Option<&Arc<Waiting>>,
 ) -> Result<(Carrier, Vec<JoinHandle<Result<()>>>)> {
-    let (server, client) = redis::serve(data, "always").await?;
+    let (server, client, _) = redis::serve(data, "always").await?;
     let mut connections = Vec::new();
     for _ in 0..in_flight.min(redis::CONNECTIONS_MAX) {
         connections.push(redis::connect(&client).await?);

@@ -1,6 +1,7 @@
 //! A server over HTTP, each thing beside what the same server does on a route that only reads the
 //! body of an order and answers: the share that is left of it. Load from `wrk`, which costs less
-//! than a client that looks at each answer; so it is looked at afterwards. It tunes nothing.
+//! than a client that looks at each answer; so it is looked at afterwards. Beside both, what a bare
+//! socket gets from the same `wrk`, and Redis from its own load generator. It tunes nothing.
 
 use std::{
     fs,
@@ -12,16 +13,27 @@ use anyhow::{Context, Result, bail, ensure};
 use tidegate::OrderId;
 
 use crate::{
+    bare::{Bare, answer_of},
     contender::Contender,
-    peers::http::Served,
+    peers::{http::Served, redis::Redis},
     row::{Row, Waited},
     server,
-    shop::{SKUS, SOLD_OUT, Shop},
-    work::{Order, Outcome, hashed},
+    shop::{SKUS, SOLD_OUT, Shop, UNITS},
+    work::{Goods, Order, Outcome, hashed},
 };
+
+/// A request that is only parsed.
+const PARSED: &str = concat!(
+    "POST /v1/orders:parse HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n",
+    "Idempotency-Key: 1\r\nContent-Length: 62\r\n\r\n",
+    r#"{"user": "user-1", "lines": [{"sku": "sku-1", "quantity": 1}]}"#,
+);
 
 /// SKUs that are ordered.
 const WANTED: usize = 100;
+
+/// Orders of each connection before Redis is timed.
+const WARM_UP_EACH: u64 = 100;
 
 /// Answers that are looked at, of a kind that `wrk` only counts.
 const LOOKED_AT: u64 = 20;
@@ -91,7 +103,7 @@ pub(crate) async fn run(
         }
         shop.gate.close().await?;
         let served = Served::open(data, 1, &["--parse-only-route"]).await?;
-        load(&served, data, Ask::Parse, *connections, seconds / 4.0)?;
+        load(served.address(), data, Ask::Parse, *connections, seconds / 4.0)?;
         let mut base = None;
         for ask in Ask::ALL {
             let row = round(&served, data, ask, *connections, seconds).await?;
@@ -99,8 +111,40 @@ pub(crate) async fn run(
             let share = row.good_per_second / base;
             rows.push(row.and("of only parsed", share));
         }
+        let bare = Bare::start(answer_of(served.address(), PARSED).await?)?;
+        let run = load(&bare.address.to_string(), data, Ask::Parse, *connections, seconds)?;
+        let row = run.row("a bare socket, which parses nothing", *connections);
+        rows.push(row.and("of only parsed", run.per_second() / base.unwrap_or(1.0)));
+        drop(served);
+        rows.extend(redis(data, *connections, seconds).await?);
     }
     Ok(rows)
+}
+
+/// Redis, synced before the answer, over as many connections. No row without it.
+async fn redis(data: &Path, connections: u64, seconds: f64) -> Result<Option<Row>> {
+    if let Err(why) = server::find("redis-server", &[]).and(server::find("redis-benchmark", &[])) {
+        println!("left out: {why:#}");
+        return Ok(None);
+    }
+    let folder = data.join("redis");
+    fs::create_dir(&folder)?;
+    let redis = Redis::start(&folder, Goods::ample(&[UNITS]), 1, "always").await?;
+    // It counts orders, not seconds.
+    let few = connections * WARM_UP_EACH;
+    let (per_second, _) = redis.bench(connections, few)?;
+    let orders = (per_second * seconds) as u64 + connections;
+    let (per_second, waited) = redis.bench(connections, orders)?;
+    let left = redis.left(1).await?;
+    let mut row = Row::of("http", "redis-always, by redis-benchmark", "request");
+    if left != [UNITS - few - orders] {
+        row.faults.push(format!("{few} + {orders} orders were answered, {left:?} units are left"));
+    }
+    row.durability = "synced before the answer".to_owned();
+    (row.skew, row.in_flight) = ("hot".to_owned(), connections);
+    (row.good_per_second, row.waited) = (per_second, waited);
+    row.hash = format!("{:016x}", hashed(&left));
+    Ok(Some(row))
 }
 
 /// The file with the paths of live, or of finished orders.
@@ -121,10 +165,10 @@ async fn round(
     seconds: f64,
 ) -> Result<Row> {
     let before = served.left(SKUS + 1).await?;
-    let run = load(served, data, ask, connections, seconds)?;
+    let run = load(served.address(), data, ask, connections, seconds)?;
     let after = served.left(SKUS + 1).await?;
     let held: u64 = before.iter().zip(&after).map(|(before, after)| before - after).sum();
-    let mut row = Row::of("http", ask.name(), "request");
+    let mut row = run.row(ask.name(), connections);
     let mut answered = 0;
     match ask {
         Ask::Parse => {}
@@ -142,10 +186,9 @@ async fn round(
         row.faults.push(format!("{answered} orders were answered, {held} are held"));
     }
     look(served, data, ask).await?;
-    row.skew = if ask == Ask::Refused { "hot" } else { "spread" }.to_owned();
-    row.in_flight = connections;
-    row.good_per_second = run.requests as f64 / run.seconds;
-    row.waited = run.waited;
+    if ask == Ask::Refused {
+        row.skew = "hot".to_owned();
+    }
     row.hash = format!("{:016x}", hashed(&after));
     Ok(row)
 }
@@ -183,14 +226,28 @@ struct Run {
     waited: Waited,
 }
 
+impl Run {
+    fn per_second(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+
+    /// A row of nothing but what `wrk` said.
+    fn row(&self, who: &str, connections: u64) -> Row {
+        let mut row = Row::of("http", who, "request");
+        (row.skew, row.in_flight) = ("spread".to_owned(), connections);
+        (row.good_per_second, row.waited) = (self.per_second(), self.waited);
+        row
+    }
+}
+
 /// Runs `wrk`; an error if anything but what is expected was answered.
-fn load(served: &Served, data: &Path, ask: Ask, connections: u64, seconds: f64) -> Result<Run> {
+fn load(address: &str, data: &Path, ask: Ask, connections: u64, seconds: f64) -> Result<Run> {
     let (script, told) = ask.script(data);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut wrk = Command::new("wrk");
     // It counts whole seconds.
     wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", seconds.ceil())]);
-    wrk.arg("-s").arg(script).arg(format!("http://{}", served.address()));
+    wrk.arg("-s").arg(script).arg(format!("http://{address}"));
     wrk.arg("--").args(told);
     let output = wrk.output().context("starting wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -218,8 +218,9 @@ impl OrdersClient {
             if let Some(found) = self.archived(order)? {
                 return Ok((found, None));
             }
-            // It was refused, and that may not be on disk yet.
-            return self.about_with_place(order, OrderCommand::Get { order }).await;
+            // It was refused, and that may not be on disk yet. In a box: hardly any read gets here,
+            // and all would keep room for it.
+            return Box::pin(self.about_with_place(order, OrderCommand::Get { order })).await;
         }
         self.shown(read)
     }

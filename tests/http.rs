@@ -1,11 +1,18 @@
 //! What the server promises, on the wire: the life of an order and of a hold, keys, tags, batches,
 //! access. What it refuses is in `http_bad_input`, how it ends in `http_ends`.
 
+use std::{
+    collections::BTreeSet,
+    io::{BufReader, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    client::{Client, Server},
+    client::{Answer, Client, Server},
     program,
 };
 
@@ -323,6 +330,42 @@ fn addresses_are_denied_and_rates_are_kept() {
     let last = answers.next().unwrap();
     last.assert_problem(429, "rate-limited");
     assert_eq!(last.header("retry-after"), Some("1"));
+}
+
+#[test]
+fn a_body_in_pieces_is_read_whole() {
+    let (_folder, server, mut client) = shop();
+    let body = tees("ann", 1);
+    let text = body.to_string();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let head = "POST /v1/orders HTTP/1.1\r\nhost: localhost\r\nidempotency-key: o-1\r\n\
+                content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunks = text
+        .as_bytes()
+        .chunks(9)
+        .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
+    let pieces: Vec<_> = std::iter::once(head.to_owned()).chain(chunks).collect();
+    for piece in pieces.iter().map(String::as_str).chain(["0\r\n\r\n"]) {
+        stream.write_all(piece.as_bytes()).unwrap();
+        // So that the next one is likely to come later than it is looked for.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let placed = Answer::read(&mut BufReader::new(stream), false).unwrap().expect(201);
+    assert_eq!(client.post("/v1/orders", "o-1", &body).expect(201), placed);
+}
+
+#[test]
+fn every_answer_has_a_trace_id_of_its_own() {
+    let (_folder, _server, mut client) = shop();
+    let ids: BTreeSet<String> = (0..20)
+        .map(|_| client.get("/healthz").header("trace-id").unwrap().to_owned())
+        .inspect(|id| {
+            let hex = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            assert!(hex && id.len() == 32, "{id}");
+        })
+        .collect();
+    assert_eq!(ids.len(), 20);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Redis with an append-only file: stock, limit, idempotency key and queue push in one script, as
-//! shops do. A private server on a Unix socket. The script is atomic; it knows no second server.
+//! shops do. A private server on a Unix socket, and on loopback for `redis-benchmark`, which asks
+//! as `wrk` does. The script is atomic; it knows no second server.
 
 use std::{
+    net::TcpListener,
     path::Path,
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
@@ -13,6 +15,7 @@ use rustix::process::Signal;
 
 use crate::{
     contender::{Contender, Waiting},
+    row::Waited,
     server::{self, Server},
     work::{Goods, Order, Outcome, sku_name},
 };
@@ -61,6 +64,7 @@ pub(crate) struct Redis {
     connections: Vec<MultiplexedConnection>,
     next: AtomicUsize,
     limit: u32,
+    port: u16,
     _server: Server,
 }
 
@@ -71,7 +75,7 @@ impl Redis {
         in_flight: u64,
         fsync: &str,
     ) -> Result<Self> {
-        let (server, client) = serve(data, fsync).await?;
+        let (server, client, port) = serve(data, fsync).await?;
         let mut first = connect(&client).await?;
         let mut connections = vec![first.clone()];
         while (connections.len() as u64) < in_flight.min(CONNECTIONS_MAX) {
@@ -85,7 +89,36 @@ impl Redis {
         let script = Script::new(PLACE);
         script.load_async(&mut first).await?;
         let (next, limit) = (AtomicUsize::new(0), goods.limit);
-        Ok(Self { script, connections, next, limit, _server: server })
+        Ok(Self { script, connections, next, limit, port, _server: server })
+    }
+
+    /// Places `orders` orders of one unit of SKU 0 by `redis-benchmark`, over `connections`, each
+    /// of which asks one order, waits for its answer, and asks the next. Gives orders a second,
+    /// and how long was waited.
+    pub(crate) fn bench(&self, connections: u64, orders: u64) -> Result<(f64, Waited)> {
+        // Numbers of 12 digits, drawn for each order; two of them never fall together.
+        const NUMBER: &str = "__rand_int__";
+        let (key, sku) = (format!("order-{NUMBER}-{NUMBER}"), sku_name(0));
+        let user = format!("user-{NUMBER}");
+        let request = format!("{user} {sku} 1");
+        let mut command = Command::new(server::find("redis-benchmark", &[])?);
+        command.args(["--csv", "--precision", "3", "-p"]).arg(self.port.to_string());
+        command.args(["-r", "2147483647", "-c"]).arg(connections.to_string());
+        command.arg("-n").arg(orders.to_string());
+        command.args(["evalsha", self.script.get_hash(), "4", &key, &stock_key(0), "orders"]);
+        command.arg(format!("bought:{sku}")).args([&request, "1", &format!("{key} {request}")]);
+        command.args([&user, &self.limit.to_string()]);
+        let output = command.output().context("starting redis-benchmark")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().last().unwrap_or_default().rsplit("\",\"");
+        // From the right: the maximum, p99, p95, p50, the minimum, the mean, orders a second.
+        let figures: Vec<f64> =
+            line.take(7).filter_map(|text| text.trim_matches('"').parse().ok()).collect();
+        let [max, p99, _, p50, _, _, per_second] = figures[..] else {
+            bail!("redis-benchmark said something else:\n{text}");
+        };
+        let [p50_us, p99_us, max_us] = [p50, p99, max].map(|ms| ms * 1_000.0);
+        Ok((per_second, Waited { p50_us, p99_us, p999_us: 0.0, max_us }))
     }
 
     fn connection(&self) -> MultiplexedConnection {
@@ -94,17 +127,20 @@ impl Redis {
     }
 }
 
-/// A private server with its data in `data`, ready to be asked.
-pub(crate) async fn serve(data: &Path, fsync: &str) -> Result<(Server, Client)> {
+/// A private server with its data in `data`, ready to be asked; and its port.
+pub(crate) async fn serve(data: &Path, fsync: &str) -> Result<(Server, Client, u16)> {
     let socket = data.join("socket");
+    // One that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut command = Command::new(server::find("redis-server", &[])?);
-    command.args(["--port", "0", "--save", "", "--appendonly", "yes"]);
+    command.arg("--port").arg(port.to_string()).args(["--bind", "127.0.0.1"]);
+    command.args(["--save", "", "--appendonly", "yes"]);
     command.args(["--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"]);
     command.arg("--unixsocket").arg(&socket).arg("--dir").arg(data);
     let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
     let client = Client::open(format!("redis+unix://{}", socket.display()))?;
     let _: MultiplexedConnection = server.wait_until(async || connect(&client).await).await?;
-    Ok((server, client))
+    Ok((server, client, port))
 }
 
 /// A connection that waits for an answer however long it takes, as all others here do.

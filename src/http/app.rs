@@ -21,6 +21,7 @@ pub(super) fn configure(app: &mut ServiceConfig) {
     // Looked through in this order: what is asked most is first, and plain paths before patterns.
     app.service(Path::new("/v1/orders").post(orders::place).end())
         .service(Path::new("/v1/orders:batch").post(batch::place).end())
+        .service(Path::new("/v1/orders/{id}").get(orders::get).end())
         .service(Path::new("/v1/skus/{sku}").put(skus::define).get(skus::get).end())
         .service(Path::new("/v1/skus/{sku}/stock").post(skus::adjust).end())
         .service(Path::new("/v1/skus/{sku}/sales").get(views::sales).end())
@@ -30,7 +31,6 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         .service(Path::new("/v1/holds/{id}/confirm").post(holds::confirm).end())
         .service(Path::new("/v1/holds/{id}/release").post(holds::release).end())
         .service(Path::new("/v1/holds/{id}/ship").post(holds::ship).end())
-        .service(Path::new("/v1/orders/{id}").get(orders::get).end())
         .service(Path::new("/v1/orders/{id}/detail").get(views::order_detail).end())
         .service(Path::new("/v1/orders/{id}/payments").post(changes::pay).end())
         .service(Path::new("/v1/orders/{id}/cancel").post(changes::cancel).end())

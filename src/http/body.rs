@@ -1,7 +1,7 @@
 //! Reads a JSON body into a type: within bounds of size and time, objects only, no unknown fields.
 //! Whatever is wrong becomes a problem before anything is asked of the store.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -99,25 +99,49 @@ pub(super) fn check_type(request: &HttpRequest) -> Result<(), Problem> {
     Err(Problem::new(ProblemType::UnsupportedMediaType, detail))
 }
 
-async fn read(mut payload: Payload, bounds: Bounds) -> Result<Bytes, Problem> {
-    let whole = async {
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|error| {
-                let detail = format!("the body broke off: {error}");
-                Problem::new(ProblemType::MalformedJson, detail)
-            })?;
-            if bytes.len() + chunk.len() > bounds.bytes_max {
-                return Err(bounds.too_large());
-            }
-            bytes.extend_from_slice(&chunk);
+async fn read(payload: Payload, bounds: Bounds) -> Result<Bytes, Problem> {
+    let mut whole = pin!(read_all(payload, &bounds));
+    // Nearly always the body came with the head, and is handed over a moment after this is asked
+    // for it. A timer for that moment costs more than to ask again.
+    let mut asked_again = false;
+    let soon = poll_fn(|task| match whole.as_mut().poll(task) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if asked_again => Poll::Ready(None),
+        Poll::Pending => {
+            asked_again = true;
+            task.waker().wake_by_ref();
+            Poll::Pending
         }
-        Ok(bytes.freeze())
-    };
+    });
+    if let Some(read) = soon.await {
+        return read;
+    }
     tokio::time::timeout(bounds.time_max, whole).await.unwrap_or_else(|_| {
         let detail = format!("a body must arrive within {} ms", bounds.time_max.as_millis());
         Err(Problem::new(ProblemType::BodyTimeout, detail))
     })
+}
+
+async fn read_all(mut payload: Payload, bounds: &Bounds) -> Result<Bytes, Problem> {
+    let mut all = Bytes::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            let detail = format!("the body broke off: {error}");
+            Problem::new(ProblemType::MalformedJson, detail)
+        })?;
+        if all.len() + chunk.len() > bounds.bytes_max {
+            return Err(bounds.too_large());
+        }
+        // Mostly there is only one, which is taken as it is.
+        all = if all.is_empty() {
+            chunk
+        } else {
+            let mut joined = BytesMut::from(all);
+            joined.extend_from_slice(&chunk);
+            joined.freeze()
+        };
+    }
+    Ok(all)
 }
 
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

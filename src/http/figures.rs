@@ -1,10 +1,14 @@
-//! What the server counts of its own: requests, problems and how long answers took. Every label has
-//! few values, whatever clients send. The store's figures are the library's.
+//! What the server counts of its own: requests, problems and how long answers took; each worker by
+//! itself, so that none waits for another. Every label has few values, whatever clients send. The
+//! store's figures are the library's.
 
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use actix_web::http::{Method, StatusCode};
@@ -31,7 +35,19 @@ pub(super) struct Figures(Mutex<Vec<Arc<Counts>>>);
 
 /// The counts of one worker. Nobody else takes its lock but a reader of the figures.
 #[derive(Default)]
-pub(super) struct Counts(Mutex<Counted>);
+pub(super) struct Counts {
+    in_flight: AtomicUsize,
+    counted: Mutex<Counted>,
+}
+
+/// A request that is being answered.
+pub(super) struct InFlight<'a>(&'a Counts);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 #[derive(Default)]
 struct Counted {
@@ -56,11 +72,16 @@ impl Figures {
         counts
     }
 
+    /// Requests that have no answer yet.
+    pub(super) fn in_flight(&self) -> usize {
+        lock(&self.0).iter().map(|worker| worker.in_flight.load(Ordering::SeqCst)).sum()
+    }
+
     /// Writes the sums over all workers.
     pub(super) fn write(&self, page: &mut Page) {
         let mut all = Counted::default();
         for worker in lock(&self.0).iter() {
-            all.add(&lock(&worker.0));
+            all.add(&lock(&worker.counted));
         }
         let name = "tidegate_http_requests_total";
         page.head(name, "counter", "Requests answered, by path as declared.");
@@ -84,6 +105,12 @@ impl Figures {
 }
 
 impl Counts {
+    /// Counts a request until its answer is made.
+    pub(super) fn enter(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        InFlight(self)
+    }
+
     /// Counts an answer.
     pub(super) fn count(
         &self,
@@ -93,7 +120,7 @@ impl Counts {
         problem: Option<ProblemType>,
         us: u64,
     ) {
-        let mut counted = lock(&self.0);
+        let mut counted = lock(&self.counted);
         *counted.answers.entry((path, name(method), status.as_u16())).or_default() += 1;
         counted.latencies.entry(path).or_default().count(us);
         if let Some(problem) = problem {

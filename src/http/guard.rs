@@ -1,7 +1,7 @@
 //! What every request passes, before and after its handler: a trace id, size of its headers, lists
 //! and rates, who asks; then it is counted and logged. It reads no body.
 
-use std::{cell::Cell, net::IpAddr, sync::Arc};
+use std::{cell::Cell, net::IpAddr, rc::Rc, sync::Arc};
 
 use actix_web::{
     Error, HttpMessage, HttpResponse,
@@ -34,18 +34,31 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// way round: `/%761/orders` is a path under `/v1` too.)
 const UNCOUNTED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// The middleware.
-pub(super) async fn guard<B: MessageBody>(
+/// What the requests of one worker have in common.
+pub(super) struct Worker {
     service: Data<Service>,
     counts: Arc<Counts>,
+}
+
+impl Worker {
+    /// One more worker of `service`.
+    pub(super) fn of(service: &Data<Service>) -> Rc<Self> {
+        Rc::new(Self { service: service.clone(), counts: service.figures.of_a_worker() })
+    }
+}
+
+/// The middleware.
+pub(super) async fn guard<B: MessageBody>(
+    worker: Rc<Worker>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let _in_flight = Service::enter(&service);
+    let Worker { service, counts } = &*worker;
+    let _in_flight = counts.enter();
     let begun = Instant::now();
     let trace_id = trace_id(request.headers());
     let (mut who, mut template) = (None, REFUSED);
-    let mut response = match check(&service, &request) {
+    let mut response = match check(service, &request) {
         Ok(identity) => {
             who = identity.as_ref().ok().map(|identity| identity.name.clone());
             request.extensions_mut().insert(identity);
@@ -59,9 +72,7 @@ pub(super) async fn guard<B: MessageBody>(
             request.into_response(response).map_into_right_body()
         }
     };
-    if let Ok(value) = HeaderValue::from_str(&trace_id) {
-        response.headers_mut().insert(TRACE_ID, value);
-    }
+    response.headers_mut().insert(TRACE_ID, trace_id.clone());
     let method = response.request().method();
     if let Some(position) = service.position()
         && is_written(method, response.status())
@@ -76,7 +87,7 @@ pub(super) async fn guard<B: MessageBody>(
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     let problem = response.response().extensions().get::<ProblemType>().copied();
     counts.count(template, response.request().method(), response.status(), problem, micros);
-    log(&service, &response, &trace_id, who, micros);
+    log(service, &response, &trace_id, who, micros);
     Ok(response)
 }
 
@@ -115,10 +126,11 @@ fn canonical(address: IpAddr) -> IpAddr {
 fn log<B>(
     service: &Service,
     response: &ServiceResponse<B>,
-    trace_id: &str,
+    trace_id: &HeaderValue,
     who: &str,
     micros: u64,
 ) {
+    let trace_id = trace_id.to_str().unwrap_or_default();
     let request = response.request();
     let (method, path, status) = (request.method(), request.path(), response.status().as_u16());
     if let Some(error) = response.response().error()
@@ -131,9 +143,10 @@ fn log<B>(
 }
 
 /// The client's trace, or a new one.
-fn trace_id(headers: &HeaderMap) -> String {
+fn trace_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
-    given.and_then(of_traceparent).map_or_else(new_trace_id, str::to_owned)
+    let known = given.and_then(of_traceparent).and_then(|id| HeaderValue::from_str(id).ok());
+    known.unwrap_or_else(new_trace_id)
 }
 
 /// The trace id of `version-traceid-parentid-flags`, if all of it is as it must be. Later versions
@@ -155,7 +168,7 @@ thread_local! {
     static NEXT_TRACE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
-fn new_trace_id() -> String {
+fn new_trace_id() -> HeaderValue {
     let (high, low) = NEXT_TRACE.get().unwrap_or_else(|| {
         let mut bytes = [0; 16];
         // Without a random source ids begin at 0: worse logs, no worse answers.
@@ -166,7 +179,11 @@ fn new_trace_id() -> String {
     NEXT_TRACE.set(Some((high, low.wrapping_add(1))));
     // Spread, so that neighbours differ in more than the last digit.
     let spread = low.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    format!("{high:016x}{spread:016x}")
+    let id = (u128::from(high) << 64) | u128::from(spread);
+    // Digit by digit: every request has one.
+    let digit = |at: usize| b"0123456789abcdef"[(id >> (124 - 4 * at)) as usize & 0xf];
+    let digits: [u8; 32] = std::array::from_fn(digit);
+    HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::{
 };
 
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse,
+    FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder,
     dev::Payload,
-    http::header::{CacheControl, CacheDirective, ETag, EntityTag, Header, IfNoneMatch},
+    http::header::{self, ContentType, EntityTag, Header, IfNoneMatch},
     web,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -155,16 +155,36 @@ impl Segment {
 
 /// Answers with `body`, or that the client has it already.
 pub(crate) fn tagged<T: Serialize>(request: &HttpRequest, tag: String, body: &T) -> HttpResponse {
+    let quoted = format!("\"{tag}\"");
+    let known = request.headers().contains_key(header::IF_NONE_MATCH) && is_known(request, tag);
+    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response.insert_header((header::ETAG, quoted));
+    response.insert_header((header::CACHE_CONTROL, "private, no-cache"));
+    if known { response.finish() } else { with_json(&mut response, body) }
+}
+
+/// Whether the client, which asks for what it has not, has what this is the tag of.
+fn is_known(request: &HttpRequest, tag: String) -> bool {
     let tag = EntityTag::new_strong(tag);
-    let known = match IfNoneMatch::parse(request) {
-        Ok(IfNoneMatch::Any) => request.headers().contains_key("if-none-match"),
+    match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
         Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
         Err(_) => false,
-    };
-    let private = CacheControl(vec![CacheDirective::Private, CacheDirective::NoCache]);
-    let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header(ETag(tag)).insert_header(private);
-    if known { response.finish() } else { response.json(body) }
+    }
+}
+
+/// Puts `body` into an answer.
+pub(crate) fn with_json<T: Serialize>(
+    response: &mut HttpResponseBuilder,
+    body: &T,
+) -> HttpResponse {
+    // An order's, which need not grow step by step.
+    const BYTES: usize = 512;
+    let mut json = Vec::with_capacity(BYTES);
+    match serde_json::to_writer(&mut json, body) {
+        Ok(()) => response.content_type(ContentType::json()).body(json),
+        Err(error) => HttpResponse::from_error(error),
+    }
 }
 
 /// A tag that follows from what is answered, for what has no version.

@@ -3,6 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,13 @@ use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt::Sys
 use anyhow::Context;
 use tidegate::{Tidegate, postgres, webhooks};
 
-use super::{access::Access, app, guard::guard, service::Service, tls};
+use super::{
+    access::Access,
+    app,
+    guard::{Worker, guard},
+    service::Service,
+    tls,
+};
 use crate::config::Config;
 
 /// How often ending looks at what is in flight.
@@ -53,9 +60,8 @@ impl Server {
         let workers = workers.min(limits.connections_max);
         let shared = service.clone();
         let server = HttpServer::new(move || {
-            let (guarded, counts) = (shared.clone(), shared.figures.of_a_worker());
-            let pass =
-                move |request, next| guard(guarded.clone(), Arc::clone(&counts), request, next);
+            let worker = Worker::of(&shared);
+            let pass = move |request, next| guard(Rc::clone(&worker), request, next);
             let app = App::new().app_data(shared.clone());
             let app = if parse_only_route { app.configure(app::configure_parse_only) } else { app };
             app.configure(app::configure).wrap(from_fn(pass))

@@ -2,10 +2,11 @@
 //! about to end. It knows no route.
 
 use std::{
+    borrow::Cow,
     future::{Ready, ready},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -39,7 +40,8 @@ pub(crate) struct Service {
     follower: OnceLock<postgres::Figures>,
     webhooks: OnceLock<Arc<webhooks::Sender>>,
     draining: watch::Sender<bool>,
-    in_flight: AtomicUsize,
+    /// The same: every request looks at it.
+    is_draining: AtomicBool,
     /// A permit for each stream of events that may be open.
     seats: Arc<Semaphore>,
     seats_max: usize,
@@ -82,7 +84,7 @@ impl Service {
             follower: OnceLock::new(),
             webhooks: OnceLock::new(),
             draining: watch::Sender::new(false),
-            in_flight: AtomicUsize::new(0),
+            is_draining: AtomicBool::new(false),
             seats: Arc::new(Semaphore::new(events.streams_max)),
             seats_max: events.streams_max,
             heartbeat: events.heartbeat,
@@ -128,11 +130,12 @@ impl Service {
 
     /// From now on the server says that it ends.
     pub(super) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
         self.draining.send_replace(true);
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.is_draining.load(Ordering::Acquire)
     }
 
     /// For what lasts longer than a request: tells when the server is about to end.
@@ -175,15 +178,9 @@ impl Service {
         Some(standing.collect())
     }
 
-    /// Counts a request until its answer is made.
-    pub(super) fn enter(service: &Data<Self>) -> InFlight {
-        service.in_flight.fetch_add(1, Ordering::SeqCst);
-        InFlight(Data::clone(service))
-    }
-
     /// Requests that have no answer yet.
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        self.figures.in_flight()
     }
 
     /// Whether requests can be answered.
@@ -205,24 +202,15 @@ impl Service {
     }
 }
 
-/// A request that is being answered.
-pub(crate) struct InFlight(Data<Service>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// The open store, for a handler.
 pub(crate) struct Gate(Tidegate);
 
 impl Gate {
     /// Orders, with the caller's idempotency keys.
-    pub(super) fn orders<R>(&self, caller: &Caller<R>) -> OrdersClient {
+    pub(super) fn orders<R>(&self, caller: &Caller<R>) -> Cow<'_, OrdersClient> {
         match caller.name() {
-            "" => self.0.orders().clone(),
-            name => self.0.orders().for_caller(name),
+            "" => Cow::Borrowed(self.0.orders()),
+            name => Cow::Owned(self.0.orders().for_caller(name)),
         }
     }
 

@@ -11,7 +11,8 @@ use crate::http::{
     body::Body,
     caller::{Caller, Read, Sell},
     headers::{
-        IdempotencyKey, Query, RespondAsync, Segment, read_cursor, tag_of, tagged, write_cursor,
+        IdempotencyKey, Query, RespondAsync, Segment, read_cursor, tag_of, tagged, with_json,
+        write_cursor,
     },
     problem::Problem,
     service::{Gate, Service},
@@ -57,7 +58,7 @@ pub(crate) async fn place(
         response.insert_header(("preference-applied", "respond-async"));
     }
     response.insert_header((header::LOCATION, format!("/v1/orders/{}", body.id())));
-    Ok(response.json(body))
+    Ok(with_json(&mut response, &body))
 }
 
 /// Places one order and makes its answer.
@@ -89,9 +90,11 @@ pub(super) async fn answer_one(
 /// A receipt tells the total only. Amounts never change, so the answer stays the same; without them
 /// (the server is ending) it is still right.
 async fn find_amounts(orders: &OrdersClient, receipt: &Receipt, asked: &mut Asked) {
-    if asked.lacks_amounts()
-        && let Ok(order) = orders.get(receipt.id).await
-    {
+    if !asked.lacks_amounts() {
+        return;
+    }
+    // In a box, since few need it, and every order that waits would keep room for it.
+    if let Ok(order) = Box::pin(orders.get(receipt.id)).await {
         asked.take_amounts(&order);
     }
 }

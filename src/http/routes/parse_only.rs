@@ -9,7 +9,7 @@ use super::Answer;
 use crate::http::{
     body::Body,
     caller::{Caller, Sell},
-    headers::{IdempotencyKey, RespondAsync},
+    headers::{IdempotencyKey, RespondAsync, with_json},
     service::{Gate, Service},
     wire::place::PlaceOrder,
 };
@@ -38,6 +38,7 @@ pub(crate) async fn parse_only(
         placed_at: PLACED_AT,
         expires_at: Some(Timestamp(PLACED_AT.0 + HOLD_MS_DEFAULT)),
     });
-    let location = (header::LOCATION, format!("/v1/orders/{}", body.id()));
-    Ok(HttpResponse::Created().insert_header(location).json(body))
+    let mut response = HttpResponse::Created();
+    response.insert_header((header::LOCATION, format!("/v1/orders/{}", body.id())));
+    Ok(with_json(&mut response, &body))
 }

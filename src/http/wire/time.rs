@@ -1,8 +1,8 @@
 //! Moments as they are written: RFC 3339 in UTC with milliseconds. It reads no clock.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, str};
 
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::Error};
 use tidegate::machine::Timestamp;
 use time::OffsetDateTime;
 use utoipa::{
@@ -14,22 +14,44 @@ use utoipa::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Time(pub(crate) Timestamp);
 
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Time {
+    /// Its text. Digit by digit: an order has three of them.
+    fn text(self) -> [u8; 24] {
         // Past the year 9999 there is no such text; no store gets there.
-        let (seconds, ms) = (self.0.0 / 1_000, self.0.0 % 1_000);
+        let (seconds, ms) = (self.0.0 / 1_000, (self.0.0 % 1_000) as u16);
         let at =
             i64::try_from(seconds).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
         let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
-        let (hour, minute, second) = (at.hour(), at.minute(), at.second());
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+        let ((year, month, day), (hour, minute, second)) = (at.to_calendar_date(), at.to_hms());
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        put(&mut text[..4], year.unsigned_abs() as u16);
+        put(&mut text[5..7], u8::from(month).into());
+        put(&mut text[8..10], day.into());
+        put(&mut text[11..13], hour.into());
+        put(&mut text[14..16], minute.into());
+        put(&mut text[17..19], second.into());
+        put(&mut text[20..23], ms);
+        text
+    }
+}
+
+/// Writes the last digits of `number` into all of `digits`.
+fn put(digits: &mut [u8], mut number: u16) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
     }
 }
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(str::from_utf8(&self.text()).map_err(S::Error::custom)?)
     }
 }
 
