@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
     ArbiterHandle, Board, Clock, Durable, Group, Keyring, Kit, Projector, ProjectorReport,
@@ -16,7 +15,7 @@ use tidegate_actors::{
     codec,
     dispatch::ConsumeError,
     feed::{Events, Tap},
-    snapshot_all,
+    restore, snapshot_all,
 };
 use tidegate_machines::{GroupId, GroupSummary, OutOfBounds};
 use tidegate_storage::{
@@ -84,7 +83,8 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     projector.start(own.orders.clone())?;
     running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.
-    try_join_all(running.groups.iter().map(|group| group.restore())).await?;
+    let groups: Vec<&dyn Shards> = running.groups.iter().map(|group| &**group).collect();
+    restore(&groups, Arc::clone(&parts.journal), Arc::clone(&parts.clock)).await?;
     running.snapshotter = Some(Snapshotter::start(
         running.groups.clone(),
         Arc::clone(&parts.journal),

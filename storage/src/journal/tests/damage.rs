@@ -138,6 +138,9 @@ fn damage_in_an_older_segment_is_refused() {
     let last = frames(&segment(&folder, 1));
     let last_frame = last[last.len() - 2];
     patch(&segment(&folder, 1), last_frame + 100, b"!");
+    // Segments are read side by side; what is told is the oldest damage.
+    patch(&segment(&folder, 2), 4_096 + 100, b"!");
+    patch(&segment(&folder, 3), 4_096 + 100, b"!");
     match try_open(folder.path()).map(|_| ()) {
         Err(StorageError::Damaged { path, offset, .. }) => {
             assert_eq!((path, offset), (segment(&folder, 1), last_frame));
