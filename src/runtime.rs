@@ -19,7 +19,7 @@ use tidegate_actors::{
 };
 use tidegate_machines::{GroupId, GroupSummary, OutOfBounds};
 use tidegate_storage::{
-    ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Position, State,
+    ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Opening, Position, State,
     StorageError, Store, StoreLock, StoreOptions,
 };
 
@@ -50,8 +50,8 @@ struct Manifest {
 
 /// Opens the store as `builder` says.
 pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
-    let (dir, options) = (builder.dir, builder.storage);
-    let (opened, manifest) = blocking(move || open_files(&dir, &options)).await??;
+    let opening = builder.opening();
+    let (opened, manifest) = open_files(builder.dir, builder.storage, Arc::clone(&opening)).await?;
     let arbiters = builder
         .arbiters
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -83,8 +83,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
     projector.start(own.orders.clone())?;
     running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.
-    let groups: Vec<&dyn Shards> = running.groups.iter().map(|group| &**group).collect();
-    restore(&groups, Arc::clone(&parts.journal), Arc::clone(&parts.clock)).await?;
+    restore(&running.groups, Arc::clone(&parts.journal), Arc::clone(&parts.clock), opening).await?;
     running.snapshotter = Some(Snapshotter::start(
         running.groups.clone(),
         Arc::clone(&parts.journal),
@@ -125,13 +124,20 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
 }
 
 /// Opens or creates what is on disk, and gets ready what would hold the first command up.
-fn open_files(dir: &Path, options: &StoreOptions) -> Result<(Opened, Manifest), OpenError> {
-    let fresh = fresh_manifest()?;
-    let opened = Store::open(dir, options, || fresh)?;
-    let manifest = codec::decode(&opened.manifest)
-        .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
-    calibrate();
-    Ok((opened, manifest))
+async fn open_files(
+    dir: PathBuf,
+    options: StoreOptions,
+    opening: Arc<Opening>,
+) -> Result<(Opened, Manifest), OpenError> {
+    let open = move || {
+        let fresh = fresh_manifest()?;
+        let opened = Store::open(dir, &options, &opening, || fresh)?;
+        let manifest = codec::decode(&opened.manifest)
+            .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
+        calibrate();
+        Ok((opened, manifest))
+    };
+    blocking(open).await?
 }
 
 /// A store that is opened to be looked at, with no actor running. The folder stays locked until

@@ -177,7 +177,8 @@ impl<M: Durable> Group<M> {
     /// The first shard that can't be rebuilt.
     pub async fn restore(&self) -> Result<(), RestoreError> {
         let Kit { journal, clock, .. } = self.kit();
-        replay::restore(&[self], Arc::clone(journal), Arc::clone(clock)).await
+        let this: Arc<dyn Shards> = Arc::new(self.clone());
+        replay::restore(&[this], Arc::clone(journal), Arc::clone(clock), Arc::default()).await
     }
 
     /// Asks shard `index`. Resolves when the answer is safe: everything it was derived from is on

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc, sync::mpsc};
 
 use tidegate_machines::Timestamp;
-use tidegate_storage::{Entry, Journal, Position, StorageError, StreamId};
+use tidegate_storage::{Entry, Journal, Opening, OpeningStep, Position, StorageError, StreamId};
 
 use crate::{clock::Clock, error::RestoreError, group::Shards};
 
@@ -18,19 +18,24 @@ const RECORDS_USUAL: usize = PIECE_BYTES / 64;
 /// Pieces that may wait for a shard. When there are more, the reading waits: memory stays bounded.
 const PIECES_MAX: usize = 8;
 
+/// Records of which it is told together that they are read.
+const COUNTED_AT_ONCE: u64 = 4_096;
+
 /// Rebuilds every shard of `groups` from what is stored, all at the same time, then drives their
-/// open effects again. Waits until all are ready or have failed.
+/// open effects again. Tells `opening` how far it is. Waits until all are ready or have failed.
 ///
 /// # Errors
 /// The first shard that can't be rebuilt.
 pub async fn restore(
-    groups: &[&dyn Shards],
+    groups: &[Arc<dyn Shards>],
     journal: Arc<dyn Journal>,
     clock: Arc<Clock>,
+    opening: Arc<Opening>,
 ) -> Result<(), RestoreError> {
     let replay = Replay::default();
     let waits: Vec<_> = groups.iter().flat_map(|group| group.restore(&replay)).collect();
-    let reading = tokio::task::spawn_blocking(move || replay.run(&*journal, &clock));
+    opening.begin(OpeningStep::Loading, waits.len() as u64);
+    let reading = tokio::task::spawn_blocking(move || replay.run(&*journal, &clock, &opening));
     let mut outcome = Ok(());
     for wait in waits {
         outcome = outcome.and(wait.await.unwrap_or(Err(StorageError::Closed.into())));
@@ -98,14 +103,15 @@ impl Replay {
         Seat { stream, join: self.join.clone() }
     }
 
-    /// Reads, once it is known from where on each shard needs its records. Blocks until all is
+    /// Reads, once it is known from where on each shard needs its records, and tells `opening` how
+    /// far it is. Blocks until all is
     /// handed over; returns early if nobody listens any more.
-    pub fn run(self, journal: &dyn Journal, clock: &Clock) {
+    pub fn run(self, journal: &dyn Journal, clock: &Clock, opening: &Opening) {
         let Self { joined, join } = self;
         // What is left of it is with the seats.
         drop(join);
-        let mut listeners: Vec<Listener> = joined.iter().collect();
-        let result = hand_out(&mut listeners, journal, clock);
+        let mut listeners: Vec<Listener> = joined.iter().inspect(|_| opening.add(1)).collect();
+        let result = hand_out(&mut listeners, journal, clock, opening);
         for mut listener in listeners {
             listener.hand_over();
             let last = match &result {
@@ -135,18 +141,24 @@ fn hand_out(
     listeners: &mut [Listener],
     journal: &dyn Journal,
     clock: &Clock,
+    opening: &Opening,
 ) -> Result<Position, StorageError> {
     let Some(after) = listeners.iter().map(|listener| listener.after).min() else {
         return Ok(Position::ZERO);
     };
     let places: HashMap<StreamId, usize> =
         listeners.iter().enumerate().map(|(place, listener)| (listener.stream, place)).collect();
+    opening.begin(OpeningStep::Applying, journal.durable().0.saturating_sub(after.0));
     let mut reader = journal.read(after)?;
-    let (mut position, mut stamp) = (after, 0);
+    let (mut position, mut stamp, mut told) = (after, 0, after);
     // Neighbours are mostly of one stream.
     let mut latest: Option<(StreamId, Option<usize>)> = None;
     while let Some(entry) = reader.next()? {
         position = entry.position;
+        if position.0 - told.0 >= COUNTED_AT_ONCE {
+            opening.add(position.0 - told.0);
+            told = position;
+        }
         stamp = stamp.max(entry.stamp);
         let place = match latest {
             Some((stream, place)) if stream == entry.stream => place,
@@ -158,6 +170,7 @@ fn hand_out(
             return Err(StorageError::Closed);
         }
     }
+    opening.add(position.0 - told.0);
     // Before anybody goes on: no stamp may come that is older than a stored one.
     clock.observe(Timestamp(stamp));
     Ok(position)
@@ -223,7 +236,11 @@ mod tests {
         for number in 1..=records {
             let mut batch = Batch::new(StreamId(number % STREAMS), number.into());
             let record = number.to_le_bytes().repeat(2_500);
-            batch.push(|out| Ok::<_, ()>(out.extend_from_slice(&record))).unwrap();
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(&record);
+                Ok::<_, ()>(())
+            };
+            batch.push(write).unwrap();
             journal.append(batch, Urgency::Now, Box::new(drop)).unwrap();
         }
         journal
@@ -257,7 +274,7 @@ mod tests {
         let seats: Vec<_> = (0..STREAMS).map(|stream| replay.seat(StreamId(stream))).collect();
         drop(replay.seat(StreamId(7)));
         thread::scope(|scope| {
-            scope.spawn(|| replay.run(&journal, &clock));
+            scope.spawn(|| replay.run(&journal, &clock, &Opening::default()));
             for (stream, seat) in (0u64..).zip(seats) {
                 scope.spawn(move || {
                     let after = 1_000 * stream;
@@ -282,11 +299,11 @@ mod tests {
                 assert_eq!(heard.len(), 1_000);
                 assert!(matches!(end, Some(Handed::End(_))));
             });
-            replay.run(&journal, &clock);
+            replay.run(&journal, &clock, &Opening::default());
         });
         let replay = Replay::default();
         drop(replay.seat(StreamId(1)).take(Position::ZERO));
-        replay.run(&journal, &clock);
+        replay.run(&journal, &clock, &Opening::default());
     }
 
     #[test]
@@ -305,7 +322,7 @@ mod tests {
                     assert_eq!((heard.len(), format!("{end:?}")), (0, format!("{trimmed:?}")));
                 });
             }
-            replay.run(&journal, &clock());
+            replay.run(&journal, &clock(), &Opening::default());
         });
         let replay = Replay::default();
         let seat = replay.seat(StreamId(1));

@@ -1,6 +1,6 @@
 //! Rebuilding a machine from its latest snapshot and the journal after it: the same code at open
-//! and after a panic. Its events come from a reading for all shards, or it reads by itself. It writes
-//! nothing.
+//! and after a panic. Its events come from a reading for all shards, or it reads by itself. It
+//! writes nothing.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

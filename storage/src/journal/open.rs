@@ -25,7 +25,7 @@ use super::{
         UNFINISHED_SUFFIX, activate, number_in, open_for_writing, prepare,
     },
 };
-use crate::{Position, StorageError, disk};
+use crate::{Opening, Position, StorageError, disk};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -82,7 +82,7 @@ pub(crate) fn look(folder: &Path, bounds: &Bounds) -> Result<Looked> {
         return Err(StorageError::damaged(folder, 0, "all journal segments are gone"));
     }
     let segments = read_headers(&files)?;
-    let Found { end, torn, .. } = find_end(&segments)?;
+    let Found { end, torn, .. } = find_end(&segments, &Opening::default())?;
     let (last, torn) = (Position(end.position - 1), torn.is_some());
     bounds.check(oldest_of(&segments), last)?;
     Ok(Looked { segments, last, torn })
@@ -95,6 +95,7 @@ pub(crate) fn recover(
     spares_max: usize,
     may_begin: bool,
     bounds: &Bounds,
+    opening: &Opening,
 ) -> Result<Recovered> {
     disk::create_folder(folder)?;
     let Listing { segments, spares, spare_id } = sort_files(folder, segment_bytes, spares_max)?;
@@ -109,7 +110,7 @@ pub(crate) fn recover(
         return begin(folder, segment_bytes, spares, spare_id);
     }
     let segments = read_headers(&segments)?;
-    let Found { last, end, torn } = find_end(&segments)?;
+    let Found { last, end, torn } = find_end(&segments, opening)?;
     bounds.check(oldest_of(&segments), Position(end.position - 1))?;
     if let Some(what) = torn {
         warn!(
@@ -217,9 +218,10 @@ fn oldest_of(segments: &VecDeque<Arc<Segment>>) -> Position {
 }
 
 /// Checks every frame. Segments are read side by side, and then judged from the oldest on.
-fn find_end(segments: &VecDeque<Arc<Segment>>) -> Result<Found<'_>> {
+fn find_end<'a>(segments: &'a VecDeque<Arc<Segment>>, opening: &Opening) -> Result<Found<'a>> {
+    opening.expect(segments.iter().map(|segment| segment.header.size).sum());
     let mut ahead = segments.iter().skip(1);
-    for (segment, read) in segments.iter().zip(read_all(segments)) {
+    for (segment, read) in segments.iter().zip(read_all(segments, opening)) {
         let (end, step) = read?;
         segment.publish_end(end.offset);
         match ahead.next() {
@@ -235,7 +237,7 @@ fn find_end(segments: &VecDeque<Arc<Segment>>) -> Result<Found<'_>> {
 
 /// For each of `segments`, where its good frames end and what comes then. They are read by as many
 /// threads as there are cores: checking is work for the processor, more than for the disk.
-fn read_all(segments: &VecDeque<Arc<Segment>>) -> Vec<Result<(End, Step)>> {
+fn read_all(segments: &VecDeque<Arc<Segment>>, opening: &Opening) -> Vec<Result<(End, Step)>> {
     let results: Vec<OnceLock<_>> = segments.iter().map(|_| OnceLock::new()).collect();
     let drawn = AtomicUsize::new(0);
     let work = || {
@@ -245,6 +247,7 @@ fn read_all(segments: &VecDeque<Arc<Segment>>) -> Vec<Result<(End, Step)>> {
             let Some(segment) = segments.get(place) else { break };
             // Each place is drawn once.
             let _ = results[place].set(read_to_end(segment, &mut window));
+            opening.add(segment.header.size);
         }
     };
     thread::scope(|scope| {

@@ -24,8 +24,8 @@ use super::{
     trust,
 };
 use crate::{
-    Batch, FileJournal, Journal, JournalOptions, Position, Row, State, StorageError, StreamId,
-    Table, Urgency, disk,
+    Batch, FileJournal, Journal, JournalOptions, Opening, OpeningStep, Position, Row, State,
+    StorageError, StreamId, Table, Urgency, disk,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -69,15 +69,24 @@ impl LoggedState {
     /// [`StorageError::ReadOnly`], [`StorageError::StateUnusable`] if sled refuses even an empty
     /// folder, or an IO error.
     pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
-        Self::open_with(folder.as_ref(), options, true)
+        Self::open_with(folder.as_ref(), options, true, &Opening::default())
     }
 
     /// Like [`LoggedState::open`], but a folder without a log is damage.
-    pub(crate) fn open_existing(folder: &Path, options: &StateOptions) -> Result<Self> {
-        Self::open_with(folder, options, false)
+    pub(crate) fn open_existing(
+        folder: &Path,
+        options: &StateOptions,
+        opening: &Opening,
+    ) -> Result<Self> {
+        Self::open_with(folder, options, false, opening)
     }
 
-    fn open_with(folder: &Path, options: &StateOptions, may_begin: bool) -> Result<Self> {
+    fn open_with(
+        folder: &Path,
+        options: &StateOptions,
+        may_begin: bool,
+        opening: &Opening,
+    ) -> Result<Self> {
         disk::create_folder(folder)?;
         let segment_bytes = options.log_segment_bytes.max(SEGMENT_BYTES_MIN);
         let log = JournalOptions { segment_bytes, spare_segments_max: 1, soon_ms_max: 2 };
@@ -85,13 +94,13 @@ impl LoggedState {
         let log = if may_begin && !index.exists() {
             FileJournal::open(&path, &log)?
         } else {
-            FileJournal::open_existing(&path, &log)?
+            FileJournal::open_existing(&path, &log, opening)?
         };
         let trusted =
             if trust::is_given(folder, &index) { reuse(folder, options, &log)? } else { None };
         let index = match trusted {
             Some(index) => index,
-            None => rebuild(folder, options, &log)?,
+            None => rebuild(folder, options, &log, opening)?,
         };
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -328,7 +337,8 @@ fn reuse(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<Opt
         let reached = reached(&index)?;
         let fits = (log.oldest().0..=log.durable().0 + 1).contains(&(reached.0 + 1));
         if fits {
-            replay(&index, log, reached)?;
+            // After an orderly end there is nothing to be brought.
+            replay(&index, log, reached, &Opening::default())?;
         }
         Ok(fits.then_some(index))
     });
@@ -342,7 +352,12 @@ fn reuse(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<Opt
 }
 
 /// Makes the index from the log.
-fn rebuild(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<SledState> {
+fn rebuild(
+    folder: &Path,
+    options: &StateOptions,
+    log: &FileJournal,
+    opening: &Opening,
+) -> Result<SledState> {
     trust::withdraw(folder)?;
     let path = folder.join(INDEX_NAME);
     if path.exists() {
@@ -351,7 +366,9 @@ fn rebuild(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<S
         removed.map_err(|error| StorageError::io("removing", &path, error))?;
     }
     let index = SledState::open(&path, options)?;
-    let changes = replay(&index, log, Position(log.oldest().0.saturating_sub(1)))?;
+    let after = Position(log.oldest().0.saturating_sub(1));
+    opening.begin(OpeningStep::Indexing, log.durable().0 - after.0);
+    let changes = replay(&index, log, after, opening)?;
     if changes > 0 {
         info!(changes, "the state's index was made again from its log");
     }
@@ -359,11 +376,12 @@ fn rebuild(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<S
 }
 
 /// Brings to the index what the log holds after `after`; gives the number of changes.
-fn replay(index: &SledState, log: &FileJournal, after: Position) -> Result<u64> {
+fn replay(index: &SledState, log: &FileJournal, after: Position, opening: &Opening) -> Result<u64> {
     let (mut reader, mut decoder) = (log.read(after)?, Decoder::default());
     let (mut last, mut changes) = (after, 0);
     while let Some(entry) = reader.next()? {
         last = entry.position;
+        opening.add(1);
         if let Some(change) = decoder.take(entry.bytes) {
             apply(index, &change)?;
             changes += 1;

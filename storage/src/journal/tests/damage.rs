@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::Opening;
 
 #[test]
 fn a_tail_torn_at_any_byte_is_cut() {
@@ -200,7 +201,7 @@ fn missing_segments() {
     assert!(matches!(try_open(cut.path()), Err(StorageError::Damaged { .. })));
 
     let empty = tempfile::tempdir().unwrap();
-    let opened = FileJournal::open_existing(empty.path(), &options());
+    let opened = FileJournal::open_existing(empty.path(), &options(), &Opening::default());
     assert!(matches!(opened, Err(StorageError::Damaged { .. })));
 }
 
