@@ -128,6 +128,23 @@ async fn stock_that_is_back_is_sold_at_once_and_with_any_key() {
 }
 
 #[tokio::test]
+async fn what_is_defined_and_never_had_stock_is_refused_at_once_until_it_has_some() {
+    let (shop, _) = sold_out().await;
+    let preview = NewOrder::new("bob").line("preview", 1);
+    let unknown = shop.refusal(preview.clone(), "before").await;
+    assert!(matches!(unknown, OrderRejection::Refused(Refusal::UnknownSku { .. })), "{unknown}");
+    shop.gate.stock().define("preview", SkuPatch::default().price_minor(1)).await.unwrap();
+    until_known_to_be_gone(&shop.gate, &preview).await;
+    let ahead = SkuPatch::default().backorder_limit(1);
+    shop.gate.stock().define("preview", ahead).await.unwrap();
+    shop.place(preview.clone(), "ahead").await;
+    until_known_to_be_gone(&shop.gate, &preview).await;
+    shop.gate.stock().adjust(Adjustment::new("preview", 2, "made"), "made").await.unwrap();
+    shop.place(preview, "stocked").await;
+    shop.audited().await;
+}
+
+#[tokio::test]
 async fn refusals_are_counted_wherever_they_are_made_and_a_closed_store_makes_none() {
     let (shop, sold) = sold_out().await;
     let counts = || {

@@ -14,7 +14,7 @@ const ARCHITECTURE_LINES_MAX: usize = 250;
 
 /// The engines behind the traits of storage, and how one gets at them.
 const ENGINES: [&str; 6] =
-    ["SledState", "FileJournal", "Store::", "MemoryJournal", "MemoryState", "sled"];
+    ["LoggedState", "FileJournal", "Store::", "MemoryJournal", "MemoryState", "sled"];
 
 /// A Rust file of the project.
 struct Source {

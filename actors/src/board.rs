@@ -19,7 +19,7 @@ use crate::sync::{AtomicUsize, ReadMostlyLock};
 /// Places that are sold out, shared by all shards and fronts of a store.
 #[derive(Default)]
 pub struct Board {
-    // Only SKUs that have had stock are ever in it, so nobody can make up names that collide.
+    // Only SKUs that are defined are ever in it, so callers can't make up names that collide.
     places: ReadMostlyLock<FxHashMap<Sku, FxHashSet<Location>>>,
     /// How many SKUs are on it: on most days none, and then nobody takes the lock.
     skus: AtomicUsize,
@@ -90,8 +90,9 @@ impl BoardWriter {
     pub(crate) fn applied(&mut self, stock: &Stock, event: &StockEvent) {
         let fresh = &mut self.fresh;
         let mut note = |sku: &Sku, location: &Location| {
-            // Only places that have had stock: others could be made up without end.
-            if stock.is_stocked(sku, location) && stock.available(sku, location) == Some(0) {
+            // Other places than these, where there never was stock, could be made up without end.
+            let is_place = stock.is_stocked(sku, location) || *location == Location::default();
+            if is_place && stock.available(sku, location) == Some(0) {
                 fresh.push((sku.clone(), location.clone()));
             }
         };

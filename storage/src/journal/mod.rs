@@ -10,6 +10,7 @@ mod frame;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod open;
+mod place;
 mod queue;
 mod reader;
 mod segment;
@@ -38,8 +39,9 @@ use self::{
     faults::Faults,
     frame::BATCH_HEADER,
     open::{Looked, Recovered},
+    place::Files,
     queue::Queue,
-    reader::{FileReader, Hold},
+    reader::Hold,
     segment::{BLOCK, Segment},
     spares::Spares,
 };
@@ -47,6 +49,8 @@ use crate::{
     Batch, Done, Journal, JournalStats, Opening, Position, Reader, StorageError, Urgency, Watch,
     disk,
 };
+
+pub(crate) use self::{place::Place, reader::FileReader};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -113,6 +117,7 @@ pub struct FileJournal {
     batch_bytes_max: u64,
     committer_id: ThreadId,
     threads: Mutex<Option<Threads>>,
+    files: Files,
 }
 
 struct Threads {
@@ -159,10 +164,10 @@ impl Shared {
         disk::lock(&self.segments).push_back(segment);
     }
 
-    fn segment_after(&self, number: u64) -> Option<Arc<Segment>> {
+    /// Segment `number`; `None` if it has been trimmed away.
+    fn segment(&self, number: u64) -> Option<Arc<Segment>> {
         let segments = disk::lock(&self.segments);
-        let oldest = segments.front()?.header.number;
-        let place = (number + 1).checked_sub(oldest)?;
+        let place = number.checked_sub(segments.front()?.header.number)?;
         segments.get(place as usize).cloned()
     }
 
@@ -197,7 +202,7 @@ impl Shared {
         }
     }
 
-    fn read(self: &Arc<Self>, after: Position, hold: Hold) -> Result<Box<dyn Reader>> {
+    fn reader(self: &Arc<Self>, after: Position, hold: Hold) -> Result<FileReader> {
         let segment = {
             let segments = disk::lock(&self.segments);
             let wanted = after.0.saturating_add(1);
@@ -210,7 +215,7 @@ impl Shared {
             };
             segment.clone()
         };
-        Ok(Box::new(FileReader::new(Arc::clone(self), segment, after.0, hold)?))
+        FileReader::new(Arc::clone(self), segment, after.0, hold)
     }
 }
 
@@ -269,6 +274,7 @@ impl FileJournal {
             batch_bytes_max: size / 4,
             committer_id: thread::current().id(),
             threads: Mutex::new(None),
+            files: Files::default(),
         };
         Ok((journal, look))
     }
@@ -321,6 +327,7 @@ impl FileJournal {
             batch_bytes_max: size / 4,
             committer_id: committer.thread().id(),
             threads: Mutex::new(Some(Threads { committer, spares })),
+            files: Files::default(),
         })
     }
 }
@@ -365,11 +372,11 @@ impl Journal for FileJournal {
     }
 
     fn read(&self, after: Position) -> Result<Box<dyn Reader>> {
-        self.shared.read(after, Hold::Pinned)
+        Ok(Box::new(self.shared.reader(after, Hold::Pinned)?))
     }
 
     fn follow(&self, after: Position) -> Result<Box<dyn Reader>> {
-        self.shared.read(after, Hold::Loose)
+        Ok(Box::new(self.shared.reader(after, Hold::Loose)?))
     }
 
     fn before_last(&self, bytes: u64) -> Position {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{
     Shared,
     cursor::{Cursor, Step},
-    frame::Walk,
+    frame::{FRAME_HEADER, Walk},
+    place::Place,
     segment::Segment,
 };
 use crate::{Entry, Position, Reader, StorageError};
@@ -42,7 +43,7 @@ pub(crate) struct FileReader {
 }
 
 impl FileReader {
-    pub(crate) fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         segment: Arc<Segment>,
         after: u64,
@@ -110,7 +111,7 @@ impl FileReader {
     }
 
     fn enter_next_segment(&mut self) -> Result<()> {
-        let Some(next) = self.shared.segment_after(self.number) else {
+        let Some(next) = self.shared.segment(self.number + 1) else {
             return Err(self.judge(self.cursor.damaged("the segment after this one is gone")));
         };
         let mut cursor = Cursor::open(&next, self.cursor.take_window())?;
@@ -127,10 +128,12 @@ impl FileReader {
         }
         Ok(())
     }
-}
 
-impl Reader for FileReader {
-    fn next(&mut self) -> Result<Option<Entry<'_>>> {
+    /// The next record and its place, or `None` at the end of what is durable now.
+    ///
+    /// # Errors
+    /// As for [`Reader::next`].
+    pub(crate) fn next_placed(&mut self) -> Result<Option<(Entry<'_>, Place)>> {
         let found = loop {
             if !self.in_frame && !self.next_frame()? {
                 return Ok(None);
@@ -144,6 +147,19 @@ impl Reader for FileReader {
             }
         };
         self.after = found.position.0;
-        Ok(Some(found.entry(self.cursor.payload())))
+        let frame = self.cursor.frame().map_or(0, |(offset, _)| offset);
+        let place = Place {
+            segment: self.number,
+            // A segment has no more than 1 GiB.
+            offset: (frame as usize + FRAME_HEADER + found.place.start) as u32,
+            length: found.place.len() as u32,
+        };
+        Ok(Some((found.entry(self.cursor.payload()), place)))
+    }
+}
+
+impl Reader for FileReader {
+    fn next(&mut self) -> Result<Option<Entry<'_>>> {
+        Ok(self.next_placed()?.map(|(entry, _)| entry))
     }
 }

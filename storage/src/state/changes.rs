@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
-use crate::Table;
+use crc32c::crc32c;
+
+use super::rows::{HERE_BYTES_MAX, Kept};
+use crate::{Position, Table, journal::Place};
 
 /// A row that gets a value, or loses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,43 +108,101 @@ pub(crate) fn encode(change: &Change, bytes_max: usize, mut take: impl FnMut(Vec
     take(record(PUT, number, rest));
 }
 
-/// From records back to changes.
-#[derive(Debug, Default)]
-pub(crate) struct Decoder {
-    parts: Vec<u8>,
-    count: u32,
+/// A record of the log, as read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    kind: u8,
+    number: u32,
+    pub(crate) table: Table,
+    pub(crate) key: &'a [u8],
+    /// All of it, or a part.
+    pub(crate) value: &'a [u8],
 }
 
-impl Decoder {
-    /// The change that `record` completes. `None` for a part, and for the end of a value whose
-    /// beginning was cut off or trimmed away: it has been written again since, or never counted.
-    pub(crate) fn take(&mut self, record: &[u8]) -> Option<Change> {
-        let (header, rest) = record.split_at_checked(HEADER)?;
+impl<'a> Record<'a> {
+    /// Reads what [`encode`] has given; `None` if it is too short.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (header, rest) = bytes.split_at_checked(HEADER)?;
         let number = u32::from_le_bytes([header[2], header[3], header[4], header[5]]);
         let length = u32::from_le_bytes([header[6], header[7], header[8], header[9]]);
         let (key, value) = rest.split_at_checked(length as usize)?;
-        if number == 0 {
-            (self.parts, self.count) = (Vec::new(), 0);
+        Some(Self { kind: header[0], number, table: Table(header[1]), key, value })
+    }
+
+    /// Whether it is part `number` of a value, counted from 0; the last part ends it.
+    pub(crate) fn is_part(&self, number: u32) -> bool {
+        self.number == number && matches!(self.kind, PART | PUT)
+    }
+
+    /// Whether a value ends with it.
+    pub(crate) fn ends_value(&self) -> bool {
+        self.kind == PUT
+    }
+}
+
+/// What a row's value takes of the log, in bytes: its records, without their frames.
+pub(crate) fn bytes_in_log(key: &[u8], kept: &Kept) -> u64 {
+    (HEADER + key.len()) as u64 + kept.length()
+}
+
+/// A change that the log tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told<'a> {
+    pub(crate) table: Table,
+    pub(crate) key: &'a [u8],
+    /// Where the row's value is now; `None`: the row goes.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// From records back to changes.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    /// Of the value that has begun, if any part has come.
+    first: Position,
+    count: u32,
+    length: u64,
+}
+
+impl Decoder {
+    /// The change that the record `bytes`, which is at `place`, completes. `None` for a part, and
+    /// for the end of a value whose beginning was cut off or trimmed away: it has been written
+    /// again since, or never counted.
+    pub(crate) fn take<'a>(
+        &mut self,
+        position: Position,
+        bytes: &'a [u8],
+        place: Place,
+    ) -> Option<Told<'a>> {
+        let record = Record::read(bytes)?;
+        let mut begun = std::mem::take(self);
+        if record.number == 0 {
+            begun = Self::default();
         }
-        let fits = number == self.count;
-        let (table, key) = (Table(header[1]), key.to_vec());
-        match header[0] {
-            PART if fits => {
-                self.parts.extend_from_slice(value);
-                self.count += 1;
+        let (table, key) = (record.table, record.key);
+        match record.kind {
+            DELETE => Some(Told { table, key, kept: None }),
+            PART | PUT if record.number != begun.count => None,
+            PART => {
+                let first = if begun.count == 0 { position } else { begun.first };
+                let (count, length) = (begun.count + 1, begun.length + record.value.len() as u64);
+                *self = Self { first, count, length };
                 None
             }
-            PUT if fits => {
-                let mut whole = std::mem::take(&mut self.parts);
-                self.count = 0;
-                whole.extend_from_slice(value);
-                Some(Change { table, key, value: Some(whole.into()) })
+            PUT => {
+                let kept = match record.value {
+                    value if begun.count > 0 => {
+                        let length = begun.length + value.len() as u64;
+                        Kept::Parts { first: begun.first, length }
+                    }
+                    value if value.len() <= HERE_BYTES_MAX => Kept::Here(value.to_vec()),
+                    value => {
+                        let place = place.without(bytes.len() - value.len());
+                        Kept::Record { place, crc: crc32c(value) }
+                    }
+                };
+                Some(Told { table, key, kept: Some(kept) })
             }
-            DELETE => Some(Change { table, key, value: None }),
-            _ => {
-                (self.parts, self.count) = (Vec::new(), 0);
-                None
-            }
+            _ => None,
         }
     }
 }
@@ -160,28 +221,58 @@ mod tests {
         records
     }
 
+    /// What is told of each record, as if they lay one after the other.
+    fn told(decoder: &mut Decoder, records: &[Vec<u8>]) -> Vec<(Vec<u8>, Option<Kept>)> {
+        let (mut offset, mut found) = (0, Vec::new());
+        for (record, position) in records.iter().zip(1..) {
+            let place = Place { segment: 1, offset, length: record.len() as u32 };
+            offset += place.length;
+            let told = decoder.take(Position(position), record, place);
+            found.extend(told.map(|told| (told.key.to_vec(), told.kept)));
+        }
+        found
+    }
+
     #[test]
     fn records_have_their_bytes_and_read_back() {
         assert_eq!(records(&put(b"k", b"v")), [b"\0\x07\0\0\0\0\x01\0\0\0kv"]);
         let gone = Change { value: None, ..put(b"k", b"") };
         assert_eq!(records(&gone), [b"\x01\x07\0\0\0\0\x01\0\0\0k"]);
         let mut decoder = Decoder::default();
-        for change in [put(b"", b""), put(b"k", b"0123"), put(b"k", b"0123456789ab"), gone] {
-            let read: Vec<_> =
-                records(&change).iter().filter_map(|record| decoder.take(record)).collect();
-            assert_eq!(read, [change]);
+        let here = |value: &[u8]| Kept::Here(value.to_vec());
+        let parts = Kept::Parts { first: Position(1), length: 12 };
+        for (change, kept) in [
+            (put(b"", b""), Some(here(b""))),
+            (put(b"k", b"0123"), Some(here(b"0123"))),
+            (put(b"k", b"0123456789ab"), Some(parts)),
+            (gone, None),
+        ] {
+            assert_eq!(told(&mut decoder, &records(&change)), [(change.key, kept)]);
         }
     }
 
     #[test]
+    fn a_larger_value_stays_where_it_is() {
+        let (mut record, value) = (Vec::new(), [7; HERE_BYTES_MAX + 1]);
+        encode(&put(b"key", &value), 100, |bytes| record = bytes);
+        let read = Record::read(&record).unwrap();
+        assert_eq!((read.table, read.key, read.value), (Table(7), &b"key"[..], &value[..]));
+        assert!(read.is_part(0) && read.ends_value() && !read.is_part(1));
+        let length = value.len() as u32;
+        let place = Place { segment: 1, offset: HEADER as u32 + 3, length };
+        let kept = Kept::Record { place, crc: crc32c(&value) };
+        assert_eq!(bytes_in_log(b"key", &kept), record.len() as u64);
+        assert_eq!(told(&mut Decoder::default(), &[record]), [(b"key".to_vec(), Some(kept))]);
+    }
+
+    #[test]
     fn a_value_that_was_cut_off_never_counts() {
-        let (cut, whole) = (records(&put(b"k", b"0123456789ab")), put(b"k", b"x"));
+        let (cut, whole) = (records(&put(b"k", b"0123456789ab")), records(&put(b"k", b"x")));
         let mut decoder = Decoder::default();
-        assert_eq!(decoder.take(&cut[0]), None);
-        assert_eq!(decoder.take(&records(&whole)[0]), Some(whole));
-        assert_eq!(decoder.take(&cut[1]), None);
-        assert_eq!(decoder.take(&cut[2]), None, "its beginning is missing");
-        assert_eq!(decoder.take(b"short"), None);
+        assert_eq!(told(&mut decoder, &cut[..1]), []);
+        assert_eq!(told(&mut decoder, &whole), [(b"k".to_vec(), Some(Kept::Here(b"x".to_vec())))]);
+        assert_eq!(told(&mut decoder, &cut[1..]), [], "its beginning is missing");
+        assert_eq!(told(&mut decoder, &[b"short".to_vec()]), []);
     }
 
     #[test]

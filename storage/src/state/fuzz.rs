@@ -4,40 +4,35 @@ use std::sync::Arc;
 
 use super::{
     changes::{Change, Decoder, encode},
-    rows, snapshots,
+    rows::{self, Kept},
+    snapshots,
 };
-use crate::Table;
+use crate::{Position, Table, journal::Place};
 
-/// A row as stored, under one key.
+/// A row of the index, under one key.
 pub fn row(bytes: &[u8]) {
     let key = rows::row_key(Table(1), b"key");
-    match rows::decode(&key, bytes) {
-        Some(rows::Stored::Whole(value)) => assert_eq!(rows::encode_whole(&key, value), bytes),
-        Some(rows::Stored::Pieces(head)) => assert_eq!(rows::encode_head(&key, head), bytes),
-        None => {}
+    if let Some(kept) = rows::decode(&key, bytes) {
+        assert_eq!(rows::encode(&key, &kept), bytes);
     }
-    if let Some(piece) = rows::decode_piece(bytes) {
-        assert_eq!(rows::encode_piece(piece), bytes);
-    }
-    let _ = rows::generation_in(bytes);
 }
 
-/// `value` as a row, as a seed.
+/// Rows of the index of each kind, as seeds; one has `value` in itself.
 #[must_use]
-pub fn row_of(value: &[u8]) -> Vec<u8> {
-    rows::encode_whole(&rows::row_key(Table(1), b"key"), value)
+pub fn rows_of(value: &[u8]) -> Vec<Vec<u8>> {
+    let key = rows::row_key(Table(1), b"key");
+    let place = Place { segment: 1, offset: 4_096, length: 300 };
+    let kept = [
+        Kept::Here(value.to_vec()),
+        Kept::Record { place, crc: 7 },
+        Kept::Parts { first: Position(9), length: 9_000 },
+    ];
+    kept.iter().map(|kept| rows::encode(&key, kept)).collect()
 }
 
 /// The head of a snapshot.
 pub fn snapshot_head(bytes: &[u8]) {
     snapshots::check_head(bytes);
-}
-
-/// The head of a row in pieces, as a seed.
-#[must_use]
-pub fn pieces_of(generation: u64, length: u64) -> Vec<u8> {
-    let head = rows::Head { generation, length, crc: 1 };
-    rows::encode_head(&rows::row_key(Table(1), b"key"), head)
 }
 
 /// A head of a snapshot, as a seed.
@@ -48,11 +43,12 @@ pub fn snapshot_head_of(position: u64, length: u64) -> Vec<u8> {
 
 /// A record of the state's log, and again as the last part of a value.
 pub fn change(bytes: &[u8]) {
+    let place = Place { segment: 1, offset: 4_096, length: bytes.len() as u32 };
     let mut decoder = Decoder::default();
-    for record in [bytes, bytes] {
-        if let Some(change) = decoder.take(record) {
-            let held = change.key.len() + change.value.map_or(0, |value| value.len());
-            assert!(held <= 2 * bytes.len());
+    for position in [Position(1), Position(2)] {
+        if let Some(told) = decoder.take(position, bytes, place) {
+            let held = told.key.len() as u64 + told.kept.map_or(0, |kept| kept.length());
+            assert!(held <= 2 * bytes.len() as u64);
         }
     }
 }

@@ -1,13 +1,14 @@
-//! The state on disk: [`LoggedState`], a log of every change, and sled as an index that can be made
-//! from it again. What the projector and the snapshotter write goes through here. It is never the
-//! first home of a command's effect; the journal is.
+//! The state on disk: [`LoggedState`], a log of every change, and sled as an index of it, which
+//! says where in the log each value is, and can be made from it again. What the projector and the
+//! snapshotter write goes through here. It is never the first home of a command's effect; the
+//! journal is.
 //!
 //! sled 0.34 can't be made safe from outside: it writes over a part of its file as soon as what
 //! replaces it is written, not when that is synced. So the log alone is durable, and an index that
 //! was not closed in order is never used.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     fmt, fs,
     path::{Path, PathBuf},
     sync::{
@@ -16,11 +17,14 @@ use std::{
     },
 };
 
+use crc32c::crc32c;
 use tracing::{info, warn};
 
 use super::{
-    SledState, StateOptions,
-    changes::{Change, Decoder, Pending, encode},
+    changes::{Change, Decoder, Pending, Record, Told, encode},
+    index::{Index, StateOptions},
+    rows::Kept,
+    tail::Tail,
     trust,
 };
 use crate::{
@@ -33,8 +37,6 @@ type Result<T> = std::result::Result<T, StorageError>;
 const LOG_NAME: &str = "log";
 const INDEX_NAME: &str = "index";
 
-/// The table in the index, reserved, whose one row says how far the log is in it.
-const REACHED: Table = Table(0xFE);
 const STREAM: StreamId = StreamId(0);
 
 /// A batch may take a quarter of a segment.
@@ -51,13 +53,19 @@ pub struct LoggedState {
     folder: PathBuf,
     pub(super) log: FileJournal,
     /// `None` only while it is dropped.
-    pub(super) index: Option<SledState>,
+    pub(super) index: Option<Index>,
     pending: RwLock<Pending>,
-    /// Held during a commit; the failure that stopped all later ones.
-    committing: Mutex<Option<StorageError>>,
+    /// Held during a commit.
+    pub(super) committing: Mutex<Committing>,
     /// The index was found damaged.
     damaged: AtomicBool,
     slack_bytes: u64,
+}
+
+pub(super) struct Committing {
+    pub(super) tail: Tail,
+    /// What stopped all later commits.
+    failure: Option<StorageError>,
 }
 
 impl LoggedState {
@@ -98,8 +106,8 @@ impl LoggedState {
         };
         let trusted =
             if trust::is_given(folder, &index) { reuse(folder, options, &log)? } else { None };
-        let index = match trusted {
-            Some(index) => index,
+        let (index, tail) = match trusted {
+            Some(used) => used,
             None => rebuild(folder, options, &log, opening)?,
         };
         Ok(Self {
@@ -107,13 +115,13 @@ impl LoggedState {
             log,
             index: Some(index),
             pending: RwLock::default(),
-            committing: Mutex::new(None),
+            committing: Mutex::new(Committing { tail, failure: None }),
             damaged: AtomicBool::new(false),
             slack_bytes: options.log_slack_bytes.max(3 * segment_bytes),
         })
     }
 
-    fn index(&self) -> Result<&SledState> {
+    fn index(&self) -> Result<&Index> {
         self.index.as_ref().ok_or(StorageError::Closed)
     }
 
@@ -147,32 +155,30 @@ impl LoggedState {
 
     /// Makes all queued changes durable in the log, then looked up in the index.
     fn commit(&self, clean: bool) -> Result<()> {
-        let mut failure = disk::lock(&self.committing);
-        if let Some(failure) = &*failure {
+        let Committing { tail, failure } = &mut *disk::lock(&self.committing);
+        if let Some(failure) = failure {
             return Err(failure.clone());
         }
-        let work = || {
-            self.commit_queued()?;
-            if clean && self.is_overlong()? { self.clean() } else { Ok(()) }
+        let mut work = || {
+            self.commit_queued(tail)?;
+            if clean && self.is_overlong(tail) { self.clean(tail) } else { Ok(()) }
         };
         // What was queued is neither durable nor queued any more: nothing can follow it.
         work().inspect_err(|error| *failure = Some(error.clone()))
     }
 
-    fn commit_queued(&self) -> Result<()> {
+    fn commit_queued(&self, tail: &mut Tail) -> Result<()> {
         let (changes, number) = self.write().take();
         if changes.is_empty() {
             return Ok(());
         }
-        let last = self.log_all(&changes)?;
-        let index = self.index()?;
-        changes.iter().try_for_each(|change| apply(index, change))?;
-        note_reached(index, last)?;
+        self.log_all(&changes)?;
+        tail.follow(self.index()?, || ())?;
         self.write().forget(number);
         Ok(())
     }
 
-    fn log_all(&self, changes: &[Change]) -> Result<Position> {
+    fn log_all(&self, changes: &[Change]) -> Result<()> {
         // Room for the key, of which none is long, and for what a batch adds.
         let part_bytes = self.log.batch_bytes_max() / 2;
         let mut records = Vec::new();
@@ -191,30 +197,33 @@ impl LoggedState {
             })?;
         }
         let last = self.log.append(batch, Urgency::Now, Box::new(drop))?;
-        self.log.wait_durable(last)?;
-        Ok(last)
+        self.log.wait_durable(last)
     }
 
-    fn is_overlong(&self) -> Result<bool> {
-        let allowed = self.index()?.disk_bytes().saturating_mul(2) + self.slack_bytes;
-        Ok(self.log.stats().disk_bytes > allowed)
+    fn is_overlong(&self, tail: &Tail) -> bool {
+        let allowed = tail.live_bytes().saturating_mul(2) + self.slack_bytes;
+        self.log.stats().disk_bytes > allowed
     }
 
     /// Takes what still counts from the log's beginning to its end, and gives the beginning back.
-    fn clean(&self) -> Result<()> {
+    fn clean(&self, tail: &mut Tail) -> Result<()> {
         let index = self.index()?;
         let oldest = Position(self.log.oldest().0.saturating_sub(1));
         let (mut through, mut bytes) = (oldest, 0);
-        let (mut reader, mut decoder) = (self.log.read(oldest)?, Decoder::default());
-        while let Some(entry) = reader.next()? {
+        let (mut reader, mut decoder) = (self.log.read_places(oldest)?, Decoder::default());
+        while let Some((entry, place)) = reader.next_placed()? {
             bytes += entry.bytes.len();
-            let Some(Change { table, key, value }) = decoder.take(entry.bytes) else { continue };
+            let told = decoder.take(entry.position, entry.bytes, place);
+            let Some(Told { table, key, kept }) = told else { continue };
             through = entry.position;
-            // Nobody may change the row between the look and the new record.
-            let mut pending = self.write();
-            if value.is_some() && pending.get(table, &key).is_none() {
-                let now = self.checked(index.get(table, &key))?;
-                if now.as_deref() == value.as_deref() {
+            if let Some(kept) = kept
+                && self.checked(index.get(table, key))?.as_ref() == Some(&kept)
+                && let Some(value) = self.load(&kept)?
+            {
+                // Only what is queued can be newer: the index changes in commits, as this is one.
+                let mut pending = self.write();
+                if pending.get(table, key).is_none() {
+                    let (key, value) = (key.to_vec(), Some(Arc::from(value)));
                     pending.push(Change { table, key, value });
                 }
             }
@@ -223,8 +232,64 @@ impl LoggedState {
             }
         }
         drop(reader);
-        self.commit_queued()?;
+        self.commit_queued(tail)?;
         self.log.trim(through)
+    }
+
+    /// The value of a row; `None` if that part of the log was given back meanwhile.
+    fn load(&self, kept: &Kept) -> Result<Option<Vec<u8>>> {
+        match kept {
+            Kept::Here(value) => Ok(Some(value.clone())),
+            Kept::Record { place, crc } => match self.log.fetch(*place)? {
+                Some(value) if crc32c(&value) == *crc => Ok(Some(value)),
+                Some(_) => Err(self.damaged(&format!("the value at {place:?}"))),
+                None => Ok(None),
+            },
+            Kept::Parts { first, length } => self.load_parts(*first, *length),
+        }
+    }
+
+    fn load_parts(&self, first: Position, length: u64) -> Result<Option<Vec<u8>>> {
+        let mut reader = match self.log.read(Position(first.0.saturating_sub(1))) {
+            Err(StorageError::Trimmed { .. }) => return Ok(None),
+            reader => reader?,
+        };
+        let (mut value, mut count) = (Vec::new(), 0);
+        while let Some(entry) = reader.next()? {
+            let part = Record::read(entry.bytes).filter(|record| record.is_part(count));
+            let Some(part) = part else { break };
+            value.extend_from_slice(part.value);
+            count += 1;
+            if part.ends_value() {
+                break;
+            }
+        }
+        let whole = value.len() as u64 == length;
+        if whole {
+            Ok(Some(value))
+        } else {
+            Err(self.damaged(&format!("the value from {first} on")))
+        }
+    }
+
+    /// The row of `key`, which was found `kept` in the index; `None` if it has gone since.
+    fn follow(&self, table: Table, key: &[u8], mut kept: Kept) -> Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(value) = self.checked(self.load(&kept))? {
+                return Ok(Some(value));
+            }
+            // What counts is moved before the log's beginning is given back.
+            match self.checked(self.index()?.get(table, key))? {
+                Some(moved) if moved != kept => kept = moved,
+                Some(_) => return Err(self.damaged("a value that the index names")),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn damaged(&self, what: &str) -> StorageError {
+        let what = format!("{what} is not what was written");
+        StorageError::damaged(&self.folder.join(LOG_NAME), 0, what)
     }
 }
 
@@ -233,7 +298,8 @@ impl State for LoggedState {
         if let Some(value) = self.read().get(table, key) {
             return Ok(value.map(|value| value.to_vec()));
         }
-        self.checked(self.index()?.get(table, key))
+        let found = self.checked(self.index()?.get(table, key))?;
+        found.map_or(Ok(None), |kept| self.follow(table, key, kept))
     }
 
     fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
@@ -260,13 +326,18 @@ impl State for LoggedState {
             let stored = self.checked(index.scan(table, prefix, after.as_deref(), page))?;
             let full = stored.len() == page;
             let end = stored.last().filter(|_| full).map(|(key, _)| key.clone());
-            let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
-                stored.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
             for (key, value) in pending.range(table, prefix, after.as_deref()) {
                 if end.as_deref().is_some_and(|end| key > end) {
                     break;
                 }
                 merged.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+            }
+            for (key, kept) in stored {
+                if let btree_map::Entry::Vacant(row) = merged.entry(key) {
+                    let value = self.follow(table, row.key(), kept)?;
+                    row.insert(value);
+                }
             }
             let rows = merged.into_iter().filter_map(|(key, value)| Some((key, value?)));
             found.extend(rows.take(page));
@@ -283,7 +354,7 @@ impl State for LoggedState {
     }
 
     fn disk_bytes(&self) -> u64 {
-        let index = self.index.as_ref().map_or(0, State::disk_bytes);
+        let index = self.index.as_ref().map_or(0, Index::disk_bytes);
         index + self.log.stats().disk_bytes
     }
 }
@@ -291,7 +362,7 @@ impl State for LoggedState {
 impl Drop for LoggedState {
     fn drop(&mut self) {
         let Some(index) = self.index.take() else { return };
-        let failed = disk::lock(&self.committing).is_some();
+        let failed = disk::lock(&self.committing).failure.is_some();
         let distrusted = failed || self.damaged.load(Ordering::Relaxed);
         let closed = index.close().and_then(|()| {
             if distrusted {
@@ -311,36 +382,18 @@ impl fmt::Debug for LoggedState {
     }
 }
 
-fn apply(index: &SledState, change: &Change) -> Result<()> {
-    match &change.value {
-        Some(value) => index.put(change.table, &change.key, value),
-        None => index.delete(change.table, &change.key),
-    }
-}
-
-/// To be called when all up to there is in the index.
-fn note_reached(index: &SledState, position: Position) -> Result<()> {
-    index.put(REACHED, b"", &position.0.to_be_bytes())
-}
-
-fn reached(index: &SledState) -> Result<Position> {
-    let row = index.get(REACHED, b"")?;
-    let position = row.and_then(|row| Some(u64::from_be_bytes(*row.first_chunk()?)));
-    Ok(Position(position.unwrap_or(0)))
-}
-
 /// The index as it is, brought up to the log; `None` if it must be made again.
-fn reuse(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<Option<SledState>> {
+fn reuse(
+    folder: &Path,
+    options: &StateOptions,
+    log: &FileJournal,
+) -> Result<Option<(Index, Tail)>> {
     trust::withdraw(folder)?;
-    let opened = SledState::open(folder.join(INDEX_NAME), options);
+    let opened = Index::open(folder.join(INDEX_NAME), options);
     let used = opened.and_then(|index| {
-        let reached = reached(&index)?;
-        let fits = (log.oldest().0..=log.durable().0 + 1).contains(&(reached.0 + 1));
-        if fits {
-            // After an orderly end there is nothing to be brought.
-            replay(&index, log, reached, &Opening::default())?;
-        }
-        Ok(fits.then_some(index))
+        let Some(mut tail) = Tail::of_rest(log, &index)? else { return Ok(None) };
+        tail.follow(&index, || ())?;
+        Ok(Some((index, tail)))
     });
     match used {
         Err(StorageError::StateUnusable { what, .. } | StorageError::Damaged { what, .. }) => {
@@ -357,7 +410,7 @@ fn rebuild(
     options: &StateOptions,
     log: &FileJournal,
     opening: &Opening,
-) -> Result<SledState> {
+) -> Result<(Index, Tail)> {
     trust::withdraw(folder)?;
     let path = folder.join(INDEX_NAME);
     if path.exists() {
@@ -365,30 +418,11 @@ fn rebuild(
         let removed = fs::remove_dir_all(&path);
         removed.map_err(|error| StorageError::io("removing", &path, error))?;
     }
-    let index = SledState::open(&path, options)?;
-    let after = Position(log.oldest().0.saturating_sub(1));
-    opening.begin(OpeningStep::Indexing, log.durable().0 - after.0);
-    let changes = replay(&index, log, after, opening)?;
+    let (index, mut tail) = (Index::open(&path, options)?, Tail::of_all(log)?);
+    opening.begin(OpeningStep::Indexing, log.durable().next().0 - log.oldest().0);
+    let changes = tail.follow(&index, || opening.add(1))?;
     if changes > 0 {
         info!(changes, "the state's index was made again from its log");
     }
-    Ok(index)
-}
-
-/// Brings to the index what the log holds after `after`; gives the number of changes.
-fn replay(index: &SledState, log: &FileJournal, after: Position, opening: &Opening) -> Result<u64> {
-    let (mut reader, mut decoder) = (log.read(after)?, Decoder::default());
-    let (mut last, mut changes) = (after, 0);
-    while let Some(entry) = reader.next()? {
-        last = entry.position;
-        opening.add(1);
-        if let Some(change) = decoder.take(entry.bytes) {
-            apply(index, &change)?;
-            changes += 1;
-        }
-    }
-    if last > after {
-        note_reached(index, last)?;
-    }
-    Ok(changes)
+    Ok((index, tail))
 }

@@ -1,53 +1,54 @@
-//! How rows lie in sled: keys by kind and table, values with a checksum, large values in pieces. It
+//! How rows lie in sled: keys by table, and for each where its value is, with a checksum. It
 //! encodes and checks bytes; it reads and writes nothing.
 
 use crc32c::{crc32c, crc32c_append};
 
-use crate::Table;
+use crate::{Position, Table, journal::Place};
 
-/// The largest value that sled gets. A leaf over 128 KiB it would move to a file that it never
-/// syncs, and it splits leaves by entries, over 16, and merges small ones into their neighbours: 20
-/// values of 7 KiB in one leaf have been seen. Of these, 32 fit.
-pub(crate) const VALUE_BYTES_MAX: usize = 4 << 10;
-/// What a row stored in one piece may hold.
-pub(crate) const WHOLE_BYTES_MAX: usize = VALUE_BYTES_MAX - WHOLE_HEADER;
-/// What one piece of a larger row holds.
-pub(crate) const PIECE_BYTES: usize = VALUE_BYTES_MAX - 4;
+/// A value of up to so many bytes lies in its row. Larger ones stay in the log: sled would write
+/// them again and again, whenever a neighbour changes.
+pub(crate) const HERE_BYTES_MAX: usize = 32;
 
-const WHOLE_HEADER: usize = 5;
-const HEAD_BYTES: usize = 25;
-const WHOLE: u8 = 0;
-const PIECES: u8 = 1;
-
-/// The ranges of keys, by their first byte.
+/// In front of every key; there is no other kind of row.
 const ROWS: u8 = b'r';
-const PIECE_ROWS: u8 = b'p';
-const INTENTS: u8 = b'i';
 
-/// The head of a row that lies in pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    /// Which pieces are meant: a new value never overwrites the pieces of the old one.
-    pub(crate) generation: u64,
-    /// Bytes of the whole value.
-    pub(crate) length: u64,
-    /// The crc of the whole value.
-    pub(crate) crc: u32,
+const HERE: u8 = 0;
+const RECORD: u8 = 1;
+const PARTS: u8 = 2;
+
+/// Where the value of a row is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// In the row itself.
+    Here(Vec<u8>),
+    /// In one record of the log, which is cheap to find.
+    Record {
+        /// The value alone, without the record's header.
+        place: Place,
+        /// Of the value.
+        crc: u32,
+    },
+    /// In several records, one after the other.
+    Parts {
+        /// The first of them.
+        first: Position,
+        /// Of the whole value, in bytes.
+        length: u64,
+    },
 }
 
-impl Head {
-    pub(crate) fn pieces(&self) -> u64 {
-        self.length.div_ceil(PIECE_BYTES as u64)
+impl Kept {
+    /// Bytes of the value.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Here(value) => value.len() as u64,
+            Self::Record { place, .. } => u64::from(place.length),
+            Self::Parts { length, .. } => *length,
+        }
     }
 }
 
-/// A row's value as stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stored<'a> {
-    Whole(&'a [u8]),
-    Pieces(Head),
-}
-
+/// The key in sled of a row of `table`.
 pub(crate) fn row_key(table: Table, key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(key.len() + 2);
     bytes.extend_from_slice(&[ROWS, table.0]);
@@ -55,133 +56,101 @@ pub(crate) fn row_key(table: Table, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The caller's key in a key of [`row_key`].
+/// The key that a row was given, from its key in sled.
 pub(crate) fn key_in(row_key: &[u8]) -> &[u8] {
     row_key.get(2..).unwrap_or_default()
 }
 
-/// Where the pieces of one generation of a row lie.
-pub(crate) fn pieces_prefix(row_key: &[u8], generation: u64) -> Vec<u8> {
-    let mut bytes = pieces_of_row(row_key);
-    bytes.extend_from_slice(&generation.to_be_bytes());
-    bytes
-}
-
-/// Where all pieces of a row lie. The key's length comes first: no key is then a prefix of another.
-pub(crate) fn pieces_of_row(row_key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(row_key.len() + 17);
-    bytes.push(PIECE_ROWS);
-    bytes.extend_from_slice(&(row_key.len() as u32).to_be_bytes());
-    bytes.extend_from_slice(row_key);
-    bytes
-}
-
-/// The generation and the number in the key of a piece.
-pub(crate) fn generation_in(piece_key: &[u8]) -> Option<u64> {
-    let (rest, _number) = piece_key.split_last_chunk::<4>()?;
-    let (_, generation) = rest.split_last_chunk::<8>()?;
-    Some(u64::from_be_bytes(*generation))
-}
-
-pub(crate) fn piece_key(prefix: &[u8], number: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(prefix.len() + 4);
-    bytes.extend_from_slice(prefix);
-    bytes.extend_from_slice(&number.to_be_bytes());
-    bytes
-}
-
-/// The row that says: pieces of `row_key` are being changed. Found at opening, they are tidied up.
-pub(crate) fn intent_key(row_key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(row_key.len() + 1);
-    bytes.push(INTENTS);
-    bytes.extend_from_slice(row_key);
-    bytes
-}
-
-pub(crate) fn intents() -> [u8; 1] {
-    [INTENTS]
-}
-
-/// The checksums cover the key as well: a value under another row's key is damage.
-pub(crate) fn encode_whole(row_key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(value.len() + WHOLE_HEADER);
-    bytes.push(WHOLE);
-    bytes.extend_from_slice(&crc(WHOLE, row_key, value).to_le_bytes());
-    bytes.extend_from_slice(value);
-    bytes
-}
-
-pub(crate) fn encode_head(row_key: &[u8], head: Head) -> Vec<u8> {
-    let mut bytes = vec![PIECES, 0, 0, 0, 0];
-    bytes.extend_from_slice(&head.generation.to_le_bytes());
-    bytes.extend_from_slice(&head.length.to_le_bytes());
-    bytes.extend_from_slice(&head.crc.to_le_bytes());
-    let crc = crc(PIECES, row_key, &bytes[5..]);
+/// What sled gets. The checksum covers the key as well: a value under another row's key is damage.
+pub(crate) fn encode(row_key: &[u8], kept: &Kept) -> Vec<u8> {
+    let mut bytes = vec![0; 5];
+    match kept {
+        Kept::Here(value) => {
+            bytes[0] = HERE;
+            bytes.extend_from_slice(value);
+        }
+        Kept::Record { place, crc } => {
+            bytes[0] = RECORD;
+            bytes.extend_from_slice(&place.segment.to_le_bytes());
+            bytes.extend_from_slice(&place.offset.to_le_bytes());
+            bytes.extend_from_slice(&place.length.to_le_bytes());
+            bytes.extend_from_slice(&crc.to_le_bytes());
+        }
+        Kept::Parts { first, length } => {
+            bytes[0] = PARTS;
+            bytes.extend_from_slice(&first.0.to_le_bytes());
+            bytes.extend_from_slice(&length.to_le_bytes());
+        }
+    }
+    let crc = crc(bytes[0], row_key, &bytes[5..]);
     bytes[1..5].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-/// Reads what [`encode_whole`] or [`encode_head`] wrote; `None` if it is damaged.
-pub(crate) fn decode<'a>(row_key: &[u8], bytes: &'a [u8]) -> Option<Stored<'a>> {
+/// Reads what [`encode`] wrote; `None` if it is damaged.
+pub(crate) fn decode(row_key: &[u8], bytes: &[u8]) -> Option<Kept> {
     let (&kind, rest) = bytes.split_first()?;
     let (expected, body) = rest.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*expected) != crc(kind, row_key, body) {
         return None;
     }
-    match kind {
-        WHOLE => Some(Stored::Whole(body)),
-        PIECES if bytes.len() == HEAD_BYTES => {
-            let (generation, rest) = body.split_first_chunk::<8>()?;
-            let (length, crc) = rest.split_first_chunk::<8>()?;
-            Some(Stored::Pieces(Head {
-                generation: u64::from_le_bytes(*generation),
-                length: u64::from_le_bytes(*length),
-                crc: u32::from_le_bytes(crc.try_into().ok()?),
-            }))
-        }
+    match (kind, body.len()) {
+        (HERE, _) => Some(Kept::Here(body.to_vec())),
+        (RECORD, 20) => Some(Kept::Record {
+            place: Place { segment: long(body, 0), offset: word(body, 8), length: word(body, 12) },
+            crc: word(body, 16),
+        }),
+        (PARTS, 16) => Some(Kept::Parts { first: Position(long(body, 0)), length: long(body, 8) }),
         _ => None,
     }
-}
-
-pub(crate) fn encode_piece(piece: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(piece.len() + 4);
-    bytes.extend_from_slice(&crc32c(piece).to_le_bytes());
-    bytes.extend_from_slice(piece);
-    bytes
-}
-
-pub(crate) fn decode_piece(bytes: &[u8]) -> Option<&[u8]> {
-    let (expected, piece) = bytes.split_first_chunk::<4>()?;
-    (u32::from_le_bytes(*expected) == crc32c(piece)).then_some(piece)
 }
 
 fn crc(kind: u8, row_key: &[u8], body: &[u8]) -> u32 {
     crc32c_append(crc32c_append(crc32c(&[kind]), row_key), body)
 }
 
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn all() -> [Kept; 4] {
+        let place = Place { segment: 7, offset: 4_096, length: 300 };
+        [
+            Kept::Here(Vec::new()),
+            Kept::Here(b"tide".to_vec()),
+            Kept::Record { place, crc: 9 },
+            Kept::Parts { first: Position(3), length: 1 << 33 },
+        ]
+    }
 
     #[test]
     fn golden_bytes() {
         let key = row_key(Table(3), b"ab");
         assert_eq!(key, *b"r\x03ab");
-        assert_eq!(encode_whole(&key, b"tide")[5..], *b"tide");
-        let head = Head { generation: 1, length: 2, crc: 3 };
-        let bytes = encode_head(&key, head);
-        assert_eq!(bytes.len(), HEAD_BYTES);
-        assert_eq!(decode(&key, &bytes), Some(Stored::Pieces(head)));
-        let piece = piece_key(&pieces_prefix(&key, 7), 2);
-        assert_eq!(piece, *b"p\0\0\0\x04r\x03ab\0\0\0\0\0\0\0\x07\0\0\0\x02");
-        assert_eq!(generation_in(&piece), Some(7));
+        assert_eq!(key_in(&key), b"ab");
+        let [_, here, record, parts] = all().map(|kept| encode(&key, &kept));
+        assert_eq!((here[0], &here[5..]), (0, &b"tide"[..]));
+        let body = b"\x07\0\0\0\0\0\0\0\0\x10\0\0\x2c\x01\0\0\x09\0\0\0";
+        assert_eq!((record[0], &record[5..]), (1, &body[..]));
+        let body = b"\x03\0\0\0\0\0\0\0\0\0\0\0\x02\0\0\0";
+        assert_eq!((parts[0], &parts[5..]), (2, &body[..]));
+        for kept in all() {
+            assert_eq!(decode(&key, &encode(&key, &kept)), Some(kept));
+        }
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
         let key = row_key(Table(3), b"ab");
-        let head = Head { generation: 1, length: 2, crc: 3 };
-        for bytes in [encode_whole(&key, b"tide"), encode_head(&key, head)] {
+        for bytes in all().map(|kept| encode(&key, &kept)) {
             assert!(decode(&row_key(Table(4), b"ab"), &bytes).is_none(), "another row's value");
             for bit in 0..bytes.len() * 8 {
                 let mut bytes = bytes.clone();

@@ -18,6 +18,8 @@ use crate::{StorageError, disk};
 type Result<T> = std::result::Result<T, StorageError>;
 
 const NAME: &str = "index.closed";
+/// The first line: how rows lie in the index. One of an earlier form is made again.
+const FORM: &str = "places 1";
 const UNFINISHED_NAME: &str = "index.closed.tmp";
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -32,6 +34,10 @@ pub(crate) fn is_given(folder: &Path, index: &Path) -> bool {
     };
     match describe(index) {
         Ok(found) if found == noted => true,
+        Ok(_) if !noted.starts_with(FORM) => {
+            info!("the state's index is of an earlier form; it is made again");
+            false
+        }
         Ok(_) => {
             let path = index.display();
             warn!(%path, "the state's index is not what it was; it is made again");
@@ -59,9 +65,9 @@ pub(crate) fn withdraw(folder: &Path) -> Result<()> {
     disk::sync_folder(folder)
 }
 
-/// A line for each file of the `index`: its checksum, length and name.
+/// The form of the `index`, and a line for each file: its checksum, length and name.
 fn describe(index: &Path) -> Result<String> {
-    let (mut text, mut left) = (String::new(), vec![index.to_path_buf()]);
+    let (mut text, mut left) = (format!("{FORM}\n"), vec![index.to_path_buf()]);
     while let Some(folder) = left.pop() {
         for (name, _) in disk::list(&folder)? {
             let path = folder.join(name);

@@ -3,11 +3,12 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use super::*;
-use crate::LoggedState;
+use crate::{LoggedState, State};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -53,9 +54,15 @@ fn write_rows(state: &LoggedState, rows: &mut Rows, random: &mut Random, rounds:
 }
 
 fn copy(from: &Path) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    disk::copy_folder(&from.join("state"), &folder.path().join("state")).unwrap();
-    folder
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        match disk::copy_folder(&from.join("state"), &folder.path().join("state")) {
+            Ok(_) => return folder,
+            // A spare that was being prepared has got its name meanwhile.
+            Err(StorageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 fn write(random: &mut Random) -> Written {

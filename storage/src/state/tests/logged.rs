@@ -134,9 +134,8 @@ fn an_overlong_log_is_cleaned_and_keeps_what_counts() {
         state.put(Table(9), b"busy", &vec![round as u8; 200_000]).unwrap();
         state.flush().unwrap();
     }
-    let index = state.index.as_ref().unwrap().disk_bytes();
-    let log = state.log.stats().disk_bytes;
-    assert!(log < 2 * index + (8 << 20), "{log} bytes of log, {index} of index");
+    let (log, live) = (state.log.stats().disk_bytes, 1 << 20);
+    assert!(log < 2 * live + (8 << 20), "{log} bytes of log, {live} of which count");
     assert!(state.log.oldest().0 > 10);
     drop(state);
     trust::withdraw(folder.path()).unwrap();
@@ -168,4 +167,61 @@ fn scans_see_what_is_queued_between_what_is_stored() {
         assert_eq!(scan(after, limit), expected);
         assert_eq!(scan(Some(b"e"), limit), "f");
     }
+}
+
+/// Rows are read while others are written, the log is cleaned, and its files are used again.
+#[test]
+fn readers_find_every_value_while_the_log_moves() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = open(folder.path());
+    let resting = |number: u32| vec![number as u8; 40 + number as usize % 900];
+    for number in 0..600_u32 {
+        state.put(T, &number.to_be_bytes(), &resting(number)).unwrap();
+    }
+    state.put(Table(9), b"busy", &[0; 300_000]).unwrap();
+    state.flush().unwrap();
+    let before = state.log.oldest();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for round in 1..150_usize {
+                let value = vec![round as u8; 5_000 + round * 2_000];
+                state.put(Table(9), b"busy", &value).unwrap();
+                state.flush().unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let busy = state.get(Table(9), b"busy").unwrap().unwrap();
+            assert!(busy.iter().all(|byte| *byte == busy[0]), "parts of two values");
+            for number in (0..600_u32).step_by(7) {
+                let found = state.get(T, &number.to_be_bytes()).unwrap();
+                assert_eq!(found, Some(resting(number)));
+            }
+            assert_eq!(state.scan(T, b"", None, usize::MAX).unwrap().len(), 600);
+        }
+        writer.join().unwrap();
+    });
+    assert!(state.log.oldest() > before, "the log was not cleaned");
+}
+
+/// The log is as long as what counts in it allows, also in the next process, which is told how much
+/// that is, and in one that must count.
+#[test]
+fn what_counts_is_known_after_each_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut counted = Vec::new();
+    for made_again in [false, false, true] {
+        if made_again {
+            trust::withdraw(folder.path()).unwrap();
+        }
+        let state = open(folder.path());
+        counted.push(disk::lock(&state.committing).tail.live_bytes());
+        state.put(T, b"k", &[1; 1_000]).unwrap();
+        state.put(T, b"small", b"s").unwrap();
+        state.put(T, b"parts", &vec![1; 400_000]).unwrap();
+        state.put(T, b"gone", &[1; 1_000]).unwrap();
+        state.delete(T, b"gone").unwrap();
+        state.flush().unwrap();
+    }
+    let live = (10 + 1 + 1_000) + (10 + 5 + 1) + (10 + 5 + 400_000);
+    assert_eq!(counted, [0, live, live]);
 }

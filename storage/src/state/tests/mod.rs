@@ -1,57 +1,53 @@
-//! The sled engine against the suite, and what only it promises. Power loss is not simulated here.
+//! The index in sled: what it says, and what it says of damage. That it can be lost is tried in
+//! [`logged`], and damage to all files of a state in [`damage`].
 
 mod damage;
 mod logged;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, time::Duration};
 
 use tempfile::TempDir;
 
-use super::{SledState, StateOptions, rows};
-use crate::{
-    State, StorageError, Table,
-    conformance::{self, StateFactory},
-    disk,
+use super::{
+    StateOptions,
+    index::Index,
+    rows::{self, Kept},
 };
+use crate::{Position, StorageError, Table, disk, journal::Place};
 
-#[derive(Default)]
-struct Sled {
-    folders: Vec<TempDir>,
-}
-
-impl StateFactory for Sled {
-    type Engine = SledState;
-
-    fn fresh(&mut self) -> Arc<SledState> {
-        let folder = tempfile::tempdir().unwrap();
-        let state = open(&folder);
-        self.folders.push(folder);
-        Arc::new(state)
-    }
-
-    fn reopen(&mut self, state: Arc<SledState>) -> Arc<SledState> {
-        drop(Arc::into_inner(state).expect("nobody else uses it"));
-        Arc::new(open(self.folders.last().unwrap()))
-    }
-}
-
-fn open(folder: &TempDir) -> SledState {
-    SledState::open(folder.path().join("state"), &StateOptions::default()).unwrap()
+fn open(folder: &TempDir) -> Index {
+    Index::open(folder.path().join("index"), &StateOptions::default()).unwrap()
 }
 
 const T: Table = Table(5);
 
 #[test]
-fn conforms() {
-    conformance::state(&mut Sled::default());
+fn the_newest_place_counts_and_the_one_before_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = open(&folder);
+    let place = Place { segment: 1, offset: 4_096, length: 99 };
+    let (record, here) = (Kept::Record { place, crc: 3 }, Kept::Here(b"v".to_vec()));
+    let parts = Kept::Parts { first: Position(4), length: 1 << 20 };
+    assert_eq!(index.put(T, b"k", &record).unwrap(), None);
+    assert_eq!(index.put(T, b"k", &here).unwrap(), Some(record));
+    assert_eq!(index.put(T, b"l", &parts).unwrap(), None);
+    let rows = [(b"k".to_vec(), here.clone()), (b"l".to_vec(), parts.clone())];
+    assert_eq!(index.scan(T, b"", None, 9).unwrap(), rows);
+    assert_eq!(index.scan(T, b"", None, 1).unwrap(), rows[..1]);
+    assert_eq!(index.scan(T, b"", Some(b"k"), 9).unwrap(), rows[1..]);
+    assert_eq!(index.scan(Table(T.0 + 1), b"", None, 9).unwrap(), []);
+    assert_eq!(index.delete(T, b"k").unwrap(), Some(here));
+    assert_eq!((index.get(T, b"k").unwrap(), index.delete(T, b"k").unwrap()), (None, None));
+    index.close().unwrap();
+    assert_eq!(open(&folder).get(T, b"l").unwrap(), Some(parts));
 }
 
 #[test]
 fn is_locked_while_open() {
     let folder = tempfile::tempdir().unwrap();
-    let _state = open(&folder);
-    let path = folder.path().join("state");
-    let second = SledState::open_within(&path, &StateOptions::default(), Duration::ZERO);
+    let _index = open(&folder);
+    let path = folder.path().join("index");
+    let second = Index::open_within(&path, &StateOptions::default(), Duration::ZERO);
     assert!(matches!(second, Err(StorageError::Locked { .. })), "{second:?}");
 }
 
@@ -59,9 +55,9 @@ fn is_locked_while_open() {
 fn a_folder_that_sled_refuses_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(&folder));
-    let summary = folder.path().join("state/snap.00000000000000FF");
+    let summary = folder.path().join("index/snap.00000000000000FF");
     fs::write(&summary, b"nonsense, and enough of it").unwrap();
-    let opened = SledState::open(folder.path().join("state"), &StateOptions::default());
+    let opened = Index::open(folder.path().join("index"), &StateOptions::default());
     assert!(matches!(opened, Err(StorageError::StateUnusable { .. })), "{opened:?}");
     assert_eq!(fs::read(&summary).unwrap(), b"nonsense, and enough of it");
 }
@@ -69,78 +65,24 @@ fn a_folder_that_sled_refuses_is_left_alone() {
 #[test]
 fn changed_bytes_are_damage() {
     let folder = tempfile::tempdir().unwrap();
-    let state = open(&folder);
+    let index = open(&folder);
     let key = rows::row_key(T, b"k");
-    state.put(T, b"k", b"value").unwrap();
-    let mut stored = state.db.get(&key).unwrap().unwrap().to_vec();
+    index.put(T, b"k", &Kept::Here(b"value".to_vec())).unwrap();
+    let mut stored = index.db.get(&key).unwrap().unwrap().to_vec();
     stored[6] ^= 1;
-    state.db.insert(&key, stored).unwrap();
-    assert!(matches!(state.get(T, b"k"), Err(StorageError::Damaged { .. })));
-    assert!(matches!(state.scan(T, b"", None, 9), Err(StorageError::Damaged { .. })));
-
-    state.put(T, b"k", &[1; 20_000]).unwrap();
-    let piece = state.db.scan_prefix(rows::pieces_of_row(&key)).keys().next().unwrap().unwrap();
-    state.db.remove(&piece).unwrap();
-    assert!(matches!(state.get(T, b"k"), Err(StorageError::Damaged { .. })));
-    state.put(T, b"k", b"mended").unwrap();
-    assert_eq!(state.get(T, b"k").unwrap().unwrap(), b"mended");
+    index.db.insert(&key, stored).unwrap();
+    assert!(matches!(index.get(T, b"k"), Err(StorageError::Damaged { .. })));
+    assert!(matches!(index.scan(T, b"", None, 9), Err(StorageError::Damaged { .. })));
 }
 
 #[test]
-fn large_values_leave_nothing_behind() {
+fn nothing_goes_where_sled_does_not_sync() {
     let folder = tempfile::tempdir().unwrap();
-    let state = open(&folder);
-    for length in [50_000, 90_000, 20, 90_000, 8_000] {
-        state.put(T, b"k", &vec![1; length]).unwrap();
-    }
-    state.delete(T, b"k").unwrap();
-    assert_eq!(state.db.iter().count(), 0);
-
-    // A writer that died between its pieces and its head.
-    state.put(T, b"k", &[1; 20_000]).unwrap();
-    let key = rows::row_key(T, b"k");
-    let before = state.db.iter().count();
-    state.db.insert(rows::intent_key(&key), Vec::new()).unwrap();
-    for number in 0..3 {
-        let orphan = rows::piece_key(&rows::pieces_prefix(&key, 77), number);
-        state.db.insert(orphan, rows::encode_piece(b"orphan")).unwrap();
-    }
-    state.flush().unwrap();
-    drop(state);
-    let state = open(&folder);
-    assert_eq!(state.db.iter().count(), before);
-    assert_eq!(state.get(T, b"k").unwrap().unwrap(), [1; 20_000]);
-}
-
-#[test]
-fn no_value_goes_where_sled_does_not_sync() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = open(&folder);
+    let index = open(&folder);
     for number in 0..300_u32 {
-        state.put(T, &number.to_be_bytes(), &vec![number as u8; 7_163]).unwrap();
+        let key = [&number.to_be_bytes()[..], &[7; 1_000]].concat();
+        index.put(T, &key, &Kept::Here(vec![7; rows::HERE_BYTES_MAX])).unwrap();
     }
-    state.put(T, b"big", &vec![3; 2_000_000]).unwrap();
-    state.flush().unwrap();
-    assert_eq!(disk::list(&folder.path().join("state/blobs")).unwrap(), []);
-    assert!(state.disk_bytes() > 2_000_000);
-}
-
-#[test]
-fn readers_never_see_half_a_large_value() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = open(&folder);
-    state.put(T, b"k", &[0; 30_000]).unwrap();
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            for round in 1..150_usize {
-                state.put(T, b"k", &vec![round as u8; 5_000 + round * 200]).unwrap();
-            }
-        });
-        while !writer.is_finished() {
-            let value = state.get(T, b"k").unwrap().unwrap();
-            assert!(value.iter().all(|byte| *byte == value[0]));
-            let found = state.scan(T, b"", None, 9).unwrap();
-            assert!(found.len() <= 1);
-        }
-    });
+    index.close().unwrap();
+    assert_eq!(disk::list(&folder.path().join("index/blobs")).unwrap(), []);
 }
