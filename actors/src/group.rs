@@ -64,7 +64,7 @@ impl<M: Durable> Reach<M> for Group<M> {
 pub trait Shards: Snapshottable + Any {
     /// Has every shard rebuilt, with its records from `replay`, and then drive its open effects
     /// again. Gives what each says when it is ready.
-    fn restore(&self, replay: &Replay) -> Vec<oneshot::Receiver<Result<(), RestoreError>>>;
+    fn restore(&self, replay: &mut Replay) -> Vec<oneshot::Receiver<Result<(), RestoreError>>>;
 
     /// See [`Group::close_admission`].
     fn close_admission(&self);
@@ -80,7 +80,7 @@ pub trait Shards: Snapshottable + Any {
 }
 
 impl<M: Durable> Shards for Group<M> {
-    fn restore(&self, replay: &Replay) -> Vec<oneshot::Receiver<Result<(), RestoreError>>> {
+    fn restore(&self, replay: &mut Replay) -> Vec<oneshot::Receiver<Result<(), RestoreError>>> {
         let restored = |(shard, stream): (&Addr<ShardActor<M>>, _)| {
             let (ready, wait) = oneshot::channel();
             shard.do_send(Restore { seat: replay.seat(stream), ready });

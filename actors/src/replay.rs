@@ -18,6 +18,11 @@ const RECORDS_USUAL: usize = PIECE_BYTES / 64;
 /// Pieces that may wait for a shard. When there are more, the reading waits: memory stays bounded.
 const PIECES_MAX: usize = 8;
 
+/// More shards than this read the journal by themselves. Each has a thread while it is rebuilt, of
+/// which an arbiter has 512: those that wait for a reading must not keep its last seat from being
+/// taken.
+const SEATS_MAX: usize = 256;
+
 /// Records of which it is told together that they are read.
 const COUNTED_AT_ONCE: u64 = 4_096;
 
@@ -32,8 +37,8 @@ pub async fn restore(
     clock: Arc<Clock>,
     opening: Arc<Opening>,
 ) -> Result<(), RestoreError> {
-    let replay = Replay::default();
-    let waits: Vec<_> = groups.iter().flat_map(|group| group.restore(&replay)).collect();
+    let mut replay = Replay::default();
+    let waits: Vec<_> = groups.iter().flat_map(|group| group.restore(&mut replay)).collect();
     opening.begin(OpeningStep::Loading, waits.len() as u64);
     let reading = tokio::task::spawn_blocking(move || replay.run(&*journal, &clock, &opening));
     let mut outcome = Ok(());
@@ -49,6 +54,7 @@ pub async fn restore(
 pub struct Replay {
     joined: mpsc::Receiver<Listener>,
     join: mpsc::Sender<Listener>,
+    seats: usize,
 }
 
 /// Who hears the records of one stream.
@@ -92,22 +98,23 @@ pub struct Seat {
 impl Default for Replay {
     fn default() -> Self {
         let (join, joined) = mpsc::channel();
-        Self { joined, join }
+        Self { joined, join, seats: 0 }
     }
 }
 
 impl Replay {
-    /// A seat for the shard that `stream` is of.
+    /// A seat for the shard that `stream` is of, if there is one left.
     #[must_use]
-    pub fn seat(&self, stream: StreamId) -> Seat {
-        Seat { stream, join: self.join.clone() }
+    pub fn seat(&mut self, stream: StreamId) -> Option<Seat> {
+        self.seats += 1;
+        (self.seats <= SEATS_MAX).then(|| Seat { stream, join: self.join.clone() })
     }
 
     /// Reads, once it is known from where on each shard needs its records, and tells `opening` how
     /// far it is. Blocks until all is
     /// handed over; returns early if nobody listens any more.
     pub fn run(self, journal: &dyn Journal, clock: &Clock, opening: &Opening) {
-        let Self { joined, join } = self;
+        let Self { joined, join, .. } = self;
         // What is left of it is with the seats.
         drop(join);
         let mut listeners: Vec<Listener> = joined.iter().inspect(|_| opening.add(1)).collect();
@@ -270,8 +277,9 @@ mod tests {
 
     #[test]
     fn each_hears_its_own_stream_from_its_place_on() {
-        let (journal, clock, replay) = (journal(RECORDS), clock(), Replay::default());
-        let seats: Vec<_> = (0..STREAMS).map(|stream| replay.seat(StreamId(stream))).collect();
+        let (journal, clock, mut replay) = (journal(RECORDS), clock(), Replay::default());
+        let seats: Vec<_> =
+            (0..STREAMS).map(|stream| replay.seat(StreamId(stream)).unwrap()).collect();
         drop(replay.seat(StreamId(7)));
         thread::scope(|scope| {
             scope.spawn(|| replay.run(&journal, &clock, &Opening::default()));
@@ -290,8 +298,8 @@ mod tests {
 
     #[test]
     fn one_that_goes_away_keeps_nobody_waiting() {
-        let (journal, clock, replay) = (journal(RECORDS), clock(), Replay::default());
-        let (leaves, stays) = (replay.seat(StreamId(1)), replay.seat(StreamId(2)));
+        let (journal, clock, mut replay) = (journal(RECORDS), clock(), Replay::default());
+        let [leaves, stays] = [1, 2].map(|stream| replay.seat(StreamId(stream)).unwrap());
         thread::scope(|scope| {
             scope.spawn(|| drop(leaves.take(Position::ZERO).recv()));
             scope.spawn(|| {
@@ -301,16 +309,16 @@ mod tests {
             });
             replay.run(&journal, &clock, &Opening::default());
         });
-        let replay = Replay::default();
-        drop(replay.seat(StreamId(1)).take(Position::ZERO));
+        let mut replay = Replay::default();
+        drop(replay.seat(StreamId(1)).unwrap().take(Position::ZERO));
         replay.run(&journal, &clock, &Opening::default());
     }
 
     #[test]
     fn what_cannot_be_read_or_is_given_up_has_no_good_end() {
-        let (journal, replay) = (journal(9), Replay::default());
+        let (journal, mut replay) = (journal(9), Replay::default());
         journal.trim(Position(5)).unwrap();
-        let (one, other) = (replay.seat(StreamId(1)), replay.seat(StreamId(2)));
+        let [one, other] = [1, 2].map(|stream| replay.seat(StreamId(stream)).unwrap());
         thread::scope(|scope| {
             for (seat, after) in [(one, 0), (other, 7)] {
                 scope.spawn(move || {
@@ -324,8 +332,8 @@ mod tests {
             }
             replay.run(&journal, &clock(), &Opening::default());
         });
-        let replay = Replay::default();
-        let seat = replay.seat(StreamId(1));
+        let mut replay = Replay::default();
+        let seat = replay.seat(StreamId(1)).unwrap();
         drop(replay);
         assert!(matches!(hear(seat, Position::ZERO), (heard, None) if heard.is_empty()));
     }

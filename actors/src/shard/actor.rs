@@ -42,7 +42,7 @@ impl<M: Durable> ShardActor<M> {
     fn restore(&mut self, asked: Option<Restore>, ctx: &mut Context<Self>) {
         let (shards, index) = (M::NAME, self.shard.index);
         let (seat, ready) = asked.map(|Restore { seat, ready }| (seat, ready)).unzip();
-        let job = tokio::task::spawn_blocking(self.shard.restoring(seat));
+        let job = tokio::task::spawn_blocking(self.shard.restoring(seat.flatten()));
         ctx.wait(job.into_actor(self).map(move |result, actor, ctx| {
             let result = result.unwrap_or_else(|panic| {
                 let (position, panic) = (Position::ZERO, panic.to_string());

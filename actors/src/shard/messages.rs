@@ -103,6 +103,6 @@ pub(crate) struct Inspect<M: Machine>(pub(crate) Look<M>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Restore {
-    pub(crate) seat: Seat,
+    pub(crate) seat: Option<Seat>,
     pub(crate) ready: oneshot::Sender<Result<(), RestoreError>>,
 }
