@@ -79,7 +79,7 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         running.groups.push(machine(&mut parts)?);
     }
     parts.layout.check_all_claimed()?;
-    parts.layout.keep(&*parts.state)?;
+    parts.layout.keep(&running.groups, &*parts.journal, &parts.state)?;
     projector.start(own.orders.clone())?;
     running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use actix::{Addr, Supervisor};
+use tidegate_machines::Timestamp;
 use tidegate_storage::Position;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +20,7 @@ use crate::{
     observe::ShardReport,
     replay::{self, Replay},
     shard::{Envelope, Inspect, Kit, Look, Numbered, Restore, Shard, ShardActor, Wake},
-    snapshotter::Snapshottable,
+    snapshotter::{Copy, Snapshottable},
 };
 
 /// What a question to a shard of `M` comes to.
@@ -66,6 +67,9 @@ pub trait Shards: Snapshottable + Any {
     /// again. Gives what each says when it is ready.
     fn restore(&self, replay: &mut Replay) -> Vec<oneshot::Receiver<Result<(), RestoreError>>>;
 
+    /// The machine of every shard before its first event, as a copy of position `at`.
+    fn fresh(&self, at: Position) -> Vec<Copy>;
+
     /// See [`Group::close_admission`].
     fn close_admission(&self);
 
@@ -87,6 +91,11 @@ impl<M: Durable> Shards for Group<M> {
             wait
         };
         self.shards().iter().zip(self.streams()).map(restored).collect()
+    }
+
+    fn fresh(&self, at: Position) -> Vec<Copy> {
+        let of = |(index, stream)| Copy::of(stream, &(self.kit().fresh)(index), at, Timestamp(0));
+        (0..).zip(self.streams()).map(of).collect()
     }
 
     fn close_admission(&self) {
