@@ -5,12 +5,12 @@
 use std::{fs, path::Path};
 
 use crate::{
-    FileJournal, Journal, JournalOptions, Position, StorageError, StreamId, api::Batch,
+    FileJournal, Journal, JournalOptions, Opening, Position, StorageError, StreamId, api::Batch,
     journal::fuzz as journal, manifest, state::fuzz as state,
 };
 
 pub use journal::{bounds, bounds_of, frame, sealed_frame};
-pub use state::{change, change_of, pieces_of, row, row_of, snapshot_head, snapshot_head_of};
+pub use state::{change, change_of, row, rows_of, snapshot_head, snapshot_head_of};
 
 /// The payload of a manifest.
 pub fn manifest(bytes: &[u8]) {
