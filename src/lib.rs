@@ -63,8 +63,9 @@ pub use tidegate_machines::{
     KeyHash, LeaseToken, Leg, LegState, Letter, Level, Location, MessageId, MessageKey, OpId,
     Order, OrderId, OrderLine, OrderRejection, OrderState, OutOfBounds, Payload, Payment,
     PaymentKind, PaymentStatus, Pending, Provider, PublishReceipt, QueueCounts, QueuePlace,
-    Receipt, Refusal, Rereserve, Retry, Return, Schedule, ScheduleName, Sku, SkuOptions, SkuPatch,
-    StockLine, StockReceipt, StockRejection, Timestamp, TopicName, TopicsRejection, UserId, bounds,
+    Receipt, Refusal, Rereserve, Retry, Return, Schedule, ScheduleName, Short, Sku, SkuOptions,
+    SkuPatch, StockLine, StockReceipt, StockRejection, Timestamp, TopicName, TopicsRejection,
+    UserId, bounds,
 };
 pub use tidegate_storage::{
     JournalStats, Opening, OpeningProgress, OpeningStep, Position, StorageError,

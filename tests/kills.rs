@@ -238,7 +238,7 @@ impl Paid {
         let lines = order.lines.iter();
         Self {
             user: order.user.to_string(),
-            lines: lines.map(|l| (l.sku.to_string(), l.quantity, l.amount_minor)).collect(),
+            lines: lines.map(|l| (l.sku.to_string(), l.quantity.into(), l.amount_minor)).collect(),
             total_minor: order.total_minor,
             captured_minor: order.captured_minor,
             payments: order.payments.len(),

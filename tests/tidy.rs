@@ -117,14 +117,14 @@ fn words_are_found_where_they_stand_alone() {
 #[test]
 fn machines_know_no_clock_no_disk_no_thread_and_no_actor() {
     let allowed = [
-        "compact_str",
+        "ecow",
         "hashbrown",
         "rustc-hash",
         "serde",
         "siphasher",
-        "smallvec",
         "thin-vec",
         "thiserror",
+        "triomphe",
     ];
     let strangers = dependencies("actors/machines/Cargo.toml");
     let strangers = strangers.into_iter().filter(|name| !allowed.contains(&name.as_str()));

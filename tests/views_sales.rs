@@ -41,14 +41,14 @@ fn count(order: &Order, figures: &mut Figures) {
         sums.iter_mut().zip(what).for_each(|(sum, more)| *sum += more);
     };
     for line in &order.lines {
-        add(&line.sku, order.placed_at, [line.quantity, line.amount_minor.unwrap(), 0, 0]);
+        add(&line.sku, order.placed_at, [line.quantity.into(), line.amount_minor.unwrap(), 0, 0]);
     }
     let mut before = BTreeMap::new();
     for back in &order.returns {
         for moved in &back.lines {
             let line = order.line(&moved.sku, &moved.location).unwrap();
             let units: &mut u64 = before.entry((&moved.sku, &moved.location)).or_default();
-            let value = |units: u64| units * line.amount_minor.unwrap() / line.quantity;
+            let value = |units: u64| units * line.amount_minor.unwrap() / u64::from(line.quantity);
             let minor = value(*units + moved.quantity) - value(*units);
             *units += moved.quantity;
             add(&moved.sku, back.at, [0, 0, moved.quantity, minor]);

@@ -99,10 +99,10 @@ impl OrderRow {
             sku: line.sku.clone(),
             location: line.location.clone(),
             stock_shard: line.shard,
-            quantity: line.quantity,
+            quantity: line.quantity.into(),
             amount_minor: line.amount_minor.filter(|_| priced),
-            shipped: line.shipped,
-            returned: line.returned,
+            shipped: line.shipped.into(),
+            returned: line.returned.into(),
         };
         let rejected = order.state == OrderState::Rejected;
         let rejection = order.rejection.as_deref().filter(|_| rejected).map(Reason::from);

@@ -210,7 +210,7 @@ fn held(stock: &Stock, take: &mut impl FnMut(Fact) -> Result<(), Halt>) -> Resul
     let held: BTreeMap<OrderId, &OrderHold> = stock.order_holds().collect();
     for (order, OrderHold { user, lines }) in held {
         let prices = prices.remove(&order).unwrap_or_default();
-        let prices = prices.into_iter().chain(std::iter::repeat(None));
+        let prices = prices.iter().copied().chain(std::iter::repeat(None));
         let lines = lines.iter().cloned().zip(prices);
         let lines = lines.map(|(line, unit_price_minor)| HeldLine { line, unit_price_minor });
         let (lines, user) = (lines.collect(), user.clone());

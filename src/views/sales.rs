@@ -315,7 +315,7 @@ fn load_order(order: &Order, rows: &mut Kept<'_>) -> Taken {
     let line = |line: &crate::OrderLine| SoldLine {
         sku: line.sku.clone(),
         location: line.location.clone(),
-        quantity: line.quantity,
+        quantity: line.quantity.into(),
         amount_minor: line.amount_minor,
         returned: 0,
     };

@@ -2,9 +2,7 @@
 //! by itself: a machine's event says what is forgotten, and refusals are never remembered.
 
 use std::fmt;
-use std::hash::BuildHasher;
 
-use rustc_hash::FxBuildHasher;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
@@ -26,18 +24,18 @@ pub struct Idempotency<R> {
     next: u64,
 }
 
-// A key that is bound, with the number of its binding. Its hash is kept here, so that the table can
-// grow without a look at the bindings. Keys are hashes themselves, made with a secret.
+// A key that is bound, with the number of its binding. A part of the key is kept here, so that the
+// table can grow without a look at the bindings. Packed, because there are very many.
+#[repr(Rust, packed(4))]
 #[derive(Clone, Copy)]
 struct Entry {
-    hash: u64,
     number: u64,
+    mark: u32,
 }
 
 #[derive(Clone, Debug)]
 struct Bound<R> {
-    // In halves: a number of 16 bytes would be kept with a gap beside it.
-    key: [u64; 2],
+    key: KeyHash,
     binding: Binding<R>,
 }
 
@@ -48,18 +46,20 @@ struct Binding<R> {
     at: Timestamp,
 }
 
-impl<R> Bound<R> {
-    fn key(&self) -> KeyHash {
-        KeyHash(u128::from(self.key[0]) << 64 | u128::from(self.key[1]))
-    }
+// Keys are hashes themselves, made with a secret: a part of one is as good.
+fn mark(key: KeyHash) -> u32 {
+    key.0 as u32
 }
 
-fn halves(key: KeyHash) -> [u64; 2] {
-    [(key.0 >> 64) as u64, key.0 as u64]
+// The bits of a mark, spread over those that the table looks at.
+fn hash(mark: u32) -> u64 {
+    u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn hash(key: [u64; 2]) -> u64 {
-    FxBuildHasher.hash_one(key)
+// The binding of `entry`, if that is the one of `key`.
+fn of<'a, R>(bound: &'a Paged<u64, Bound<R>>, entry: &Entry, key: KeyHash) -> Option<&'a Bound<R>> {
+    let bound = (entry.mark == mark(key)).then(|| bound.get(entry.number))?;
+    bound.filter(|bound| bound.key == key)
 }
 
 /// Why a key cannot be used.
@@ -110,26 +110,20 @@ impl<R> Idempotency<R> {
         key: KeyHash,
         fingerprint: Fingerprint,
     ) -> Result<Option<&R>, IdempotencyError> {
-        match self.find(halves(key)).map(|bound| &bound.binding) {
+        match self.find(key).map(|bound| &bound.binding) {
             None => Ok(None),
             Some(known) if known.fingerprint == fingerprint => Ok(Some(&known.outcome)),
             Some(_) => Err(IdempotencyError::Conflict),
         }
     }
 
-    fn find(&self, key: [u64; 2]) -> Option<&Bound<R>> {
+    fn find(&self, key: KeyHash) -> Option<&Bound<R>> {
         let mut found = None;
-        self.by_key.get(hash(key), |entry| {
-            found = self.of(entry, key);
+        self.by_key.get(hash(mark(key)), |entry| {
+            found = of(&self.bound, entry, key);
             found.is_some()
         })?;
         found
-    }
-
-    // The binding of `entry`, if that is the one of `key`.
-    fn of(&self, entry: &Entry, key: [u64; 2]) -> Option<&Bound<R>> {
-        let bound = (entry.hash == hash(key)).then(|| self.bound.get(entry.number))?;
-        bound.filter(|bound| bound.key == key)
     }
 
     /// Checks that one more key can be bound.
@@ -161,7 +155,7 @@ impl<R> Idempotency<R> {
 
     /// The keys that are bound, and when each was, oldest first.
     pub fn keys(&self) -> impl Iterator<Item = (KeyHash, Timestamp)> {
-        self.bound.iter().map(|(_, bound)| (bound.key(), bound.binding.at))
+        self.bound.iter().map(|(_, bound)| (bound.key, bound.binding.at))
     }
 
     /// When the oldest key was bound.
@@ -186,25 +180,28 @@ impl<R> Idempotency<R> {
 impl<R: Clone> Idempotency<R> {
     /// Binds `key`.
     pub fn bind(&mut self, key: KeyHash, fingerprint: Fingerprint, at: Timestamp, outcome: R) {
-        // What a key was bound to before, it is bound to no more.
-        self.unbind(key);
-        let (key, number) = (halves(key), self.next);
-        self.next += 1;
-        let binding = Binding { fingerprint, outcome, at };
-        self.bound.insert(number, Bound { key, binding });
-        let entry = Entry { hash: hash(key), number };
-        self.by_key.get_or_insert(entry.hash, |_| false, || entry, |entry| entry.hash);
+        let Self { bound, by_key, next, .. } = self;
+        let new = Entry { number: *next, mark: mark(key) };
+        *next += 1;
+        let is_it = |entry: &Entry| of(bound, entry, key).is_some();
+        let hash_of = |entry: &Entry| hash(entry.mark);
+        let entry = by_key.get_or_insert(hash(new.mark), is_it, || new, hash_of);
+        let before = std::mem::replace(entry, new);
+        if before.number != new.number {
+            // What a key was bound to before, it is bound to no more.
+            bound.remove(before.number);
+        }
+        bound.insert(new.number, Bound { key, binding: Binding { fingerprint, outcome, at } });
+        if before.number == self.oldest {
+            self.pass_freed();
+        }
     }
 
     /// Frees `key`, because what bound it was refused after all.
     pub fn unbind(&mut self, key: KeyHash) {
-        let key = halves(key);
-        let Self { bound, by_key, .. } = self;
-        let is_it = |entry: &Entry| {
-            entry.hash == hash(key) && bound.get(entry.number).is_some_and(|b| b.key == key)
-        };
-        if let Some(entry) = by_key.remove(hash(key), is_it) {
-            bound.remove(entry.number);
+        let is_it = |entry: &Entry| of(&self.bound, entry, key).is_some();
+        if let Some(entry) = self.by_key.remove(hash(mark(key)), is_it) {
+            self.bound.remove(entry.number);
             self.pass_freed();
         }
     }
@@ -213,8 +210,8 @@ impl<R: Clone> Idempotency<R> {
     pub fn forget_before(&mut self, cutoff: Timestamp) {
         while self.oldest().is_some_and(|at| at < cutoff) {
             let (number, forgotten) = (self.oldest, self.bound.remove(self.oldest));
-            let hash = forgotten.map(|bound| hash(bound.key)).unwrap_or_default();
-            self.by_key.remove(hash, |entry| entry.number == number);
+            let mark = forgotten.map(|bound| mark(bound.key)).unwrap_or_default();
+            self.by_key.remove(hash(mark), |entry| entry.number == number);
             self.pass_freed();
         }
     }
@@ -232,7 +229,7 @@ impl<R: Serialize> Serialize for Idempotency<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut all = serializer.serialize_seq(Some(self.len()))?;
         for (_, bound) in self.bound.iter() {
-            all.serialize_element(&(bound.key(), &bound.binding))?;
+            all.serialize_element(&(bound.key, &bound.binding))?;
         }
         all.end()
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use compact_str::CompactString;
+use ecow::EcoString;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
@@ -18,7 +18,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(CompactString);
+        pub struct $name(EcoString);
 
         impl $name {
             /// Checks and keeps `text`.
@@ -28,7 +28,7 @@ macro_rules! name {
             pub fn new(text: &str) -> Result<Self, OutOfBounds> {
                 let visible = text.bytes().all(|b| (0x21..=0x7e).contains(&b));
                 if visible && (1..=$bytes_max).contains(&text.len()) {
-                    return Ok(Self(CompactString::from(text)));
+                    return Ok(Self(EcoString::from(text)));
                 }
                 let bound = format_args!("1 to {} visible ASCII characters", $bytes_max);
                 Err(OutOfBounds::new($field, bound, format_args!("{text:?}")))
@@ -36,6 +36,12 @@ macro_rules! name {
 
             /// The text.
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
                 &self.0
             }
         }
@@ -105,14 +111,14 @@ impl TopicName {
 
 impl Default for Location {
     fn default() -> Self {
-        Self(CompactString::const_new("main"))
+        Self(EcoString::inline("main"))
     }
 }
 
 /// A currency: three upper-case letters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Currency(CompactString);
+pub struct Currency(EcoString);
 
 impl Currency {
     /// Checks and keeps `text`.
@@ -121,7 +127,7 @@ impl Currency {
     /// If it is not three upper-case letters.
     pub fn new(text: &str) -> Result<Self, OutOfBounds> {
         if text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()) {
-            return Ok(Self(CompactString::from(text)));
+            return Ok(Self(EcoString::from(text)));
         }
         Err(OutOfBounds::new("currency", "3 upper-case letters", format_args!("{text:?}")))
     }
@@ -220,8 +226,10 @@ number!(
 );
 
 /// An idempotency key together with its caller and operation, hashed by the front.
+///
+/// Packed, because what holds it would otherwise lie at every 16th byte, with gaps before it.
+#[repr(Rust, packed(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct KeyHash(pub u128);
 
 /// What a request asks for, hashed by the front, so that a reused key is noticed.
@@ -251,7 +259,7 @@ const BASE32: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const BASE32_DIGITS: usize = 13;
 
 fn write_base32(prefix: &str, number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut text = CompactString::from(prefix);
+    let mut text = EcoString::from(prefix);
     for digit in (0..BASE32_DIGITS).rev() {
         text.push(char::from(BASE32[(number >> (5 * digit) & 31) as usize]));
     }

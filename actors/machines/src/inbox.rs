@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::OpId;
+use crate::ops::Ops;
 
 /// The operations of every sender that were applied and may come again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub struct Inbox<O> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Sender<O> {
     pruned_below: OpId,
-    applied: BTreeMap<OpId, O>,
+    applied: Ops<O>,
 }
 
 /// What the inbox knows of an operation.
@@ -46,7 +47,7 @@ impl<O> Inbox<O> {
         if op < known.pruned_below {
             return Known::Closed;
         }
-        known.applied.get(&op).map_or(Known::New, Known::Applied)
+        known.applied.get(op).map_or(Known::New, Known::Applied)
     }
 
     /// Records the outcome of `op`, and forgets what `sender` has answers for: all below
@@ -55,21 +56,16 @@ impl<O> Inbox<O> {
         let known = self
             .senders
             .entry(sender)
-            .or_insert_with(|| Sender { pruned_below: OpId::default(), applied: BTreeMap::new() });
+            .or_insert_with(|| Sender { pruned_below: OpId::default(), applied: Ops::default() });
         known.pruned_below = known.pruned_below.max(acked_below);
-        while let Some(oldest) = known.applied.first_entry() {
-            if *oldest.key() >= known.pruned_below {
-                break;
-            }
-            oldest.remove();
-        }
+        known.applied.remove_below(known.pruned_below);
         known.applied.insert(op, outcome);
     }
 
     /// Every remembered operation with its sender and outcome.
     pub fn iter(&self) -> impl Iterator<Item = (u16, OpId, &O)> {
         self.senders.iter().flat_map(|(sender, known)| {
-            known.applied.iter().map(|(op, outcome)| (*sender, *op, outcome))
+            known.applied.iter().map(|(op, outcome)| (*sender, op, outcome))
         })
     }
 

@@ -84,29 +84,34 @@ pub enum Answer<R> {
 
 impl<M: Machine> Decision<M> {
     /// Answers without changing anything.
+    #[inline]
     pub fn reply(reply: M::Reply) -> Self {
         Self { answer: Answer::Now(reply), ..Self::nothing() }
     }
 
     /// Answers later, without changing anything now.
     #[must_use]
+    #[inline]
     pub fn later(ticket: Ticket) -> Self {
         Self { answer: Answer::Later(ticket), ..Self::nothing() }
     }
 
     /// Changes nothing and answers nobody: what a repeated message deserves.
     #[must_use]
+    #[inline]
     pub fn nothing() -> Self {
         Self { event: None, effects: Vec::new(), answer: Answer::Nobody, settles: Vec::new() }
     }
 
     /// Journals `event`; add the rest with the methods below.
+    #[inline]
     pub fn event(event: M::Event) -> Self {
         Self { event: Some(event), ..Self::nothing() }
     }
 
     /// Sets the answer.
     #[must_use]
+    #[inline]
     pub fn answered(mut self, answer: Answer<M::Reply>) -> Self {
         self.answer = answer;
         self
@@ -114,6 +119,7 @@ impl<M: Machine> Decision<M> {
 
     /// Adds an effect.
     #[must_use]
+    #[inline]
     pub fn with_effect(mut self, effect: M::Effect) -> Self {
         self.effects.reserve_exact(1);
         self.effects.push(effect);
@@ -122,6 +128,7 @@ impl<M: Machine> Decision<M> {
 
     /// Adds several effects.
     #[must_use]
+    #[inline]
     pub fn with_effects(mut self, effects: impl IntoIterator<Item = M::Effect>) -> Self {
         if self.effects.is_empty() {
             // As long as they are, no longer.
@@ -134,6 +141,7 @@ impl<M: Machine> Decision<M> {
 
     /// Settles a ticket.
     #[must_use]
+    #[inline]
     pub fn settling(mut self, ticket: Ticket, result: Result<M::Reply, M::Rejection>) -> Self {
         self.settles.reserve_exact(1);
         self.settles.push((ticket, result));

@@ -1,22 +1,21 @@
 //! The sender's half of exactly-once between shards: operations that are not answered yet. It
 //! deliberately does not send; the shell does, as often as it likes.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::OpId;
+use crate::ops::Ops;
 
 /// Operations given a number and not yet answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox<T> {
     next: OpId,
-    open: BTreeMap<OpId, T>,
+    open: Ops<T>,
 }
 
 impl<T> Default for Outbox<T> {
     fn default() -> Self {
-        Self { next: OpId(1), open: BTreeMap::new() }
+        Self { next: OpId(1), open: Ops::default() }
     }
 }
 
@@ -37,24 +36,24 @@ impl<T> Outbox<T> {
 
     /// Closes an operation that was answered. `None` if it is not open: a repeated answer.
     pub fn close(&mut self, id: OpId) -> Option<T> {
-        self.open.remove(&id)
+        self.open.remove(id)
     }
 
     /// An open operation.
     #[must_use]
     pub fn get(&self, id: OpId) -> Option<&T> {
-        self.open.get(&id)
+        self.open.get(id)
     }
 
     /// Every operation below this number has been answered.
     #[must_use]
     pub fn acked_below(&self) -> OpId {
-        self.open.first_key_value().map_or(self.next, |(id, _)| *id)
+        self.open.first().unwrap_or(self.next)
     }
 
     /// The open operations in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (OpId, &T)> {
-        self.open.iter().map(|(id, operation)| (*id, operation))
+        self.open.iter()
     }
 
     /// How many are open.
@@ -66,7 +65,7 @@ impl<T> Outbox<T> {
     /// Whether none is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.len() == 0
     }
 }
 

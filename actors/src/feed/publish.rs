@@ -196,7 +196,7 @@ fn applied(op: OrderOp, outcome: OpOutcome, stock_shard: u16) -> EventData {
                 OpOutcome::Held { unit_prices } => unit_prices,
                 OpOutcome::Done | OpOutcome::Refused(_) => UnitPrices::new(),
             };
-            let prices = prices.into_iter().chain(std::iter::repeat(None));
+            let prices = prices.iter().copied().chain(std::iter::repeat(None));
             let held = lines.iter().cloned().zip(prices);
             let lines = held.map(|(line, unit_price_minor)| HeldLine { line, unit_price_minor });
             let lines = lines.collect();

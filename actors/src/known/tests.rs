@@ -19,7 +19,7 @@ fn bound(number: u64, at: u64) -> OrderEvent {
         key: key(number),
         fingerprint: tidegate_machines::Fingerprint(0),
         user: tidegate_machines::UserId::new("ada").unwrap(),
-        lines: Vec::new(),
+        lines: tidegate_machines::Short::new(),
         hold_ms: 1,
         respond_async: true,
     })

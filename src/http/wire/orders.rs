@@ -188,7 +188,7 @@ impl From<Order> for OrderBody {
             id: order.id.to_string(),
             user: order.user,
             state: order.state.into(),
-            lines: order.lines.into_iter().map(Line::from).collect(),
+            lines: order.lines.iter().cloned().map(Line::from).collect(),
             total_minor: order.total_minor,
             placed_at: Time(order.placed_at),
             changed_at: Time(order.changed_at),
@@ -210,7 +210,14 @@ impl From<Order> for OrderBody {
 impl From<OrderLine> for Line {
     fn from(line: OrderLine) -> Self {
         let OrderLine { sku, location, quantity, amount_minor, shipped, returned, .. } = line;
-        Self { sku, location, quantity, amount_minor, shipped, returned }
+        Self {
+            sku,
+            location,
+            quantity: quantity.into(),
+            amount_minor,
+            shipped: shipped.into(),
+            returned: returned.into(),
+        }
     }
 }
 

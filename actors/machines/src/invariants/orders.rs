@@ -90,10 +90,10 @@ fn check_units(order: &Order) -> Result<(), Violation> {
         let shipped: u64 = shipped.filter(here).map(|l| l.quantity).sum();
         let returned = order.returns.iter().flat_map(|entry| &entry.lines);
         let returned: u64 = returned.filter(here).map(|l| l.quantity).sum();
-        let right = line.shipped == shipped
-            && line.returned == returned
+        let right = u64::from(line.shipped) == shipped
+            && u64::from(line.returned) == returned
             && returned <= shipped
-            && shipped <= line.quantity;
+            && shipped <= u64::from(line.quantity);
         require(Invariant::UnitsAreEntries, right, || {
             format!("order {}: sku {} at {}", order.id, line.sku, line.location)
         })?;

@@ -2,7 +2,6 @@
 //! both go through here, so they cannot disagree. It deliberately knows no other order.
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::bounds::AMOUNT_MINOR_MAX;
 use crate::{
-    KeyHash, OpAction, OpId, OpOutcome, OrderId, Refusal, StockLine, StockLines, Timestamp,
+    KeyHash, OpAction, OpId, OpOutcome, OrderId, Refusal, Short, StockLine, StockLines, Timestamp,
 };
 
 /// What an order wants of a stock shard, before it has a number.
@@ -21,13 +20,13 @@ pub(crate) struct Ask {
     pub(crate) to: u16,
     pub(crate) action: OpAction,
     // The shipment that it is a part of.
-    pub(super) shipment: Option<Shipment>,
+    pub(super) shipment: Option<Box<Shipment>>,
 }
 
 impl Placed {
     /// One reserve for each stock shard involved, in the order in which the lines first name them.
-    pub(super) fn reserves(&self) -> Vec<Ask> {
-        let mut asks: Vec<Ask> = Vec::with_capacity(1);
+    pub(super) fn reserves(&self) -> Short<Ask> {
+        let mut asks = Short::<Ask>::new();
         for (_, to) in &self.lines {
             if asks.iter().all(|ask| ask.to != *to) {
                 let action =
@@ -44,7 +43,7 @@ impl Placed {
             StockLine { sku, location, quantity: *quantity }
         };
         if self.lines.iter().all(|(_, shard)| *shard == to) {
-            // Nearly always, and then one allocation is enough.
+            // Nearly always, and then it is known how many there are.
             return self.lines.iter().map(line).collect();
         }
         self.lines.iter().filter(|(_, shard)| *shard == to).map(line).collect()
@@ -58,7 +57,7 @@ impl Order {
             sku: line.sku.clone(),
             location: line.location.clone(),
             shard: *shard,
-            quantity: line.quantity,
+            quantity: units(line.quantity),
             amount_minor: line.amount_minor,
             shipped: 0,
             returned: 0,
@@ -83,7 +82,7 @@ impl Order {
             returns: ThinVec::new(),
             rereserve: Rereserve::No,
             legs: legs.collect(),
-            open_ops: SmallVec::new(),
+            open_ops: Short::new(),
             key: placed.key,
             respond_async: placed.respond_async,
             placing: true,
@@ -101,7 +100,11 @@ impl Order {
 
     /// Changes the order by an event that is about it, and gives what it then asks for. `closed` is
     /// the ask that an answer closes.
-    pub(super) fn advance(&mut self, event: &OrderEvent, closed: Option<(OpId, &Ask)>) -> Vec<Ask> {
+    pub(super) fn advance(
+        &mut self,
+        event: &OrderEvent,
+        closed: Option<(OpId, &Ask)>,
+    ) -> Short<Ask> {
         self.version = self.version.saturating_add(1);
         match event.bare() {
             OrderEvent::Answered { at, outcome, .. } => {
@@ -141,13 +144,13 @@ impl Order {
             | OrderEvent::Enqueued { .. }
             | OrderEvent::Forgotten { .. }
             | OrderEvent::Revived { .. }
-            | OrderEvent::Told { .. } => Vec::new(),
+            | OrderEvent::Told { .. } => Short::new(),
         }
     }
 
-    fn answered(&mut self, at: Timestamp, op: OpId, ask: &Ask, outcome: &OpOutcome) -> Vec<Ask> {
+    fn answered(&mut self, at: Timestamp, op: OpId, ask: &Ask, outcome: &OpOutcome) -> Short<Ask> {
         self.open_ops.retain(|open| *open != op);
-        let mut asks = Vec::new();
+        let mut asks = Short::new();
         match (&ask.action, outcome) {
             (OpAction::Reserve { .. }, OpOutcome::Refused(refusal)) => {
                 self.set_leg(ask.to, LegState::Asked, LegState::Free);
@@ -170,7 +173,9 @@ impl Order {
             (OpAction::Deallocate { .. }, _) => {
                 self.set_leg(ask.to, LegState::Deallocating, LegState::Free);
             }
-            (OpAction::Ship { lines }, OpOutcome::Refused(_)) => self.unship(ask.shipment, lines),
+            (OpAction::Ship { lines }, OpOutcome::Refused(_)) => {
+                self.unship(ask.shipment.as_deref(), lines)
+            }
             (OpAction::Ship { .. } | OpAction::Return { .. }, _) => {}
         }
         if self.open_ops.is_empty() && asks.is_empty() {
@@ -188,7 +193,7 @@ impl Order {
         self.state == OrderState::Queued || self.rereserve == Rereserve::Trying
     }
 
-    fn held(&mut self, at: Timestamp, shard: u16, unit_prices: &[Option<u64>]) -> Vec<Ask> {
+    fn held(&mut self, at: Timestamp, shard: u16, unit_prices: &[Option<u64>]) -> Short<Ask> {
         if !self.wants_stock() {
             return self.release();
         }
@@ -198,7 +203,7 @@ impl Order {
                 continue;
             }
             let unit = unit_prices.get(number).copied().flatten().unwrap_or(0);
-            let amount = unit.checked_mul(line.quantity).filter(|a| *a <= AMOUNT_MINOR_MAX);
+            let amount = unit.checked_mul(line.quantity.into()).filter(|a| *a <= AMOUNT_MINOR_MAX);
             let Some(amount) = amount else {
                 let refusal = Refusal::AmountOverflow { sku: line.sku.clone() };
                 return self.give_up(refusal);
@@ -206,12 +211,12 @@ impl Order {
             line.amount_minor = Some(amount);
         }
         if self.legs.iter().any(|leg| leg.state != LegState::Held) {
-            return Vec::new();
+            return Short::new();
         }
         self.accept(at)
     }
 
-    fn accept(&mut self, at: Timestamp) -> Vec<Ask> {
+    fn accept(&mut self, at: Timestamp) -> Short<Ask> {
         if self.rereserve == Rereserve::Trying {
             self.rereserve = Rereserve::Done;
             return self.confirm();
@@ -227,10 +232,10 @@ impl Order {
         }
         self.state = OrderState::AwaitingPayment;
         self.expires_at = Some(at.plus_ms(self.hold_ms));
-        if self.covered() { self.confirm() } else { Vec::new() }
+        if self.covered() { self.confirm() } else { Short::new() }
     }
 
-    fn give_up(&mut self, refusal: Refusal) -> Vec<Ask> {
+    fn give_up(&mut self, refusal: Refusal) -> Short<Ask> {
         self.rejection = Some(Box::new(refusal));
         if self.rereserve == Rereserve::Trying {
             self.rereserve = Rereserve::Done;
@@ -240,15 +245,15 @@ impl Order {
         self.release()
     }
 
-    fn paid(&mut self, payment: &Payment) -> Vec<Ask> {
+    fn paid(&mut self, payment: &Payment) -> Short<Ask> {
         self.payments.push(payment.clone());
         match payment.kind {
             PaymentKind::Captured => self.captured_minor += payment.amount_minor,
             PaymentKind::Refunded => self.refunded_minor += payment.amount_minor,
-            PaymentKind::Authorized | PaymentKind::Failed => return Vec::new(),
+            PaymentKind::Authorized | PaymentKind::Failed => return Short::new(),
         }
         if !self.covered() {
-            return Vec::new();
+            return Short::new();
         }
         match self.state {
             OrderState::AwaitingPayment => self.confirm(),
@@ -256,33 +261,33 @@ impl Order {
                 self.rereserve = Rereserve::Trying;
                 self.reserve()
             }
-            _ => Vec::new(),
+            _ => Short::new(),
         }
     }
 
-    fn confirm(&mut self) -> Vec<Ask> {
+    fn confirm(&mut self) -> Short<Ask> {
         self.state = OrderState::Confirmed;
         self.move_legs(&[LegState::Held], LegState::Allocating)
     }
 
-    fn release(&mut self) -> Vec<Ask> {
+    fn release(&mut self) -> Short<Ask> {
         self.move_legs(&[LegState::Held], LegState::Releasing)
     }
 
-    fn reserve(&mut self) -> Vec<Ask> {
+    fn reserve(&mut self) -> Short<Ask> {
         // A release may still be under way; it is numbered lower, so the reserve comes after it.
         self.move_legs(&[LegState::Free, LegState::Releasing], LegState::Asked)
     }
 
-    fn cancel(&mut self) -> Vec<Ask> {
+    fn cancel(&mut self) -> Short<Ask> {
         self.state = OrderState::Cancelled;
         let mut asks = self.release();
         let sold = [LegState::Allocating, LegState::Allocated];
-        asks.extend(self.move_legs(&sold, LegState::Deallocating));
+        self.move_legs(&sold, LegState::Deallocating).take_each(|ask| asks.push(ask));
         asks
     }
 
-    fn fulfil(&mut self, at: Timestamp, key: KeyHash, lines: &[StockLine]) -> Vec<Ask> {
+    fn fulfil(&mut self, at: Timestamp, key: KeyHash, lines: &[StockLine]) -> Short<Ask> {
         self.each_line(lines, |line, units| line.shipped += units);
         let fulfilment = Fulfilment { at, key, lines: lines.to_vec() };
         let shipment = Some(fulfilment.shipment());
@@ -291,15 +296,15 @@ impl Order {
     }
 
     // Takes a refused shipment out of the record: what its other legs shipped stays.
-    fn unship(&mut self, shipment: Option<Shipment>, refused: &[StockLine]) {
+    fn unship(&mut self, shipment: Option<&Shipment>, refused: &[StockLine]) {
         self.each_line(refused, |line, units| line.shipped = line.shipped.saturating_sub(units));
-        for fulfilment in self.fulfilments.iter_mut().filter(|f| Some(f.shipment()) == shipment) {
+        for fulfilment in self.fulfilments.iter_mut().filter(|f| Some(&f.shipment()) == shipment) {
             fulfilment.lines.retain(|line| !refused.contains(line));
         }
         self.fulfilments.retain(|fulfilment| !fulfilment.lines.is_empty());
     }
 
-    fn take_back(&mut self, at: Timestamp, lines: &[StockLine], restock: bool) -> Vec<Ask> {
+    fn take_back(&mut self, at: Timestamp, lines: &[StockLine], restock: bool) -> Short<Ask> {
         let before_minor = self.returned_minor();
         self.each_line(lines, |line, units| line.returned += units);
         let refund_minor = self.returned_minor().saturating_sub(before_minor);
@@ -308,11 +313,11 @@ impl Order {
         self.by_shard(lines, None, |lines| OpAction::Return { user: user.clone(), lines, restock })
     }
 
-    fn each_line(&mut self, lines: &[StockLine], change: impl Fn(&mut OrderLine, u64)) {
+    fn each_line(&mut self, lines: &[StockLine], change: impl Fn(&mut OrderLine, u32)) {
         for StockLine { sku, location, quantity } in lines {
             let mine = |line: &&mut OrderLine| line.sku == *sku && line.location == *location;
             if let Some(line) = self.lines.iter_mut().find(mine) {
-                change(line, *quantity);
+                change(line, units(*quantity));
             }
         }
     }
@@ -323,15 +328,20 @@ impl Order {
         lines: &[StockLine],
         shipment: Option<Shipment>,
         action: impl Fn(StockLines) -> OpAction,
-    ) -> Vec<Ask> {
-        let mut asks = Vec::new();
+    ) -> Short<Ask> {
+        let mut asks = Short::new();
         for leg in &self.legs {
             let here = |l: &&StockLine| {
                 self.line(&l.sku, &l.location).is_some_and(|line| line.shard == leg.shard)
             };
             let lines: StockLines = lines.iter().filter(here).cloned().collect();
             if !lines.is_empty() {
-                asks.push(Ask { order: self.id, to: leg.shard, action: action(lines), shipment });
+                asks.push(Ask {
+                    order: self.id,
+                    to: leg.shard,
+                    action: action(lines),
+                    shipment: shipment.map(Box::new),
+                });
             }
         }
         asks
@@ -345,8 +355,8 @@ impl Order {
     }
 
     // Moves the legs in one of `from` to `to`, with the ask that brings it about.
-    fn move_legs(&mut self, from: &[LegState], to: LegState) -> Vec<Ask> {
-        let mut asks = Vec::with_capacity(self.legs.len());
+    fn move_legs(&mut self, from: &[LegState], to: LegState) -> Short<Ask> {
+        let mut asks = Short::new();
         for number in 0..self.legs.len() {
             let Leg { shard, state } = self.legs[number];
             if !from.contains(&state) {
@@ -374,8 +384,13 @@ impl Order {
         here.map(|line| StockLine {
             sku: line.sku.clone(),
             location: line.location.clone(),
-            quantity: line.quantity,
+            quantity: line.quantity.into(),
         })
         .collect()
     }
+}
+
+// What an event says is within its bound, which is far below.
+fn units(quantity: u64) -> u32 {
+    u32::try_from(quantity).unwrap_or(u32::MAX)
 }

@@ -1,11 +1,10 @@
 //! How an event changes an order shard, now and at every replay. It deliberately asks neither the
 //! configuration nor whether the event was right to happen.
 
-use std::{collections::BTreeSet, sync::Arc};
+use triomphe::Arc;
 
 use super::{Ask, Order, OrderEvent, OrderState, Orders, Placed};
-use crate::shared::{Calendar, PartedMap};
-use crate::{OpId, OpOutcome, OrderId, Outbox, Timestamp, UserId};
+use crate::{OpId, OpOutcome, OrderId, Outbox, Short, Timestamp};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
@@ -21,20 +20,20 @@ impl Orders {
                 let Some(ask) = self.outbox.close(*op) else {
                     return;
                 };
-                self.advance(*order, event, Some((*op, &ask)));
-                if let (Some(shipment), OpOutcome::Refused(_)) = (ask.shipment, outcome)
-                    && self.order(*order).is_some_and(|order| !order.has_shipment(shipment))
+                let vanishes = self.advance(*order, event, Some((*op, &ask)));
+                if let (Some(shipment), OpOutcome::Refused(_)) = (ask.shipment.as_deref(), outcome)
+                    && self.order(*order).is_some_and(|order| !order.has_shipment(*shipment))
                 {
                     // Nothing of the shipment is left: it was refused, and its key is free.
                     self.memory.unbind(shipment.key);
                 }
-                if self.order(*order).is_some_and(Order::vanishes)
-                    && let Some(order) = self.remove(*order)
-                {
+                if vanishes && let Some(order) = self.remove(*order) {
                     self.memory.unbind(order.key);
                 }
             }
-            OrderEvent::Paid { order, .. } => self.advance(*order, event, None),
+            OrderEvent::Paid { order, .. } => {
+                self.advance(*order, event, None);
+            }
             OrderEvent::Cancelled { at, order, key, fingerprint } => {
                 self.memory.bind(*key, *fingerprint, *at, *order);
                 self.queue.cancel(*order);
@@ -72,14 +71,15 @@ impl Orders {
         self.memory.bind(placed.key, placed.fingerprint, placed.at, placed.order);
     }
 
+    // Whether the order came to nothing, and nobody needs to find it.
     pub(super) fn advance(
         &mut self,
         id: OrderId,
         event: &OrderEvent,
         closed: Option<(OpId, &Ask)>,
-    ) {
+    ) -> bool {
         let Some(order) = self.orders.get_mut(id).map(Arc::make_mut) else {
-            return;
+            return false;
         };
         let before = deadline(order);
         let asks = order.advance(event, closed);
@@ -89,92 +89,33 @@ impl Orders {
             before.inspect(|at| self.deadlines.remove(*at, id));
             after.inspect(|at| self.deadlines.insert(*at, id));
         }
+        order.vanishes()
     }
 
     pub(super) fn insert(&mut self, order: Order) {
-        list(&mut self.by_user, &mut self.deadlines, &order);
+        self.by_user.insert(order.id, &order.user, &self.orders);
+        deadline(&order).inspect(|at| self.deadlines.insert(*at, order.id));
         self.orders.insert(order.id, Arc::new(order));
     }
 
     /// Lists orders that were just read.
     pub(super) fn index(&mut self) {
         for (_, order) in self.orders.iter() {
-            list(&mut self.by_user, &mut self.deadlines, order);
+            self.by_user.insert(order.id, &order.user, &self.orders);
+            deadline(order).inspect(|at| self.deadlines.insert(*at, order.id));
         }
     }
 
     fn remove(&mut self, id: OrderId) -> Option<Arc<Order>> {
         let order = self.orders.remove(id)?;
         deadline(&order).inspect(|at| self.deadlines.remove(*at, id));
-        if self.by_user.get_mut(&order.user).is_some_and(|ids| ids.remove(id)) {
-            self.by_user.remove(&order.user);
-        }
+        self.by_user.remove(id, &order.user);
         Some(order)
     }
 }
 
-/// The orders of one user: almost always one, and then it needs no set of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum UserOrders {
-    #[default]
-    None,
-    One(OrderId),
-    #[expect(clippy::box_collection, reason = "rare, and the others are smaller for it")]
-    Many(Box<BTreeSet<OrderId>>),
-}
-
-impl UserOrders {
-    fn insert(&mut self, order: OrderId) {
-        match self {
-            Self::None => *self = Self::One(order),
-            // An order that is brought back may be listed already.
-            Self::One(only) if *only == order => {}
-            Self::One(only) => *self = Self::Many(Box::new([*only, order].into())),
-            Self::Many(orders) => drop(orders.insert(order)),
-        }
-    }
-
-    /// Whether none is left.
-    fn remove(&mut self, order: OrderId) -> bool {
-        match self {
-            Self::None => true,
-            Self::One(only) => *only == order,
-            Self::Many(orders) => {
-                orders.remove(&order);
-                // As if there had never been more, so that equal shards stay equal when read again.
-                let (first, last) = (orders.first().copied(), orders.last().copied());
-                if first == last {
-                    *self = first.map_or(Self::None, Self::One);
-                }
-                first.is_none()
-            }
-        }
-    }
-
-    /// Newest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = OrderId> {
-        let (one, many) = match self {
-            Self::None => (None, None),
-            Self::One(only) => (Some(*only), None),
-            Self::Many(orders) => (None, Some(orders)),
-        };
-        one.into_iter().chain(many.into_iter().flat_map(|orders| orders.iter().rev().copied()))
-    }
-}
-
-fn list(
-    by_user: &mut PartedMap<UserId, UserOrders>,
-    deadlines: &mut Calendar<OrderId>,
-    order: &Order,
-) {
-    by_user.get_or_insert(&order.user, UserOrders::default).insert(order.id);
-    deadline(order).inspect(|at| deadlines.insert(*at, order.id));
-}
-
-fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Vec<Ask>) {
-    for ask in asks {
-        order.open_ops.push(outbox.open(ask));
-    }
+fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Short<Ask>) {
+    asks.take_each(|ask| order.open_ops.push(outbox.open(ask)));
 }
 
 fn deadline(order: &Order) -> Option<Timestamp> {

@@ -11,17 +11,22 @@ use crate::bounds::{
     self, EXPIRIES_PER_EVENT_MAX, LINES_MAX, ORDER_ENTRIES_MAX, ORDER_ENTRY_LINES_MAX,
 };
 use crate::{
-    Answer, Decision, Fingerprint, KeyHash, OpId, OpOutcome, OrderId, OutOfBounds, StockLine,
-    Ticket, Timestamp,
+    Answer, Decision, Fingerprint, KeyHash, OpId, OpOutcome, OrderId, OutOfBounds, Short,
+    StockLine, Ticket, Timestamp,
 };
 
 type Decided = Result<Decision<Orders>, OrderRejection>;
 
 impl Orders {
     /// The operations of these asks, with the numbers that they get when the event is applied.
-    pub(super) fn op_effects(&self, asks: Vec<Ask>) -> impl Iterator<Item = OrderEffect> {
-        let next = self.outbox.next_id().0;
-        (next..).map(OpId).zip(asks).map(|(op, ask)| self.op_effect(op, ask))
+    pub(super) fn op_effects(&self, asks: Short<Ask>) -> Vec<OrderEffect> {
+        let mut effects = Vec::with_capacity(asks.len());
+        let mut next = self.outbox.next_id();
+        asks.take_each(|ask| {
+            effects.push(self.op_effect(next, ask));
+            next = OpId(next.0 + 1);
+        });
+        effects
     }
 
     pub(super) fn decide_get(&self, id: OrderId, now: Timestamp) -> Decided {
@@ -52,15 +57,14 @@ impl Orders {
         let before = order;
         let mut order = before.clone();
         let asks = order.advance(&event, closed);
-        let mut decision = Decision::event(event.telling(Upshot::of(before, &order)));
+        let event = Some(event.telling(Upshot::of(before, &order)));
         let next = self.outbox.next_id().0;
         order.open_ops.extend((next..).map(OpId).take(asks.len()));
-        decision.effects.extend(self.op_effects(asks));
+        let mut effects = self.op_effects(asks);
         if order.at_rest() && !order.vanishes() {
-            let archive = OrderEffect::Archive { order: order.id, version: order.version };
-            decision.effects.push(archive);
+            effects.push(OrderEffect::Archive { order: order.id, version: order.version });
         }
-        (order, decision)
+        (order, Decision { event, effects, answer: Answer::Nobody, settles: Vec::new() })
     }
 
     // A change that somebody asked for is answered when the stock shards have done their part.
@@ -206,25 +210,28 @@ impl Orders {
         };
         let event = OrderEvent::Answered { at, op, order: id, outcome: outcome.clone() };
         let (order, mut decision) = self.change(before, event, Some((op, ask)));
-        if let Some(shipment) = ask.shipment.filter(|it| !self.is_shipping(&order, it.key)) {
+        if let Some(shipment) =
+            ask.shipment.as_deref().filter(|it| !self.is_shipping(&order, it.key))
+        {
             let result = match outcome {
-                OpOutcome::Refused(refusal) if !order.has_shipment(shipment) => {
+                OpOutcome::Refused(refusal) if !order.has_shipment(*shipment) => {
                     Err(refusal.clone().into())
                 }
                 _ => Ok(OrderReply::Order(Box::new(order.clone()))),
             };
-            decision = decision.settling(ship_ticket(shipment.key), result);
+            decision.settles.push((ship_ticket(shipment.key), result));
         }
         if !order.open_ops.is_empty() {
             return decision;
         }
         if before.placing {
-            decision = decision.settling(place::ticket(id), order.placed().map(OrderReply::Placed));
+            decision.settles.reserve_exact(1);
+            decision.settles.push((place::ticket(id), order.placed().map(OrderReply::Placed)));
         }
         let asked_more = !order.payments.is_empty() || order.state == OrderState::Cancelled;
         if !before.placing || asked_more {
             let change = Ticket { subject: id.0, purpose: CHANGE };
-            decision = decision.settling(change, Ok(OrderReply::Order(Box::new(order))));
+            decision.settles.push((change, Ok(OrderReply::Order(Box::new(order)))));
         }
         decision
     }
@@ -232,7 +239,7 @@ impl Orders {
     // Whether a stock shard has yet to answer for the shipment that was asked for with `key`.
     fn is_shipping(&self, order: &Order, key: KeyHash) -> bool {
         let asks = order.open_ops.iter().filter_map(|op| self.outbox.get(*op));
-        asks.filter_map(|ask| ask.shipment).any(|shipment| shipment.key == key)
+        asks.filter_map(|ask| ask.shipment.as_deref()).any(|shipment| shipment.key == key)
     }
 
     pub(super) fn decide_tick(&self, now: Timestamp) -> Decision<Self> {
@@ -252,7 +259,7 @@ impl Orders {
 
     /// The decision for an event that time brings to each of `orders`.
     pub(super) fn change_each(&self, event: OrderEvent, orders: &[OrderId]) -> Decision<Self> {
-        let (mut asks, mut archive) = (Vec::new(), Vec::new());
+        let (mut asks, mut archive) = (Short::new(), Vec::new());
         let mut upshot = Upshot::default();
         for order in orders.iter().filter_map(|id| self.order(*id)) {
             let mut after = order.clone();
@@ -261,7 +268,7 @@ impl Orders {
                 let (order, version) = (after.id, after.version);
                 archive.push(OrderEffect::Archive { order, version });
             }
-            asks.extend(more);
+            more.take_each(|ask| asks.push(ask));
             upshot.note_refund(order, &after);
         }
         let ops = self.op_effects(asks);
@@ -337,7 +344,7 @@ fn remaining(order: &Order) -> Vec<StockLine> {
     left.map(|line| StockLine {
         sku: line.sku.clone(),
         location: line.location.clone(),
-        quantity: line.quantity - line.shipped,
+        quantity: (line.quantity - line.shipped).into(),
     })
     .collect()
 }
@@ -347,7 +354,7 @@ fn check_units(
     order: &Order,
     lines: &[StockLine],
     what: &'static str,
-    left: impl Fn(&OrderLine) -> u64,
+    left: impl Fn(&OrderLine) -> u32,
 ) -> Result<Vec<StockLine>, OrderRejection> {
     if lines.is_empty() || lines.len() > LINES_MAX {
         let bound = format_args!("1 to {LINES_MAX} lines");
@@ -363,7 +370,7 @@ fn check_units(
         let Some(line) = order.line(&sku, &location) else {
             return Err(OrderRejection::UnknownLine { order: order.id, sku, location });
         };
-        let at_most = left(line);
+        let at_most = left(line).into();
         if quantity > at_most {
             let requested = quantity;
             return Err(OrderRejection::TooMany { sku, location, requested, at_most, what });

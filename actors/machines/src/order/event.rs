@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{NewLine, Order, OrderState, Payment};
-use crate::{Fingerprint, KeyHash, OpId, OpOutcome, OrderId, StockLine, Timestamp, UserId};
+use crate::{Fingerprint, KeyHash, OpId, OpOutcome, OrderId, Short, StockLine, Timestamp, UserId};
 
 /// Happened in an order shard. Variants are only ever appended, and never change: they are the
 /// format on disk.
@@ -176,7 +176,7 @@ impl Upshot {
         let unshipped = unshipped.map(|(before, after)| StockLine {
             sku: after.sku.clone(),
             location: after.location.clone(),
-            quantity: before.shipped - after.shipped,
+            quantity: (before.shipped - after.shipped).into(),
         });
         let mut upshot = Self {
             accepted: accepted.map(|expires_at| Accepted { total_minor, expires_at }),
@@ -212,7 +212,7 @@ pub struct Placed {
     pub user: UserId,
     /// What, lines of the same SKU and location summed, each with its stock shard. The shard is
     /// recorded so that what follows does not depend on the configuration.
-    pub lines: Vec<(NewLine, u16)>,
+    pub lines: Short<(NewLine, u16)>,
     /// How long the stock is held for payment, in milliseconds.
     pub hold_ms: u64,
     /// Whether the caller has its answer already.

@@ -5,14 +5,15 @@
 //! which names it: small numbers are written alike whatever their type, so one look tells.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use triomphe::Arc;
 
+use super::by_user::ByUser;
 use super::queue::{Bucket, Queue, QueueCounts};
 use super::{Ask, IntakeConfig, Order, Orders, OrdersConfig};
-use crate::shared::{Calendar, Paged, PartedMap};
+use crate::shared::{Calendar, Paged};
 use crate::{Idempotency, OrderId, Outbox, Timestamp};
 
 /// Names the second format, which has a queue.
@@ -108,7 +109,7 @@ impl<'de> Visitor<'de> for Image {
             let (waiting, bucket) = (next(&mut values)?, next(&mut values)?);
             queue = Queue::from_parts(waiting, bucket, next(&mut values)?);
         }
-        let (by_user, deadlines) = (PartedMap::default(), Calendar::default());
+        let (by_user, deadlines) = (ByUser::default(), Calendar::default());
         let mut read =
             Orders { config, next_order, orders, outbox, memory, queue, by_user, deadlines };
         read.index();

@@ -85,11 +85,15 @@ impl Orders {
             }
             OrderEvent::Released { at, orders, credit } => {
                 self.queue.release(orders, Bucket { at: *at, credit: *credit });
-                orders.iter().for_each(|order| self.advance(*order, event, None));
+                for order in orders {
+                    self.advance(*order, event, None);
+                }
             }
             OrderEvent::TimedOut { orders, .. } => {
                 self.queue.time_out(orders);
-                orders.iter().for_each(|order| self.advance(*order, event, None));
+                for order in orders {
+                    self.advance(*order, event, None);
+                }
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 
 mod advance;
 mod apply;
+mod by_user;
 mod command;
 mod decide;
 mod event;
@@ -12,8 +13,6 @@ mod payment;
 mod place;
 mod queue;
 mod record;
-
-use std::sync::Arc;
 
 pub(crate) use advance::Ask;
 pub use command::{
@@ -29,10 +28,11 @@ pub use record::{
     Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
 };
 
-use crate::shared::{Calendar, Paged, PartedMap};
-use crate::{
-    Decision, Idempotency, KeyHash, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp, UserId,
-};
+use by_user::ByUser;
+use triomphe::Arc;
+
+use crate::shared::{Calendar, Paged};
+use crate::{Decision, Idempotency, KeyHash, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp};
 
 /// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until an order is placed.
 pub const PLACE: u8 = 1;
@@ -69,7 +69,7 @@ pub struct Orders {
     pub(crate) memory: Idempotency<OrderId>,
     pub(crate) queue: Queue,
     // Both follow from the orders and are not written.
-    by_user: PartedMap<UserId, apply::UserOrders>,
+    by_user: ByUser,
     deadlines: Calendar<OrderId>,
 }
 
@@ -84,7 +84,7 @@ impl Orders {
             outbox: Outbox::default(),
             memory: Idempotency::default(),
             queue: Queue::default(),
-            by_user: PartedMap::default(),
+            by_user: ByUser::default(),
             deadlines: Calendar::default(),
         }
     }
@@ -109,7 +109,7 @@ impl Orders {
     /// An order that is in memory.
     #[must_use]
     pub fn order(&self, order: OrderId) -> Option<&Order> {
-        self.orders.get(order).map(Arc::as_ref)
+        self.orders.get(order).map(|order| &**order)
     }
 
     /// The orders that are in memory, oldest first.
@@ -222,7 +222,7 @@ impl Machine for Orders {
             OrderCommand::Return { .. } => self.decide_return(command, now),
             OrderCommand::Get { order } => self.decide_get(*order, now),
             OrderCommand::ListByUser { user } => {
-                let ids = self.by_user.get(user).into_iter().flat_map(|orders| orders.iter());
+                let ids = self.by_user.of(user, &self.orders);
                 let orders = ids.filter_map(|id| self.order(id)).cloned().collect();
                 Ok(Decision::reply(OrderReply::Orders(orders)))
             }

@@ -8,7 +8,7 @@ use super::{
     intake::receipt,
 };
 use crate::bounds::{self, LINES_MAX};
-use crate::{Answer, Decision, OrderId, OutOfBounds, Ticket, Timestamp, shard_of};
+use crate::{Answer, Decision, OrderId, OutOfBounds, Short, Ticket, Timestamp, shard_of};
 
 impl Orders {
     pub(super) fn decide_place(
@@ -45,12 +45,12 @@ impl Orders {
         } else {
             Answer::Later(ticket(placed.order))
         };
-        let effects = self.op_effects(asks);
-        Ok(Decision::event(OrderEvent::Placed(placed)).answered(answer).with_effects(effects))
+        let (event, effects) = (Some(OrderEvent::Placed(placed)), self.op_effects(asks));
+        Ok(Decision { event, effects, answer, settles: Vec::new() })
     }
 
     // Names the stock shard of each line.
-    fn with_shards(&self, lines: &[NewLine]) -> Vec<(NewLine, u16)> {
+    fn with_shards(&self, lines: &[NewLine]) -> Short<(NewLine, u16)> {
         let with_shard = |line: &NewLine| {
             let shard = shard_of(line.sku.as_str().as_bytes(), self.config.stock_shards);
             (line.clone(), shard)

@@ -1,13 +1,11 @@
 //! What is due when: numbers by time, in buckets that clones share. It deliberately doesn't know
 //! what time it is.
 
-use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use triomphe::Arc;
 
 use crate::Timestamp;
 
@@ -35,8 +33,10 @@ impl<T: Copy + Ord> Calendar<T> {
     pub(crate) fn insert(&mut self, at: Timestamp, what: T) {
         let bucket = self.buckets.entry(at.0 / BUCKET_MS).or_default();
         let dues = Arc::make_mut(bucket).entry(at).or_default();
-        // Nearly always the last one, and then nothing is moved.
-        if let Err(place) = dues.binary_search(&what) {
+        if dues.back().is_none_or(|last| *last < what) {
+            // Nearly always.
+            dues.push_back(what);
+        } else if let Err(place) = dues.binary_search(&what) {
             dues.insert(place, what);
         }
     }

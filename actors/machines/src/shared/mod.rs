@@ -8,4 +8,4 @@ mod parted;
 
 pub(crate) use calendar::Calendar;
 pub(crate) use paged::{Number, Paged};
-pub(crate) use parted::{Parted, PartedMap};
+pub(crate) use parted::{Parted, PartedMap, Secret};

@@ -1,11 +1,12 @@
 //! A map for what is numbered as it comes: neighbours lie together in pages. It deliberately keeps
 //! no room for numbers that are not there.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData};
 
 use rustc_hash::FxHashMap;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use triomphe::Arc;
 
 /// Numbers of one page. A page is copied when it changes while a clone of the map has it too.
 const PAGE: u64 = 128;
@@ -52,7 +53,12 @@ impl<V> Page<V> {
 
     /// Where the value of a number is, or would be.
     fn rank(&self, bit: u32) -> usize {
-        (self.present & ((1 << bit) - 1)).count_ones() as usize
+        let below = (1 << bit) - 1;
+        if self.present & below == below {
+            // Nearly always; and counting takes long where processors can't be asked to.
+            return bit as usize;
+        }
+        (self.present & below).count_ones() as usize
     }
 
     fn get(&self, bit: u32) -> Option<&V> {
@@ -64,8 +70,12 @@ impl<V> Page<V> {
         if self.has(bit) {
             return Some(std::mem::replace(&mut self.values[rank], value));
         }
-        // Nearly always behind all others.
-        self.values.insert(rank, value);
+        if rank == self.values.len() {
+            // Nearly always.
+            self.values.push(value);
+        } else {
+            self.values.insert(rank, value);
+        }
         self.present |= 1 << bit;
         None
     }
@@ -167,8 +177,15 @@ impl<K: Number, V: Clone> Paged<K, V> {
     /// Puts `value` there; gives what was there before.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let (page, bit) = place(key.number());
-        let page = self.pages.entry(page).or_insert_with(|| Arc::new(Page::empty()));
-        let before = Arc::make_mut(page).insert(bit, value);
+        let before = match self.pages.get_mut(&page) {
+            Some(page) => Arc::make_mut(page).insert(bit, value),
+            None => {
+                let mut fresh = Page::empty();
+                fresh.insert(bit, value);
+                self.pages.insert(page, Arc::new(fresh));
+                None
+            }
+        };
         self.len += usize::from(before.is_none());
         before
     }

@@ -1,20 +1,19 @@
 //! A hash table in parts, and a map made of it. Clones share the parts; a part grows alone. It
 //! deliberately has no order: what is written is written in the order of its keys.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    hash::{BuildHasher, Hash, RandomState},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::{HashTable, hash_table::Entry};
 use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use siphasher::sip::SipHasher13;
+use triomphe::Arc;
 
 /// A table this small is one part. Most are: nearly every item has few users.
 const ONE_PART_MAX: usize = 4_096;
-/// The parts of a larger one.
+/// The parts of a larger one, a power of two.
 const PARTS: usize = 256;
 
 /// A hash table of values that hold their keys. Who asks gives the hash.
@@ -32,7 +31,7 @@ impl<T> Default for Parted<T> {
 
 /// The part of a hash among so many. The table below takes its lowest and highest bits.
 fn part_of(hash: u64, parts: usize) -> usize {
-    (hash >> 40) as usize % parts
+    (hash >> 40) as usize & (parts - 1)
 }
 
 impl<T> Parted<T> {
@@ -60,10 +59,16 @@ impl<T: Clone> Parted<T> {
         hash: u64,
         mut is_it: impl FnMut(&T) -> bool,
     ) -> Option<&mut T> {
-        // Looked up first: what isn't there copies nothing.
-        self.get(hash, &mut is_it)?;
         let parts = self.parts.len();
-        Arc::make_mut(&mut self.parts[part_of(hash, parts)]).find_mut(hash, is_it)
+        if parts == 0 {
+            return None;
+        }
+        let part = &mut self.parts[part_of(hash, parts)];
+        if !Arc::is_unique(part) {
+            // Looked up first: what isn't there copies nothing.
+            part.find(hash, &mut is_it)?;
+        }
+        Arc::make_mut(part).find_mut(hash, is_it)
     }
 
     /// The value that `is_it`, or the one that `make` makes.
@@ -110,16 +115,33 @@ impl<T: Clone> Parted<T> {
     }
 }
 
-/// A map of keys that callers name: its hash has a secret of its own.
+/// Hashes what callers name, so that none of them can tell which hashes are alike.
+#[derive(Clone)]
+pub(crate) struct Secret(SipHasher13);
+
+impl Default for Secret {
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self(SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1)))
+    }
+}
+
+impl Secret {
+    pub(crate) fn hash(&self, name: &impl AsRef<str>) -> u64 {
+        self.0.hash(name.as_ref().as_bytes())
+    }
+}
+
+/// A map of keys that callers name.
 #[derive(Clone)]
 pub(crate) struct PartedMap<K, V> {
     table: Parted<(K, V)>,
-    hasher: RandomState,
+    secret: Secret,
 }
 
 impl<K, V> Default for PartedMap<K, V> {
     fn default() -> Self {
-        Self { table: Parted::default(), hasher: RandomState::new() }
+        Self { table: Parted::default(), secret: Secret::default() }
     }
 }
 
@@ -134,9 +156,9 @@ impl<K, V> PartedMap<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V> PartedMap<K, V> {
+impl<K: AsRef<str> + Eq, V> PartedMap<K, V> {
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
-        let found = self.table.get(self.hasher.hash_one(key), |(known, _)| known == key);
+        let found = self.table.get(self.secret.hash(key), |(known, _)| known == key);
         found.map(|(_, value)| value)
     }
 
@@ -145,37 +167,37 @@ impl<K: Hash + Eq, V> PartedMap<K, V> {
     }
 }
 
-impl<K: Hash + Eq + Clone, V: Clone> PartedMap<K, V> {
+impl<K: AsRef<str> + Eq + Clone, V: Clone> PartedMap<K, V> {
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let found = self.table.get_mut(self.hasher.hash_one(key), |(known, _)| known == key);
+        let found = self.table.get_mut(self.secret.hash(key), |(known, _)| known == key);
         found.map(|(_, value)| value)
     }
 
     /// The value of `key`, or the one that `make` makes.
     pub(crate) fn get_or_insert(&mut self, key: &K, make: impl FnOnce() -> V) -> &mut V {
-        let Self { table, hasher } = self;
+        let Self { table, secret } = self;
         let (_, value) = table.get_or_insert(
-            hasher.hash_one(key),
+            secret.hash(key),
             |(known, _)| known == key,
             || (key.clone(), make()),
-            |(known, _)| hasher.hash_one(known),
+            |(known, _)| secret.hash(known),
         );
         value
     }
 
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
-        let removed = self.table.remove(self.hasher.hash_one(key), |(known, _)| known == key);
+        let removed = self.table.remove(self.secret.hash(key), |(known, _)| known == key);
         removed.map(|(_, value)| value)
     }
 }
 
-impl<K: Hash + Eq, V: PartialEq> PartialEq for PartedMap<K, V> {
+impl<K: AsRef<str> + Eq, V: PartialEq> PartialEq for PartedMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().all(|(key, value)| other.get(key) == Some(value))
     }
 }
 
-impl<K: Hash + Eq, V: Eq> Eq for PartedMap<K, V> {}
+impl<K: AsRef<str> + Eq, V: Eq> Eq for PartedMap<K, V> {}
 
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for PartedMap<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,7 +214,7 @@ impl<K: Serialize + Ord, V: Serialize> Serialize for PartedMap<K, V> {
 
 impl<'de, K, V> Deserialize<'de> for PartedMap<K, V>
 where
-    K: Hash + Eq + Clone + Deserialize<'de>,
+    K: AsRef<str> + Eq + Clone + Deserialize<'de>,
     V: Clone + Deserialize<'de>,
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -204,7 +226,7 @@ struct Entries<K, V>(std::marker::PhantomData<fn() -> (K, V)>);
 
 impl<'de, K, V> serde::de::Visitor<'de> for Entries<K, V>
 where
-    K: Hash + Eq + Clone + Deserialize<'de>,
+    K: AsRef<str> + Eq + Clone + Deserialize<'de>,
     V: Clone + Deserialize<'de>,
 {
     type Value = PartedMap<K, V>;
@@ -232,28 +254,30 @@ mod tests {
 
     #[test]
     fn a_parted_map_is_a_map_however_large_and_a_clone_stays_as_it_was() {
-        let (mut map, mut model) = (PartedMap::<u64, u64>::default(), HashMap::new());
+        let (mut map, mut model) = (PartedMap::<String, u64>::default(), HashMap::new());
         let mut clones = Vec::new();
         for step in 0..30_000_u64 {
             if [100, 4_000, 20_000].contains(&step) {
                 clones.push((map.clone(), model.clone()));
             }
-            let key = step * 7_919 % 9_973;
+            let key = (step * 7_919 % 9_973).to_string();
             if step % 5 == 4 {
                 assert_eq!(map.remove(&key), model.remove(&key));
             } else {
                 *map.get_or_insert(&key, || 0) += step;
                 *model.entry(key).or_insert(0) += step;
             }
-            if let Some(value) = map.get_mut(&(step % 1_000)) {
+            let other = (step % 1_000).to_string();
+            if let Some(value) = map.get_mut(&other) {
                 *value += 1;
             }
-            model.entry(step % 1_000).and_modify(|value| *value += 1);
+            model.entry(other).and_modify(|value| *value += 1);
             assert_eq!(map.len(), model.len());
         }
         assert_eq!(map.table.parts.len(), PARTS, "it never grew");
         for (map, model) in clones.into_iter().chain([(map, model)]) {
-            let found: HashMap<u64, u64> = map.iter().map(|(key, value)| (*key, *value)).collect();
+            let found: HashMap<String, u64> =
+                map.iter().map(|(key, value)| (key.clone(), *value)).collect();
             assert_eq!(found, model);
             assert!(model.iter().all(|(key, value)| map.get(key) == Some(value)));
             let config = bincode::config::standard();

@@ -1,15 +1,12 @@
 //! What can be asked of a stock shard, and its answers. It deliberately decides nothing.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::{Hold, HoldOutcome, ItemView, SkuPatch};
 use crate::{
     Fingerprint, HoldId, IdempotencyError, KeyHash, Location, OpId, OrderId, OutOfBounds, Refusal,
-    Sku, Timestamp, UserId, short,
+    Short, Sku, Timestamp, UserId,
 };
 
 /// Asked of a stock shard.
@@ -104,10 +101,10 @@ pub struct StockLine {
 }
 
 /// Lines that several hold: the order shard that asks, the operation on its way, the stock shard.
-pub type StockLines = Arc<[StockLine]>;
+pub type StockLines = Short<StockLine>;
 
 /// The unit price of each line, in minor units, where it has one.
-pub type UnitPrices = SmallVec<[Option<u64>; 1]>;
+pub type UnitPrices = Short<Option<u64>>;
 
 /// One operation of an order shard on a stock shard: delivered at least once, in the order of its
 /// numbers per sender and receiver, applied exactly once.
@@ -168,7 +165,6 @@ pub enum OpOutcome {
     /// All lines are held.
     Held {
         /// The unit price of each line, in the order of the lines; empty if no line has a price.
-        #[serde(deserialize_with = "short::read")]
         unit_prices: UnitPrices,
     },
     /// Nothing was changed, and this is why. Only a reserve or a ship can be refused.

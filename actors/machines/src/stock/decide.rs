@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use smallvec::SmallVec;
-
 use super::item::{Item, Units};
 use super::{
     Answered, Bound, Hold, HoldOutcome, OpAction, OpOutcome, OrderOp, SkuPatch, Stock,
@@ -14,8 +12,8 @@ use crate::bounds::{
     self, DELTA_UNITS_MAX, EXPIRIES_PER_EVENT_MAX, ON_HAND_UNITS_MAX, REASON_CHARS_MAX,
 };
 use crate::{
-    Answer, Decision, Fingerprint, HoldId, KeyHash, Known, Location, OutOfBounds, Refusal, Sku,
-    Timestamp, UserId,
+    Answer, Decision, Fingerprint, HoldId, KeyHash, Known, Location, OutOfBounds, Refusal, Short,
+    Sku, Timestamp, UserId,
 };
 
 type Decided = Result<Decision<Stock>, StockRejection>;
@@ -216,26 +214,31 @@ impl Stock {
             OpAction::Ship { lines } => self.check_on_hand(lines).map(|()| OpOutcome::Done),
             _ => Ok(OpOutcome::Done),
         };
-        match outcome {
+        let (event, outcome) = match outcome {
             Ok(outcome) => {
-                let event = StockEvent::OpApplied { op: op.clone(), outcome: outcome.clone() };
-                Decision::event(event).with_effect(effect(outcome))
+                (StockEvent::OpApplied { op: op.clone(), outcome: outcome.clone() }, outcome)
             }
-            Err(refusal) => Decision::event(StockEvent::OpRefused {
-                op: op.op,
-                from: op.from,
-                acked_below: op.acked_below,
-                order: op.order,
-                refusal: refusal.clone(),
-            })
-            .with_effect(effect(OpOutcome::Refused(refusal))),
-        }
+            Err(refusal) => {
+                let event = StockEvent::OpRefused {
+                    op: op.op,
+                    from: op.from,
+                    acked_below: op.acked_below,
+                    order: op.order,
+                    refusal: refusal.clone(),
+                };
+                (event, OpOutcome::Refused(refusal))
+            }
+        };
+        let effects = vec![effect(outcome)];
+        Decision { event: Some(event), effects, answer: Answer::Nobody, settles: Vec::new() }
     }
 
     // All lines or none, in the documented precedence. Gives the unit prices.
     fn check_reserve(&self, user: &UserId, lines: &[StockLine]) -> Result<UnitPrices, Refusal> {
-        let items = lines.iter().map(|line| self.known(&line.sku));
-        let items: SmallVec<[&Item; 4]> = items.collect::<Result<_, _>>()?;
+        let mut items = Short::<&Item>::new();
+        for line in lines {
+            items.push(self.known(&line.sku)?);
+        }
         if items.iter().any(|item| item.options.limit_per_user.is_some()) {
             let wanted = sum(lines, |line| &line.sku);
             for (line, item) in lines.iter().zip(&items) {

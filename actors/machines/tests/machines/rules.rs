@@ -157,8 +157,12 @@ fn a_repeated_operation_has_its_outcome_again_and_no_event() {
             order: OrderId(op),
             action: OpAction::Reserve {
                 user: UserId::new("ann").unwrap(),
-                lines: [StockLine { sku: sku("A"), location: Location::default(), quantity: 4 }]
-                    .into(),
+                lines: vec![StockLine {
+                    sku: sku("A"),
+                    location: Location::default(),
+                    quantity: 4,
+                }]
+                .into(),
             },
         })
     };

@@ -105,7 +105,7 @@ fn orders_on_their_way() {
         key: KEY,
         fingerprint: PRINT,
         user: user(),
-        lines: vec![(line, 0)],
+        lines: vec![(line, 0)].into(),
         hold_ms: 60,
         respond_async: false,
     };

@@ -193,7 +193,7 @@ fn said(outcome: Result<tidegate::Order, OrderError>) -> Result<Result<View, No>
 }
 
 fn view(order: &tidegate::Order) -> View {
-    let sum = |of: fn(&tidegate::OrderLine) -> u64| order.lines.iter().map(of).sum();
+    let sum = |of: fn(&tidegate::OrderLine) -> u32| order.lines.iter().map(of).sum::<u32>().into();
     View {
         state: State::from(order.state),
         shipped: sum(|line| line.shipped),

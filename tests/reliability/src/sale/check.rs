@@ -178,8 +178,11 @@ fn agrees(order: &Order, plan: &Plan, steps: usize) -> anyhow::Result<()> {
     ensure!(order.payments.len() <= 1, "it was paid more than once");
     ensure!(order.lines.len() == plan.lines.len(), "it has other lines");
     for (line, (sku, quantity)) in order.lines.iter().zip(&plan.lines) {
-        ensure!(line.sku.as_str() == SKUS[*sku] && line.quantity == *quantity, "another line");
-        let units = (line.shipped, line.returned);
+        ensure!(
+            line.sku.as_str() == SKUS[*sku] && u64::from(line.quantity) == *quantity,
+            "another line"
+        );
+        let units = (line.shipped.into(), line.returned.into());
         ensure!(units == plan.shipped(steps, *quantity), "shipped and returned: {units:?}");
     }
     Ok(())

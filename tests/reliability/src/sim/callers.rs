@@ -349,7 +349,8 @@ fn units(order: &Known, random: &mut Random, back: bool) -> Vec<StockLine> {
         let left = if back { line.shipped - line.returned } else { line.quantity - line.shipped };
         if random.per_mille(700) {
             // Now and then more than there is.
-            let quantity = random.between(1, left.max(1) + 1) + u64::from(random.per_mille(60));
+            let quantity =
+                random.between(1, u64::from(left.max(1)) + 1) + u64::from(random.per_mille(60));
             let (sku, location) = (line.sku.clone(), line.location.clone());
             chosen.push(StockLine { sku, location, quantity });
         }

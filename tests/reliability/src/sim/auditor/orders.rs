@@ -54,11 +54,13 @@ impl Auditor {
                 (Some(asked), found) => found == Some(asked),
                 (None, None) => order.expires_at.is_none(),
                 (None, Some(found)) => self.prices.get(&line.sku).is_some_and(|prices| {
-                    prices.iter().any(|price| price.checked_mul(line.quantity) == Some(found))
+                    prices
+                        .iter()
+                        .any(|price| price.checked_mul(line.quantity.into()) == Some(found))
                 }),
             };
             let (same_sku, same_place) = (asked.sku == line.sku, asked.location == line.location);
-            same_sku && same_place && asked.quantity == line.quantity && amount
+            same_sku && same_place && asked.quantity == u64::from(line.quantity) && amount
         };
         let all = summed.len() == order.lines.len() && summed.iter().zip(&order.lines).all(right);
         ensure(all, || format!("asked for {asked:?}, got {:?}", order.lines))?;
@@ -219,13 +221,13 @@ fn check_returns(ops: &[Op], file: &OrderFile, order: &Order) -> Verdict {
 fn check_units(
     order: &Order,
     counted: &BTreeMap<(Sku, Location), u64>,
-    found: fn(&OrderLine) -> u64,
-    most: fn(&OrderLine) -> u64,
+    found: fn(&OrderLine) -> u32,
+    most: fn(&OrderLine) -> u32,
 ) -> Verdict {
     let right = order.lines.iter().all(|line| {
         let place = (line.sku.clone(), line.location.clone());
         let counted = counted.get(&place).copied().unwrap_or(0);
-        found(line) == counted && counted <= most(line)
+        u64::from(found(line)) == counted && counted <= u64::from(most(line))
     });
     let known = counted.keys().all(|(sku, location)| {
         order.lines.iter().any(|line| line.sku == *sku && line.location == *location)

@@ -40,12 +40,12 @@ impl Books {
         count.on_hand += restocked as i64 - line.shipped as i64;
         let has = match order.state {
             OrderState::AwaitingPayment => {
-                count.held += line.quantity;
-                line.quantity
+                count.held += u64::from(line.quantity);
+                line.quantity.into()
             }
             OrderState::Confirmed | OrderState::Completed => {
-                count.allocated += line.quantity - line.shipped;
-                line.quantity - line.returned
+                count.allocated += u64::from(line.quantity - line.shipped);
+                (line.quantity - line.returned).into()
             }
             _ => 0,
         };
