@@ -8,7 +8,7 @@ use tidegate_actors::{
     TimeSource,
 };
 use tidegate_machines::bounds::IDEMPOTENCY_RETENTION_MS_MIN;
-use tidegate_storage::StoreOptions;
+use tidegate_storage::{Opening, StoreOptions};
 
 use crate::{
     Tidegate,
@@ -26,6 +26,7 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 pub struct Builder {
     pub(crate) dir: PathBuf,
     pub(crate) storage: StoreOptions,
+    pub(crate) opening: Arc<Opening>,
     pub(crate) shards: ShardOptions,
     pub(crate) arbiters: Option<usize>,
     pub(crate) own: OwnOptions,
@@ -46,6 +47,7 @@ impl Builder {
         Self {
             dir,
             storage: StoreOptions::default(),
+            opening: Arc::default(),
             shards: ShardOptions::default(),
             arbiters: None,
             own: OwnOptions::default(),
@@ -239,6 +241,13 @@ impl Builder {
     pub fn view<V: View>(mut self, view: V) -> Self {
         self.views.push(AddView::new(view));
         self
+    }
+
+    /// How far the opening is, to be looked at while [`Builder::open`] runs: after a crash it may
+    /// take a while. Every few seconds it is a line in the log, too.
+    #[must_use]
+    pub fn opening(&self) -> Arc<Opening> {
+        Arc::clone(&self.opening)
     }
 
     /// Opens the store, creating it if the folder is empty or absent; rebuilds every shard and

@@ -129,7 +129,7 @@ fn read_journal(
     let mut reader = store.journal.read(Position(oldest.0.saturating_sub(1)))?;
     let (mut records, mut first_stamp, mut last_stamp) = (BTreeMap::new(), None, None);
     while let Some(entry) = reader.next()? {
-        *records.entry((entry.stream.0 >> 16) as u16).or_default() += 1;
+        *records.entry(Kind::of(entry.stream).0).or_default() += 1;
         first_stamp.get_or_insert(entry.stamp);
         last_stamp = Some(entry.stamp);
     }

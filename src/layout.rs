@@ -1,13 +1,16 @@
 //! What a store was created with and keeps: which machines, in how many shards. It opens nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use tidegate_actors::{Durable, codec};
+use tidegate_actors::{Durable, Kind, Shards, codec, snapshot_fresh};
 use tidegate_machines::{
     Consumers, ConsumersConfig, IntakeConfig, Orders, OrdersConfig, Stock, StockConfig, Topics,
     TopicsConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN,
 };
-use tidegate_storage::{State, Table};
+use tidegate_storage::{Journal, State, Table};
 
 use crate::error::OpenError;
 
@@ -70,9 +73,20 @@ impl Layout {
         }
     }
 
-    /// Keeps what was claimed for the first time, durably.
-    pub(crate) fn keep(&mut self, state: &dyn State) -> Result<(), OpenError> {
+    /// Keeps what was claimed for the first time, durably, for its shards among `groups` to begin.
+    pub(crate) fn keep(
+        &mut self,
+        groups: &[Arc<dyn Shards>],
+        journal: &dyn Journal,
+        state: &Arc<dyn State>,
+    ) -> Result<(), OpenError> {
         let fresh = std::mem::take(&mut self.fresh);
+        let is_fresh = |group: &&Arc<dyn Shards>| {
+            group.streams().iter().any(|stream| fresh.contains(&Kind::of(*stream).0))
+        };
+        for group in groups.iter().filter(is_fresh) {
+            snapshot_fresh(&**group, journal, state)?;
+        }
         for kind in &fresh {
             let mut row = Vec::new();
             codec::encode(&self.kinds[kind], &mut row)

@@ -67,7 +67,9 @@ pub use tidegate_machines::{
     SkuPatch, StockLine, StockReceipt, StockRejection, Timestamp, TopicName, TopicsRejection,
     UserId, bounds,
 };
-pub use tidegate_storage::{JournalStats, Position, StorageError};
+pub use tidegate_storage::{
+    JournalStats, Opening, OpeningProgress, OpeningStep, Position, StorageError,
+};
 pub use topics::{NewSchedule, Publish, Topic, TopicError};
 pub use views::{
     Fact, ROW_BYTES_MAX, ROW_KEY_BYTES_MAX, Rebuild, RebuildProgress, Rows, Sales, SalesHour,

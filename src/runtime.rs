@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tidegate_actors::{
     ArbiterHandle, Board, Clock, Durable, Group, Keyring, Kit, Projector, ProjectorReport,
@@ -16,11 +15,11 @@ use tidegate_actors::{
     codec,
     dispatch::ConsumeError,
     feed::{Events, Tap},
-    snapshot_all,
+    restore, snapshot_all,
 };
 use tidegate_machines::{GroupId, GroupSummary, OutOfBounds};
 use tidegate_storage::{
-    ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Position, State,
+    ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Opening, Position, State,
     StorageError, Store, StoreLock, StoreOptions,
 };
 
@@ -51,8 +50,8 @@ struct Manifest {
 
 /// Opens the store as `builder` says.
 pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
-    let (dir, options) = (builder.dir, builder.storage);
-    let (opened, manifest) = blocking(move || open_files(&dir, &options)).await??;
+    let opening = builder.opening();
+    let (opened, manifest) = open_files(builder.dir, builder.storage, Arc::clone(&opening)).await?;
     let arbiters = builder
         .arbiters
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -80,11 +79,11 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
         running.groups.push(machine(&mut parts)?);
     }
     parts.layout.check_all_claimed()?;
-    parts.layout.keep(&*parts.state)?;
+    parts.layout.keep(&running.groups, &*parts.journal, &parts.state)?;
     projector.start(own.orders.clone())?;
     running.projector = Some(Arc::clone(&projector));
     // Everything that is open when a shard is ready finds the others there.
-    try_join_all(running.groups.iter().map(|group| group.restore())).await?;
+    restore(&running.groups, Arc::clone(&parts.journal), Arc::clone(&parts.clock), opening).await?;
     running.snapshotter = Some(Snapshotter::start(
         running.groups.clone(),
         Arc::clone(&parts.journal),
@@ -125,13 +124,20 @@ pub(crate) async fn open(builder: Builder) -> Result<Tidegate, OpenError> {
 }
 
 /// Opens or creates what is on disk, and gets ready what would hold the first command up.
-fn open_files(dir: &Path, options: &StoreOptions) -> Result<(Opened, Manifest), OpenError> {
-    let fresh = fresh_manifest()?;
-    let opened = Store::open(dir, options, || fresh)?;
-    let manifest = codec::decode(&opened.manifest)
-        .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
-    calibrate();
-    Ok((opened, manifest))
+async fn open_files(
+    dir: PathBuf,
+    options: StoreOptions,
+    opening: Arc<Opening>,
+) -> Result<(Opened, Manifest), OpenError> {
+    let open = move || {
+        let fresh = fresh_manifest()?;
+        let opened = Store::open(dir, &options, &opening, || fresh)?;
+        let manifest = codec::decode(&opened.manifest)
+            .map_err(|cause| OpenError::Codec { what: "manifest", cause })?;
+        calibrate();
+        Ok((opened, manifest))
+    };
+    blocking(open).await?
 }
 
 /// A store that is opened to be looked at, with no actor running. The folder stays locked until

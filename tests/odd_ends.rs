@@ -10,7 +10,7 @@ use tidegate::{
 use tokio::task::JoinSet;
 
 use crate::{
-    queue::Queue,
+    queue::{self, Queue},
     shop::{Shop, eventually, open, small},
 };
 
@@ -47,6 +47,33 @@ async fn a_store_does_not_open_without_a_machine_that_it_has() {
     with_queue().open().await.unwrap().close().await.unwrap();
     let error = open_error(with_queue().machine(2, Queue::fresh)).await;
     assert!(matches!(error, OpenError::KindTaken { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_can_be_added_when_the_beginning_of_the_journal_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = || small(folder.path()).events_retained_bytes(0);
+    let gate = plain().open().await.unwrap();
+    let news = gate.topic::<String>("news").unwrap();
+    // Some segments full.
+    for number in 0..60 {
+        let text = format!("{number}").repeat(25_000);
+        news.publish(&text).idempotency(format!("i-{number}")).await.unwrap();
+    }
+    gate.close().await.unwrap();
+    plain().open().await.unwrap().close().await.unwrap();
+
+    let with_queue = || plain().machine(2, Queue::fresh);
+    for total in 1..=3 {
+        let gate = with_queue().open().await.unwrap();
+        assert!(gate.report().oldest.0 > 1, "nothing was trimmed");
+        let queue = gate.shards_of::<Queue>().unwrap();
+        assert_eq!(queue.ask(1, queue::Command::Add(1)).await.unwrap(), total);
+        // The first time as after a crash, before it was ever in a snapshot.
+        if total > 1 {
+            gate.close().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

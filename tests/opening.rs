@@ -9,7 +9,7 @@ use std::{
     process::Stdio,
 };
 
-use tidegate::{OpenError, OrderId, StorageError, Tidegate};
+use tidegate::{OpenError, OpeningProgress, OpeningStep, OrderId, StorageError, Tidegate};
 
 use crate::{
     program::{run, tidegate},
@@ -181,6 +181,29 @@ async fn a_folder_with_anything_else_in_it_is_refused_and_untouched() {
     let file = folder.path().join("thesis.tex");
     assert_commands_fail(&file, &["not a Tidegate store"]);
     assert_eq!(fs::read(&file).unwrap(), b"years of work");
+}
+
+#[tokio::test]
+async fn how_far_an_opening_is_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = Shop::at(folder.path()).await;
+    shop.item("mug", 1_000).await;
+    shop.place(tidegate::NewOrder::new("ada").line("mug", 1), "cart").await;
+    let journalled = shop.gate.report().durable.0;
+    // As a crash would leave it: everything is to be applied again.
+    drop(shop);
+    let builder = small(folder.path());
+    let opening = builder.opening();
+    assert_eq!(opening.progress(), OpeningProgress::default());
+    let gate = builder.open().await.unwrap();
+    let (step, done) = (OpeningStep::Applying, journalled);
+    assert_eq!(opening.progress(), OpeningProgress { step, done, total: journalled });
+    gate.close().await.unwrap();
+    let builder = small(folder.path());
+    let opening = builder.opening();
+    builder.open().await.unwrap();
+    let OpeningProgress { done, total, .. } = opening.progress();
+    assert!(done == total && total < journalled, "snapshots hold what was there: {total}");
 }
 
 #[tokio::test]

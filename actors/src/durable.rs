@@ -21,6 +21,12 @@ impl Kind {
     /// Kinds below this number are Tidegate's own.
     pub const FIRST_FREE: Self = Self(256);
 
+    /// The kind whose shard has this journal stream.
+    #[must_use]
+    pub fn of(stream: StreamId) -> Self {
+        Self((stream.0 >> 16) as u16)
+    }
+
     /// The journal stream of shard `index` of this kind.
     #[must_use]
     pub fn stream(self, index: u16) -> StreamId {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use actix::{Addr, Supervisor};
+use tidegate_machines::Timestamp;
 use tidegate_storage::Position;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,8 +18,9 @@ use crate::{
     error::{AskError, RestoreError},
     front::Front,
     observe::ShardReport,
+    replay::{self, Replay},
     shard::{Envelope, Inspect, Kit, Look, Numbered, Restore, Shard, ShardActor, Wake},
-    snapshotter::Snapshottable,
+    snapshotter::{Copy, Snapshottable},
 };
 
 /// What a question to a shard of `M` comes to.
@@ -61,8 +63,12 @@ impl<M: Durable> Reach<M> for Group<M> {
 
 /// A group of shards, whatever they own: what opening and closing a store need of it.
 pub trait Shards: Snapshottable + Any {
-    /// See [`Group::restore`].
-    fn restore(&self) -> Pin<Box<dyn Future<Output = Result<(), RestoreError>> + Send + '_>>;
+    /// Has every shard rebuilt, with its records from `replay`, and then drive its open effects
+    /// again. Gives what each says when it is ready.
+    fn restore(&self, replay: &mut Replay) -> Vec<oneshot::Receiver<Result<(), RestoreError>>>;
+
+    /// The machine of every shard before its first event, as a copy of position `at`.
+    fn fresh(&self, at: Position) -> Vec<Copy>;
 
     /// See [`Group::close_admission`].
     fn close_admission(&self);
@@ -78,8 +84,18 @@ pub trait Shards: Snapshottable + Any {
 }
 
 impl<M: Durable> Shards for Group<M> {
-    fn restore(&self) -> Pin<Box<dyn Future<Output = Result<(), RestoreError>> + Send + '_>> {
-        Box::pin(self.restore())
+    fn restore(&self, replay: &mut Replay) -> Vec<oneshot::Receiver<Result<(), RestoreError>>> {
+        let restored = |(shard, stream): (&Addr<ShardActor<M>>, _)| {
+            let (ready, wait) = oneshot::channel();
+            shard.do_send(Restore { seat: replay.seat(stream), ready });
+            wait
+        };
+        self.shards().iter().zip(self.streams()).map(restored).collect()
+    }
+
+    fn fresh(&self, at: Position) -> Vec<Copy> {
+        let of = |(index, stream)| Copy::of(stream, &(self.kit().fresh)(index), at, Timestamp(0));
+        (0..).zip(self.streams()).map(of).collect()
     }
 
     fn close_admission(&self) {
@@ -164,26 +180,14 @@ impl<M: Durable> Group<M> {
         }
     }
 
-    /// Rebuilds every shard from what is stored, all in parallel, then drives their open effects
-    /// again. Waits until they are ready.
+    /// [`restore`](crate::restore()) for this group alone.
     ///
     /// # Errors
     /// The first shard that can't be rebuilt.
     pub async fn restore(&self) -> Result<(), RestoreError> {
-        let waits: Vec<_> = self
-            .shards()
-            .iter()
-            .map(|shard| {
-                let (ready, wait) = oneshot::channel();
-                shard.do_send(Restore { ready });
-                wait
-            })
-            .collect();
-        for wait in waits {
-            let gone = tidegate_storage::StorageError::Closed;
-            wait.await.unwrap_or(Err(RestoreError::Storage(gone)))?;
-        }
-        Ok(())
+        let Kit { journal, clock, .. } = self.kit();
+        let this: Arc<dyn Shards> = Arc::new(self.clone());
+        replay::restore(&[this], Arc::clone(journal), Arc::clone(clock), Arc::default()).await
     }
 
     /// Asks shard `index`. Resolves when the answer is safe: everything it was derived from is on

@@ -23,6 +23,7 @@ mod keys;
 mod known;
 mod observe;
 mod projector;
+mod replay;
 mod shard;
 mod shown;
 mod snapshotter;
@@ -42,8 +43,11 @@ pub use keys::Keyring;
 pub use known::KnownKeys;
 pub use observe::{Phase, ProjectorReport, ShardReport, calibrate};
 pub use projector::{Projection, Projector, ProjectorHandle};
+pub use replay::{Replay, Seat, restore};
 pub use shard::{Envelope, Host, Kit, Look, Rebuilt, Shard, ShardOptions, rebuild, rebuild_from};
 pub use shown::OnDisk;
-pub use snapshotter::{Consumed, Copy, Retained, Snapshottable, Snapshotter, snapshot_all};
+pub use snapshotter::{
+    Consumed, Copy, Retained, Snapshottable, Snapshotter, snapshot_all, snapshot_fresh,
+};
 pub use threads::{ArbiterHandle, Threads};
 pub use topics::{FromConsumers, FromTopics};

@@ -159,6 +159,32 @@ fn consumed<G: Snapshottable + ?Sized>(
     Ok(if missing > 0 { Position::ZERO } else { consumed })
 }
 
+/// Makes room for the shards of `group`, which the store never had, in a journal whose beginning is
+/// gone: each begins with a snapshot in which nothing is. Without one it would miss that beginning,
+/// and could not be rebuilt. Waits for the disk.
+///
+/// # Errors
+/// Storage failed.
+pub fn snapshot_fresh(
+    group: &dyn Shards,
+    journal: &dyn Journal,
+    state: &Arc<dyn State>,
+) -> Result<(), StorageError> {
+    let at = Position(journal.oldest().0.saturating_sub(1));
+    if at == Position::ZERO {
+        return Ok(());
+    }
+    let snapshots = Snapshots::new(Arc::clone(state));
+    for Copy { stream, position, encode } in group.fresh(at) {
+        match encode() {
+            Ok(bytes) => snapshots.save(stream, position, &bytes)?,
+            // It can't be rebuilt then, which its opening will say.
+            Err(error) => tracing::error!(?stream, %error, "a machine can't be encoded"),
+        }
+    }
+    Ok(())
+}
+
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.
 pub struct Snapshotter {
     stop: Option<mpsc::Sender<()>>,

@@ -20,7 +20,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     ReplayArguments, Verdict, audit, grouped, print, print_json,
-    progress::bar,
+    progress::{bar, opening},
     trace::{Trace, TraceOrder, TraceSummary},
 };
 
@@ -90,7 +90,8 @@ pub(super) async fn run(arguments: ReplayArguments) -> anyhow::Result<Verdict> {
 
 /// Opens the store of a replay.
 pub(super) async fn open(data: &Path) -> anyhow::Result<Tidegate> {
-    Ok(Tidegate::builder(data).idempotency_retention_ms(RETENTION_MS).open().await?)
+    let builder = Tidegate::builder(data).idempotency_retention_ms(RETENTION_MS);
+    Ok(opening(builder).await?)
 }
 
 /// Reads the whole trace once: nothing is written before every line is known to be good.

@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    FileJournal, Journal, JournalOptions, Position, StorageError, StreamId, api::Batch,
+    FileJournal, Journal, JournalOptions, Opening, Position, StorageError, StreamId, api::Batch,
     journal::fuzz as journal, manifest, state::fuzz as state,
 };
 
@@ -36,7 +36,7 @@ pub fn segment(scratch: &Path, bytes: &[u8]) {
     written.expect("a scratch folder can be written");
     let options = JournalOptions { segment_bytes: 1 << 16, ..JournalOptions::default() };
     let looked = FileJournal::look(scratch).map(|(journal, _)| records(&journal));
-    match FileJournal::open_existing(scratch, &options) {
+    match FileJournal::open_existing(scratch, &options, &Opening::default()) {
         Err(_) => {
             assert!(looked.is_err() || looked.is_ok_and(|records| records.is_err()));
         }

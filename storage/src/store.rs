@@ -6,8 +6,8 @@ use std::{path::Path, sync::Arc};
 use tracing::info;
 
 use crate::{
-    FileJournal, Journal, JournalLook, JournalOptions, LoggedState, Position, StateOptions,
-    StorageError, StoreLock, disk, lock::LOCK_NAME, manifest,
+    FileJournal, Journal, JournalLook, JournalOptions, LoggedState, Opening, OpeningStep, Position,
+    StateOptions, StorageError, StoreLock, disk, lock::LOCK_NAME, manifest,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -61,8 +61,8 @@ pub struct Looked {
 impl Store {
     /// Opens the store in `folder`, or creates one there, with `fresh_manifest` as its manifest.
     ///
-    /// A creation that was cut short is taken up again. A folder that holds anything else is left
-    /// as it is.
+    /// `opening` is told how far it is. A creation that was cut short is taken up again. A folder
+    /// that holds anything else is left as it is.
     ///
     /// # Errors
     /// [`StorageError::Locked`], [`StorageError::NotAStore`], [`StorageError::NewerFormat`],
@@ -70,6 +70,7 @@ impl Store {
     pub fn open(
         folder: impl AsRef<Path>,
         options: &StoreOptions,
+        opening: &Opening,
         fresh_manifest: impl FnOnce() -> Vec<u8>,
     ) -> Result<Opened> {
         let folder = folder.as_ref();
@@ -80,9 +81,11 @@ impl Store {
         let lock = StoreLock::take(folder)?;
         match manifest::read(folder)? {
             Some(manifest) => {
-                let journal =
-                    FileJournal::open_existing(&folder.join(JOURNAL_NAME), &options.journal)?;
-                let state = LoggedState::open_existing(&folder.join(STATE_NAME), &options.state)?;
+                let (journal, state) = (folder.join(JOURNAL_NAME), folder.join(STATE_NAME));
+                opening.begin(OpeningStep::CheckingJournal, 0);
+                let journal = FileJournal::open_existing(&journal, &options.journal, opening)?;
+                opening.begin(OpeningStep::CheckingState, 0);
+                let state = LoggedState::open_existing(&state, &options.state, opening)?;
                 let (journal, state) = (Arc::new(journal), Arc::new(state));
                 Ok(Opened { journal, state, manifest, fresh: false, lock })
             }
@@ -102,7 +105,7 @@ impl Store {
             let what = "there is no store in it".to_owned();
             return Err(StorageError::NotAStore { path: folder.to_path_buf(), what });
         }
-        Self::open(folder, options, Vec::new)
+        Self::open(folder, options, &Opening::default(), Vec::new)
     }
 
     /// Looks at the store in `folder` without changing anything in it: the journal is read as it
@@ -121,7 +124,8 @@ impl Store {
         let (journal, look) = FileJournal::look(&folder.join(JOURNAL_NAME))?;
         let copy = scratch.join(STATE_NAME);
         let state_bytes = disk::copy_folder(&folder.join(STATE_NAME), &copy)?;
-        let state = LoggedState::open_existing(&copy, &StateOptions::default())?;
+        let state =
+            LoggedState::open_existing(&copy, &StateOptions::default(), &Opening::default())?;
         let (journal, state) = (Arc::new(journal), Arc::new(state));
         Ok(Looked { journal, look, state, state_bytes, lock })
     }
@@ -187,7 +191,7 @@ mod tests {
     }
 
     fn open(folder: &Path) -> Result<Opened> {
-        Store::open(folder, &options(), || b"fresh".to_vec())
+        Store::open(folder, &options(), &Opening::default(), || b"fresh".to_vec())
     }
 
     #[test]
@@ -201,7 +205,8 @@ mod tests {
         opened.state.flush().unwrap();
         assert!(matches!(open(&folder), Err(StorageError::Locked { .. })));
         drop(opened);
-        let opened = Store::open(&folder, &options(), || panic!("not fresh")).unwrap();
+        let opened =
+            Store::open(&folder, &options(), &Opening::default(), || panic!("not fresh")).unwrap();
         assert_eq!((opened.fresh, opened.manifest), (false, b"fresh".to_vec()));
         assert_eq!(opened.journal.durable(), Position(1));
         assert_eq!(opened.state.get(Table(1), b"k").unwrap().unwrap(), b"v");

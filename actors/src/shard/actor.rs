@@ -7,7 +7,6 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
 };
 use tidegate_storage::{Position, StorageError};
-use tokio::sync::oneshot;
 
 use super::{
     Host, Shard,
@@ -38,14 +37,12 @@ impl<M: Durable> ShardActor<M> {
         Self { shard, front, wakes: 0, begun: false }
     }
 
-    /// Rebuilds off the arbiter; commands wait in the mailbox meanwhile.
-    fn restore(
-        &mut self,
-        ready: Option<oneshot::Sender<Result<(), RestoreError>>>,
-        ctx: &mut Context<Self>,
-    ) {
+    /// Rebuilds off the arbiter; commands wait in the mailbox meanwhile. `asked` by whoever opens
+    /// the store, or alone, after a panic.
+    fn restore(&mut self, asked: Option<Restore>, ctx: &mut Context<Self>) {
         let (shards, index) = (M::NAME, self.shard.index);
-        let job = tokio::task::spawn_blocking(self.shard.restoring());
+        let (seat, ready) = asked.map(|Restore { seat, ready }| (seat, ready)).unzip();
+        let job = tokio::task::spawn_blocking(self.shard.restoring(seat.flatten()));
         ctx.wait(job.into_actor(self).map(move |result, actor, ctx| {
             let result = result.unwrap_or_else(|panic| {
                 let (position, panic) = (Position::ZERO, panic.to_string());
@@ -149,8 +146,8 @@ impl<M: Durable> Handler<Inspect<M>> for ShardActor<M> {
 impl<M: Durable> Handler<Restore> for ShardActor<M> {
     type Result = ();
 
-    fn handle(&mut self, Restore { ready }: Restore, ctx: &mut Self::Context) {
+    fn handle(&mut self, asked: Restore, ctx: &mut Self::Context) {
         self.begun = true;
-        self.restore(Some(ready), ctx);
+        self.restore(Some(asked), ctx);
     }
 }

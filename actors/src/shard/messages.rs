@@ -11,6 +11,7 @@ use crate::{
     admission::Permit,
     error::{AskError, RestoreError},
     group::Outcome,
+    replay::Seat,
 };
 
 /// One command and who wants its answer (nobody, if it comes from inside the store).
@@ -102,5 +103,6 @@ pub(crate) struct Inspect<M: Machine>(pub(crate) Look<M>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Restore {
+    pub(crate) seat: Option<Seat>,
     pub(crate) ready: oneshot::Sender<Result<(), RestoreError>>,
 }

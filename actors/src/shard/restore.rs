@@ -1,5 +1,6 @@
 //! Rebuilding a machine from its latest snapshot and the journal after it: the same code at open
-//! and after a panic. It writes nothing.
+//! and after a panic. Its events come from a reading for all shards, or it reads by itself. It
+//! writes nothing.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,16 +8,23 @@ use std::{
 };
 
 use tidegate_machines::Timestamp;
-use tidegate_storage::{Journal, Position, Snapshots, State};
+use tidegate_storage::{Entry, Journal, Position, Snapshots, State, StorageError};
 
 use super::{
     Host, Life, Shard,
     turn::{self, panic_text},
 };
-use crate::{codec, durable::Durable, error::RestoreError, observe::Phase};
+use crate::{
+    codec,
+    durable::Durable,
+    error::RestoreError,
+    observe::Phase,
+    replay::{Handed, Seat},
+};
 
 /// A machine as the store remembers it.
 pub struct Rebuilt<M> {
+    index: u16,
     /// The machine.
     pub machine: M,
     /// The newest stamp seen on the way.
@@ -36,19 +44,7 @@ pub fn rebuild<M: Durable>(
     journal: &dyn Journal,
     state: &Arc<dyn State>,
 ) -> Result<Rebuilt<M>, RestoreError> {
-    let snapshot = Snapshots::new(Arc::clone(state)).latest(M::KIND.stream(index))?;
-    let Some((position, bytes)) = snapshot else {
-        return rebuild_from(index, fresh, Position::ZERO, journal);
-    };
-    let durable = journal.durable();
-    if position > durable {
-        return Err(RestoreError::JournalBehind { shards: M::NAME, index, position, durable });
-    }
-    let (stamp, mut machine): (Timestamp, M) = codec::decode_snapshot(&bytes)
-        .map_err(|cause| RestoreError::Codec { shards: M::NAME, index, position, cause })?;
-    machine.reconfigure(&fresh);
-    let rebuilt = rebuild_from(index, machine, position, journal)?;
-    Ok(Rebuilt { stamp: rebuilt.stamp.max(stamp), ..rebuilt })
+    Rebuilt::latest(index, fresh, journal, state)?.read(journal)
 }
 
 /// Applies to `machine`, which is shard `index` of `M` as of position `after`, every durable event
@@ -62,31 +58,86 @@ pub fn rebuild_from<M: Durable>(
     after: Position,
     journal: &dyn Journal,
 ) -> Result<Rebuilt<M>, RestoreError> {
-    let stream = M::KIND.stream(index);
-    let mut rebuilt = Rebuilt { machine, stamp: Timestamp(0), position: after };
-    let mut reader = journal.read(after)?;
-    while let Some(entry) = reader.next()? {
-        rebuilt.position = entry.position;
-        rebuilt.stamp = rebuilt.stamp.max(Timestamp(entry.stamp));
-        if entry.stream == stream {
-            let position = entry.position;
-            let event: M::Event = codec::decode(entry.bytes)
-                .map_err(|cause| RestoreError::Codec { shards: M::NAME, index, position, cause })?;
-            let apply = AssertUnwindSafe(|| rebuilt.machine.apply(&event));
-            catch_unwind(apply).map_err(|panic| {
-                let panic = panic_text(&*panic);
-                RestoreError::Fault { shards: M::NAME, index, position, panic }
-            })?;
+    Rebuilt { index, machine, stamp: Timestamp(0), position: after }.read(journal)
+}
+
+impl<M: Durable> Rebuilt<M> {
+    /// As its latest snapshot has it; `fresh` if there is none.
+    fn latest(
+        index: u16,
+        fresh: M,
+        journal: &dyn Journal,
+        state: &Arc<dyn State>,
+    ) -> Result<Self, RestoreError> {
+        let snapshot = Snapshots::new(Arc::clone(state)).latest(M::KIND.stream(index))?;
+        let Some((position, bytes)) = snapshot else {
+            let (stamp, position) = (Timestamp(0), Position::ZERO);
+            return Ok(Self { index, machine: fresh, stamp, position });
+        };
+        let durable = journal.durable();
+        if position > durable {
+            return Err(RestoreError::JournalBehind { shards: M::NAME, index, position, durable });
         }
+        let (stamp, mut machine): (Timestamp, M) = codec::decode_snapshot(&bytes)
+            .map_err(|cause| RestoreError::Codec { shards: M::NAME, index, position, cause })?;
+        machine.reconfigure(&fresh);
+        Ok(Self { index, machine, stamp, position })
     }
-    Ok(rebuilt)
+
+    /// Goes on with every durable event since, which it reads by itself.
+    fn read(mut self, journal: &dyn Journal) -> Result<Self, RestoreError> {
+        let mut reader = journal.read(self.position)?;
+        while let Some(entry) = reader.next()? {
+            self.take(entry)?;
+        }
+        Ok(self)
+    }
+
+    /// The same, with what it is handed by one who reads for all.
+    fn hear(mut self, seat: Seat) -> Result<Self, RestoreError> {
+        for handed in seat.take(self.position) {
+            match handed {
+                Handed::Records(piece) => {
+                    piece.entries().try_for_each(|entry| self.take(entry))?;
+                }
+                Handed::End(position) => {
+                    self.position = self.position.max(position);
+                    return Ok(self);
+                }
+                Handed::Failed(error) => return Err(error.into()),
+            }
+        }
+        // Whoever reads has gone away, and there may be more.
+        Err(StorageError::Closed.into())
+    }
+
+    fn take(&mut self, entry: Entry<'_>) -> Result<(), RestoreError> {
+        let (index, position) = (self.index, entry.position);
+        self.position = position;
+        self.stamp = self.stamp.max(Timestamp(entry.stamp));
+        if entry.stream != M::KIND.stream(index) {
+            return Ok(());
+        }
+        let event: M::Event = codec::decode(entry.bytes).map_err(|cause| RestoreError::Codec {
+            shards: M::NAME,
+            index,
+            position,
+            cause,
+        })?;
+        let apply = AssertUnwindSafe(|| self.machine.apply(&event));
+        catch_unwind(apply).map_err(|panic| {
+            let panic = panic_text(&*panic);
+            RestoreError::Fault { shards: M::NAME, index, position, panic }
+        })
+    }
 }
 
 impl<M: Durable> Shard<M> {
     /// From here on it is rebuilt: what does that, and blocks. Its result is for
-    /// [`Shard::restored`].
+    /// [`Shard::restored`]. It hears its events from its `seat`; without one it reads the journal.
     pub fn restoring(
         &mut self,
+        seat: Option<Seat>,
     ) -> impl FnOnce() -> Result<Rebuilt<M>, RestoreError> + Send + use<M> {
         self.leave(Life::Restoring);
         self.commit_scheduled = false;
@@ -96,7 +147,11 @@ impl<M: Durable> Shard<M> {
             // Others may have seen events of ours that are not durable yet: they must not be
             // forgotten.
             kit.journal.wait_durable(last)?;
-            rebuild(index, (kit.fresh)(index), &*kit.journal, &kit.state)
+            let latest = Rebuilt::latest(index, (kit.fresh)(index), &*kit.journal, &kit.state)?;
+            match seat {
+                Some(seat) => latest.hear(seat),
+                None => latest.read(&*kit.journal),
+            }
         }
     }
 
@@ -110,7 +165,7 @@ impl<M: Durable> Shard<M> {
         host: &mut impl Host,
     ) -> Result<(), RestoreError> {
         match result {
-            Ok(Rebuilt { machine, stamp, position }) => {
+            Ok(Rebuilt { machine, stamp, position, .. }) => {
                 self.kit.clock.observe(stamp);
                 self.gauges.queue.set(machine.queue_counts());
                 self.last = self.last.max(position);

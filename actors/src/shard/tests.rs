@@ -39,16 +39,19 @@ impl Ground {
         Self { journal, state, threads: Threads::start(1).unwrap() }
     }
 
-    fn group<M: Durable>(&self, fresh: impl Fn(u16) -> M + Send + Sync + 'static) -> Group<M> {
+    fn kit<M: Durable>(&self, fresh: impl Fn(u16) -> M + Send + Sync + 'static) -> Kit<M> {
         let journal: Arc<dyn Journal> = self.journal.clone();
-        let kit = Kit {
+        Kit {
             journal,
             state: Arc::clone(&self.state),
             clock: Arc::new(Clock::new(ManualTime::at_ms(1_000))),
             fresh: Box::new(fresh),
             options: ShardOptions::default(),
-        };
-        Group::new(1, kit)
+        }
+    }
+
+    fn group<M: Durable>(&self, fresh: impl Fn(u16) -> M + Send + Sync + 'static) -> Group<M> {
+        Group::new(1, self.kit(fresh))
     }
 
     /// A stock shard with its board, and the order shard that it answers, which does not run yet.
@@ -316,6 +319,17 @@ fn nothing_overtakes_what_the_journal_has_no_room_for() {
         decided(&notes, 5).await;
         assert_eq!(noted().await, Some(vec![1, 2, 3]));
         assert_eq!(notes.report()[0].phase, Phase::Running);
+    });
+}
+
+#[test]
+fn more_shards_than_an_arbiter_has_threads_are_rebuilt_together() {
+    run(async {
+        let ground = Ground::new();
+        let counts = Group::new(600, ground.kit(|_| Count::default()));
+        counts.start(ground.threads.arbiters(), |_| Box::new(NoEffects));
+        counts.restore().await.unwrap();
+        assert!(counts.report().iter().all(|shard| shard.phase == Phase::Running));
     });
 }
 

@@ -19,7 +19,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 #[cfg(feature = "fuzzing")]
 pub(super) use self::file::fuzz_file;
 use self::file::{BadLine, FileError, StockFile, StockLine, Survey};
-use super::{ImportArguments, Verdict, grouped, print, print_json, progress::bar};
+use super::{
+    ImportArguments, Verdict, grouped, print, print_json,
+    progress::{bar, opening},
+};
 
 /// Lines applied between two durable notes of how far the import is; also read ahead.
 const CHUNK_LINES: usize = 8_192;
@@ -80,7 +83,7 @@ pub(super) async fn run(arguments: ImportArguments) -> anyhow::Result<Verdict> {
     if !(1..=ID_BYTES_MAX).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_graphic()) {
         bail!("--import-id must be 1 to {ID_BYTES_MAX} visible ASCII characters");
     }
-    let gate = Tidegate::builder(&arguments.data).open().await.map_err(|error| {
+    let gate = opening(Tidegate::builder(&arguments.data)).await.map_err(|error| {
         let locked = matches!(error, OpenError::Storage(StorageError::Locked { .. }));
         let error = anyhow::Error::from(error);
         if locked { error.context(WHILE_SERVED) } else { error }

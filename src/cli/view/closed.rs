@@ -11,7 +11,7 @@ use serde::Serialize;
 use tidegate::{Rebuild, Sales, StoredView, Tidegate, View};
 
 use super::{Bars, Rebuilt, ViewArguments, ViewsArguments};
-use crate::cli::{Verdict, grouped, print_json};
+use crate::cli::{Verdict, grouped, print_json, progress::opening};
 
 /// How often the bar is moved.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -71,7 +71,7 @@ pub(super) async fn rebuild(arguments: ViewArguments) -> anyhow::Result<Verdict>
     // Opening would make a store where there is none.
     stored(&of.data).await?;
     let begun = Instant::now();
-    let gate = Tidegate::builder(&of.data).view(Sales).open().await?;
+    let gate = opening(Tidegate::builder(&of.data).view(Sales)).await?;
     let rebuild = gate.rebuild_view(&name).context("the view was not started")?;
     let position = finished(rebuild).await;
     let rows = gate.view::<Sales>().map_or(0, |sales| sales.report().rows);

@@ -46,7 +46,8 @@ use self::{
     spares::Spares,
 };
 use crate::{
-    Batch, Done, Journal, JournalStats, Position, Reader, StorageError, Urgency, Watch, disk,
+    Batch, Done, Journal, JournalStats, Opening, Position, Reader, StorageError, Urgency, Watch,
+    disk,
 };
 
 pub(crate) use self::{place::Place, reader::FileReader};
@@ -229,7 +230,7 @@ impl FileJournal {
     /// [`StorageError::NewerFormat`], [`StorageError::Full`], [`StorageError::ReadOnly`] or an IO
     /// error.
     pub fn open(folder: impl AsRef<Path>, options: &JournalOptions) -> Result<Self> {
-        Self::open_with(folder.as_ref(), options, true)
+        Self::open_with(folder.as_ref(), options, true, &Opening::default())
     }
 
     /// The journal in `folder` as it is, to be read only: nothing in the folder is changed, and
@@ -279,16 +280,25 @@ impl FileJournal {
     }
 
     /// Like [`FileJournal::open`], but a folder without segments is damage.
-    pub(crate) fn open_existing(folder: &Path, options: &JournalOptions) -> Result<Self> {
-        Self::open_with(folder, options, false)
+    pub(crate) fn open_existing(
+        folder: &Path,
+        options: &JournalOptions,
+        opening: &Opening,
+    ) -> Result<Self> {
+        Self::open_with(folder, options, false, opening)
     }
 
-    fn open_with(folder: &Path, options: &JournalOptions, may_begin: bool) -> Result<Self> {
+    fn open_with(
+        folder: &Path,
+        options: &JournalOptions,
+        may_begin: bool,
+        opening: &Opening,
+    ) -> Result<Self> {
         let size = options.segment_size();
         let spares_max = options.spare_segments_max.max(1);
         let bounds = Bounds::read(folder);
         let Recovered { segments, active, chain, last, spares, spare_id } =
-            open::recover(folder, size, spares_max, may_begin, &bounds)?;
+            open::recover(folder, size, spares_max, may_begin, &bounds, opening)?;
         let soon = Duration::from_millis(options.soon_ms_max);
         let shared = Arc::new(Shared {
             queue: Queue::new(last, soon),

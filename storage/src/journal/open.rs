@@ -6,7 +6,11 @@ use std::{
     fs::File,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use tracing::{info, warn};
@@ -21,7 +25,7 @@ use super::{
         UNFINISHED_SUFFIX, activate, number_in, open_for_writing, prepare,
     },
 };
-use crate::{Position, StorageError, disk};
+use crate::{Opening, Position, StorageError, disk};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -78,7 +82,7 @@ pub(crate) fn look(folder: &Path, bounds: &Bounds) -> Result<Looked> {
         return Err(StorageError::damaged(folder, 0, "all journal segments are gone"));
     }
     let segments = read_headers(&files)?;
-    let Found { end, torn, .. } = find_end(&segments)?;
+    let Found { end, torn, .. } = find_end(&segments, &Opening::default())?;
     let (last, torn) = (Position(end.position - 1), torn.is_some());
     bounds.check(oldest_of(&segments), last)?;
     Ok(Looked { segments, last, torn })
@@ -91,6 +95,7 @@ pub(crate) fn recover(
     spares_max: usize,
     may_begin: bool,
     bounds: &Bounds,
+    opening: &Opening,
 ) -> Result<Recovered> {
     disk::create_folder(folder)?;
     let Listing { segments, spares, spare_id } = sort_files(folder, segment_bytes, spares_max)?;
@@ -105,7 +110,7 @@ pub(crate) fn recover(
         return begin(folder, segment_bytes, spares, spare_id);
     }
     let segments = read_headers(&segments)?;
-    let Found { last, end, torn } = find_end(&segments)?;
+    let Found { last, end, torn } = find_end(&segments, opening)?;
     bounds.check(oldest_of(&segments), Position(end.position - 1))?;
     if let Some(what) = torn {
         warn!(
@@ -212,48 +217,67 @@ fn oldest_of(segments: &VecDeque<Arc<Segment>>) -> Position {
     segments.front().map_or(Position(1), |segment| Position(segment.header.first))
 }
 
-/// Checks every frame from the oldest on.
-fn find_end(segments: &VecDeque<Arc<Segment>>) -> Result<Found<'_>> {
-    let mut window = Vec::new();
+/// Checks every frame. Segments are read side by side, and then judged from the oldest on.
+fn find_end<'a>(segments: &'a VecDeque<Arc<Segment>>, opening: &Opening) -> Result<Found<'a>> {
+    opening.expect(segments.iter().map(|segment| segment.header.size).sum());
     let mut ahead = segments.iter().skip(1);
-    for segment in segments {
-        let mut cursor = Cursor::open(segment, window)?;
-        let (last_frame, step) = run_to_end(&mut cursor, segment)?;
-        segment.publish_end(cursor.offset);
+    for (segment, read) in segments.iter().zip(read_all(segments, opening)) {
+        let (end, step) = read?;
+        segment.publish_end(end.offset);
         match ahead.next() {
-            Some(next) => check_link(&cursor, step, next)?,
+            Some(next) => check_link(segment, &end, step, next)?,
             None => {
-                let torn = judge_tail(&mut cursor, segment, step)?;
-                let end = End {
-                    offset: cursor.offset,
-                    position: cursor.position,
-                    chain: cursor.chain,
-                    frame: last_frame,
-                };
+                let torn = judge_tail(segment, &end, step)?;
                 return Ok(Found { last: segment, end, torn });
             }
         }
-        window = cursor.take_window();
     }
     unreachable!("a journal that is opened has a segment")
 }
 
-fn run_to_end(
-    cursor: &mut Cursor,
-    segment: &Segment,
-) -> Result<(Option<(u64, FrameHeader)>, Step)> {
-    let mut last = None;
-    loop {
-        match cursor.step(segment.header.size)? {
-            Step::Frame => last = cursor.frame(),
-            step => return Ok((last, step)),
+/// For each of `segments`, where its good frames end and what comes then. They are read by as many
+/// threads as there are cores: checking is work for the processor, more than for the disk.
+fn read_all(segments: &VecDeque<Arc<Segment>>, opening: &Opening) -> Vec<Result<(End, Step)>> {
+    let results: Vec<OnceLock<_>> = segments.iter().map(|_| OnceLock::new()).collect();
+    let drawn = AtomicUsize::new(0);
+    let work = || {
+        let mut window = Vec::new();
+        loop {
+            let place = drawn.fetch_add(1, Ordering::Relaxed);
+            let Some(segment) = segments.get(place) else { break };
+            // Each place is drawn once.
+            let _ = results[place].set(read_to_end(segment, &mut window));
+            opening.add(segment.header.size);
         }
-    }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(segments.len());
+        for _ in 1..threads {
+            // Without it, the others read its share.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    results.into_iter().map(|read| read.into_inner().unwrap_or(Err(StorageError::Closed))).collect()
+}
+
+fn read_to_end(segment: &Arc<Segment>, window: &mut Vec<u8>) -> Result<(End, Step)> {
+    let mut cursor = Cursor::open(segment, std::mem::take(window))?;
+    let mut frame = None;
+    let step = loop {
+        match cursor.step(segment.header.size)? {
+            Step::Frame => frame = cursor.frame(),
+            step => break step,
+        }
+    };
+    *window = cursor.take_window();
+    let Cursor { offset, position, chain, .. } = cursor;
+    Ok((End { offset, position, chain, frame }, step))
 }
 
 /// The next segment was begun after the last frame of this one was durable, and names it.
-fn check_link(cursor: &Cursor, step: Step, next: &Segment) -> Result<()> {
-    if next.header.first == cursor.position && next.header.chain == cursor.chain {
+fn check_link(segment: &Segment, end: &End, step: Step, next: &Segment) -> Result<()> {
+    if next.header.first == end.position && next.header.chain == end.chain {
         return Ok(());
     }
     let what = match step {
@@ -261,7 +285,7 @@ fn check_link(cursor: &Cursor, step: Step, next: &Segment) -> Result<()> {
         _ => "frames are missing",
     };
     let what = format!("{what}; the next segment begins at position {}", next.header.first);
-    Err(cursor.damaged(&what))
+    Err(StorageError::damaged(&segment.path, end.offset, what))
 }
 
 /// Why the last segment ends in a torn frame, if it does. An error if a frame that was once durable
@@ -269,12 +293,13 @@ fn check_link(cursor: &Cursor, step: Step, next: &Segment) -> Result<()> {
 ///
 /// The very last frame is the one that this cannot tell, as long as it has no proof: if it rots
 /// after it was acknowledged, it looks as if its write had been interrupted.
-fn judge_tail(cursor: &mut Cursor, segment: &Segment, step: Step) -> Result<Option<&'static str>> {
-    let size = segment.header.size;
+fn judge_tail(segment: &Arc<Segment>, end: &End, step: Step) -> Result<Option<&'static str>> {
+    let mut cursor = Cursor::open(segment, Vec::new())?;
+    (cursor.offset, cursor.position, cursor.chain) = (end.offset, end.position, end.chain);
     if let Step::Bad { what, maybe_torn: false } = step {
         return Err(cursor.damaged(what));
     }
-    if let Some(later) = cursor.find_later_frame(size)? {
+    if let Some(later) = cursor.find_later_frame(segment.header.size)? {
         let what = match step {
             Step::Bad { what, .. } => what,
             _ => "a frame is gone",

@@ -28,8 +28,8 @@ use super::{
     trust,
 };
 use crate::{
-    Batch, FileJournal, Journal, JournalOptions, Position, Row, State, StorageError, StreamId,
-    Table, Urgency, disk,
+    Batch, FileJournal, Journal, JournalOptions, Opening, OpeningStep, Position, Row, State,
+    StorageError, StreamId, Table, Urgency, disk,
 };
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -84,15 +84,24 @@ impl LoggedState {
     /// [`StorageError::ReadOnly`], [`StorageError::StateUnusable`] if sled refuses even an empty
     /// folder, or an IO error.
     pub fn open(folder: impl AsRef<Path>, options: &StateOptions) -> Result<Self> {
-        Self::open_with(folder.as_ref(), options, true)
+        Self::open_with(folder.as_ref(), options, true, &Opening::default())
     }
 
     /// Like [`LoggedState::open`], but a folder without a log is damage.
-    pub(crate) fn open_existing(folder: &Path, options: &StateOptions) -> Result<Self> {
-        Self::open_with(folder, options, false)
+    pub(crate) fn open_existing(
+        folder: &Path,
+        options: &StateOptions,
+        opening: &Opening,
+    ) -> Result<Self> {
+        Self::open_with(folder, options, false, opening)
     }
 
-    fn open_with(folder: &Path, options: &StateOptions, may_begin: bool) -> Result<Self> {
+    fn open_with(
+        folder: &Path,
+        options: &StateOptions,
+        may_begin: bool,
+        opening: &Opening,
+    ) -> Result<Self> {
         disk::create_folder(folder)?;
         let segment_bytes = options.log_segment_bytes.max(SEGMENT_BYTES_MIN);
         let log = JournalOptions { segment_bytes, spare_segments_max: 1, soon_ms_max: 2 };
@@ -100,13 +109,13 @@ impl LoggedState {
         let log = if may_begin && !index.exists() {
             FileJournal::open(&path, &log)?
         } else {
-            FileJournal::open_existing(&path, &log)?
+            FileJournal::open_existing(&path, &log, opening)?
         };
         let trusted =
             if trust::is_given(folder, &index) { reuse(folder, options, &log)? } else { None };
         let (index, tail) = match trusted {
             Some(used) => used,
-            None => rebuild(folder, options, &log)?,
+            None => rebuild(folder, options, &log, opening)?,
         };
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -174,7 +183,7 @@ impl LoggedState {
         if changes.is_empty() {
             return Ok(());
         }
-        let done = self.log_all(&changes).and_then(|()| tail.follow(self.index()?));
+        let done = self.log_all(&changes).and_then(|()| tail.follow(self.index()?, || ()));
         if let Err(error) = done {
             // What was queued is neither known to be durable nor queued any more: nothing can
             // follow it.
@@ -370,7 +379,7 @@ fn reuse(
     let opened = Index::open(folder.join(INDEX_NAME), options);
     let used = opened.and_then(|index| {
         let Some(mut tail) = Tail::of_rest(log, &index)? else { return Ok(None) };
-        tail.follow(&index)?;
+        tail.follow(&index, || ())?;
         Ok(Some((index, tail)))
     });
     match used {
@@ -383,7 +392,12 @@ fn reuse(
 }
 
 /// Makes the index from the log.
-fn rebuild(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<(Index, Tail)> {
+fn rebuild(
+    folder: &Path,
+    options: &StateOptions,
+    log: &FileJournal,
+    opening: &Opening,
+) -> Result<(Index, Tail)> {
     trust::withdraw(folder)?;
     let path = folder.join(INDEX_NAME);
     if path.exists() {
@@ -392,7 +406,8 @@ fn rebuild(folder: &Path, options: &StateOptions, log: &FileJournal) -> Result<(
         removed.map_err(|error| StorageError::io("removing", &path, error))?;
     }
     let (index, mut tail) = (Index::open(&path, options)?, Tail::of_all(log)?);
-    let changes = tail.follow(&index)?;
+    opening.begin(OpeningStep::Indexing, log.durable().next().0 - log.oldest().0);
+    let changes = tail.follow(&index, || opening.add(1))?;
     if changes > 0 {
         info!(changes, "the state's index was made again from its log");
     }

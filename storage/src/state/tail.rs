@@ -44,11 +44,13 @@ impl Tail {
         Ok(Self { reader, decoder: Decoder::default(), reached, live_bytes })
     }
 
-    /// Brings to `index` all that is durable in the log by now; gives the number of changes.
-    pub(crate) fn follow(&mut self, index: &Index) -> Result<u64> {
+    /// Brings to `index` all that is durable in the log by now; gives the number of changes. Calls
+    /// `met` for each record.
+    pub(crate) fn follow(&mut self, index: &Index, met: impl Fn()) -> Result<u64> {
         let (before, mut changes) = (self.reached, 0);
         while let Some((entry, place)) = self.reader.next_placed()? {
             self.reached = entry.position;
+            met();
             let told = self.decoder.take(entry.position, entry.bytes, place);
             let Some(Told { table, key, kept }) = told else { continue };
             let replaced = match &kept {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::Opening;
 
 #[test]
 fn a_tail_torn_at_any_byte_is_cut() {
@@ -138,6 +139,9 @@ fn damage_in_an_older_segment_is_refused() {
     let last = frames(&segment(&folder, 1));
     let last_frame = last[last.len() - 2];
     patch(&segment(&folder, 1), last_frame + 100, b"!");
+    // Segments are read side by side; what is told is the oldest damage.
+    patch(&segment(&folder, 2), 4_096 + 100, b"!");
+    patch(&segment(&folder, 3), 4_096 + 100, b"!");
     match try_open(folder.path()).map(|_| ()) {
         Err(StorageError::Damaged { path, offset, .. }) => {
             assert_eq!((path, offset), (segment(&folder, 1), last_frame));
@@ -197,7 +201,7 @@ fn missing_segments() {
     assert!(matches!(try_open(cut.path()), Err(StorageError::Damaged { .. })));
 
     let empty = tempfile::tempdir().unwrap();
-    let opened = FileJournal::open_existing(empty.path(), &options());
+    let opened = FileJournal::open_existing(empty.path(), &options(), &Opening::default());
     assert!(matches!(opened, Err(StorageError::Damaged { .. })));
 }
 

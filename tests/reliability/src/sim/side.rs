@@ -149,7 +149,7 @@ impl<M: Durable<Command: Clone>> Side<M> {
         // A stopped actor forgets what it wanted of itself.
         self.mail.lock()[place].turn = false;
         self.begun[place] = true;
-        let read = self.shard(index).restoring();
+        let read = self.shard(index).restoring(None);
         self.rebuilds[place] = Some(read());
         Ok(true)
     }
