@@ -1,6 +1,8 @@
 //! Bytes of what is stored: events in the journal, machines in snapshots, rows in the state.
 //! Every payload begins with its version. It checks form only; checksums are storage's work.
 
+use std::{fmt::Display, io::Write};
+
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The only version so far. A later one is a new number, and this one stays readable.
@@ -37,10 +39,19 @@ pub enum CodecError {
 /// # Errors
 /// The value can't be expressed (which no type of Tidegate's own does).
 pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    out.push(V1);
+    write(value, out)
+}
+
+/// Writes `value` to `out`, in very small parts.
+///
+/// # Errors
+/// As for [`encode`], or what `out` says.
+pub fn write<T: Serialize>(value: &T, out: &mut impl Write) -> Result<(), CodecError> {
+    let malformed = |error: &dyn Display| CodecError::Malformed(error.to_string());
+    out.write_all(&[V1]).map_err(|error| malformed(&error))?;
     bincode::serde::encode_into_std_write(value, out, bincode::config::standard())
         .map(|_| ())
-        .map_err(|error| CodecError::Malformed(error.to_string()))
+        .map_err(|error| malformed(&error))
 }
 
 /// Reads an event or a row, all of `bytes`.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tidegate_machines::Timestamp;
-use tidegate_storage::{Journal, Position, Snapshots, State, StorageError, StreamId};
+use tidegate_storage::{Journal, Position, Saving, Snapshots, State, StorageError, StreamId};
 
 use crate::{
     codec,
@@ -24,11 +24,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Records in the journal at an open that make a snapshot due at once.
 const RECORDS_AT_OPEN_MAX: u64 = 1_000_000;
 
+/// Encodes a machine, piece by piece.
+type Write = Box<dyn FnOnce(&mut Saving) -> Result<(), codec::CodecError> + Send>;
+
 /// A cloned machine, ready to be written.
 pub struct Copy {
     stream: StreamId,
     position: Position,
-    encode: Box<dyn FnOnce() -> Result<Vec<u8>, codec::CodecError> + Send>,
+    write: Write,
 }
 
 impl Copy {
@@ -40,11 +43,22 @@ impl Copy {
         stamp: Timestamp,
     ) -> Self {
         let machine = machine.clone();
-        let encode = Box::new(move || {
-            let mut bytes = Vec::new();
-            codec::encode(&(stamp, machine), &mut bytes).map(|()| bytes)
-        });
-        Self { stream, position, encode }
+        let write = Box::new(move |out: &mut Saving| codec::write(&(stamp, machine), out));
+        Self { stream, position, write }
+    }
+
+    /// Writes it, durably; gives its bytes. The older ones stay if it can't be encoded.
+    fn save(self, snapshots: &Snapshots) -> Result<u64, StorageError> {
+        let Self { stream, position, write } = self;
+        let mut saving = snapshots.begin(stream, position)?;
+        match write(&mut saving) {
+            Ok(()) => saving.finish(),
+            Err(error) => {
+                saving.give_up()?;
+                tracing::error!(?stream, %error, "a machine can't be encoded");
+                Ok(0)
+            }
+        }
     }
 }
 
@@ -118,17 +132,11 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
     groups.iter().for_each(|group| group.copies(&sender));
     drop(sender);
     let mut bytes_saved = 0;
-    for Copy { stream, position, encode } in copies {
+    for copy in copies {
         // Not before the events in it are durable: else, after a crash, this shard would remember
         // what the others have lost.
-        journal.wait_durable(position)?;
-        match encode() {
-            Ok(bytes) => {
-                snapshots.save(stream, position, &bytes)?;
-                bytes_saved += bytes.len() as u64;
-            }
-            Err(error) => tracing::error!(?stream, %error, "a machine can't be encoded"),
-        }
+        journal.wait_durable(copy.position)?;
+        bytes_saved += copy.save(&snapshots)?;
     }
     // What is read below must be on disk: an earlier save may have failed after it had written.
     state.flush()?;
@@ -175,14 +183,8 @@ pub fn snapshot_fresh(
         return Ok(());
     }
     let snapshots = Snapshots::new(Arc::clone(state));
-    for Copy { stream, position, encode } in group.fresh(at) {
-        match encode() {
-            Ok(bytes) => snapshots.save(stream, position, &bytes)?,
-            // It can't be rebuilt then, which its opening will say.
-            Err(error) => tracing::error!(?stream, %error, "a machine can't be encoded"),
-        }
-    }
-    Ok(())
+    // One that can't be encoded can't be rebuilt then, which its opening will say.
+    group.fresh(at).into_iter().try_for_each(|copy| copy.save(&snapshots).map(drop))
 }
 
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.

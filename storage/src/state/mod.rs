@@ -21,4 +21,4 @@ mod trust;
 pub use closable::ClosableState;
 pub use index::StateOptions;
 pub use logged::LoggedState;
-pub use snapshots::{SNAPSHOT_TABLE, Snapshots};
+pub use snapshots::{SNAPSHOT_TABLE, Saving, Snapshots};

@@ -2,9 +2,9 @@
 //! history. Written off the hot path; storage does not know what is inside, and does not trim the
 //! journal.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
-use crc32c::crc32c;
+use crc32c::{crc32c, crc32c_append};
 use tracing::warn;
 
 use crate::{Position, State, StorageError, StreamId, Table};
@@ -57,25 +57,24 @@ impl Snapshots {
     /// # Errors
     /// What the state met, or [`StorageError::Damaged`] if it reads back differently.
     pub fn save(&self, stream: StreamId, position: Position, bytes: &[u8]) -> Result<()> {
-        let head = Head { position, length: bytes.len() as u64, crc: crc32c(bytes) };
+        let mut saving = self.begin(stream, position)?;
+        saving.add(bytes)?;
+        saving.finish().map(drop)
+    }
+
+    /// Begins what [`Snapshots::save`] does, for one that is written bit by bit and is never in
+    /// memory as a whole.
+    ///
+    /// # Errors
+    /// What the state met.
+    pub fn begin(&self, stream: StreamId, position: Position) -> Result<Saving> {
         let other = self.newest_good(stream)?;
         let slot = self.free_slot(stream, other)?;
         // Without a head, the slot's pieces mean nothing.
         self.state.delete(SNAPSHOT_TABLE, &head_key(stream, slot))?;
-        for (number, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
-            self.state.put(SNAPSHOT_TABLE, &piece_key(stream, slot, number as u32), piece)?;
-        }
-        self.drop_pieces(stream, slot, head.pieces())?;
-        self.state.put(SNAPSHOT_TABLE, &head_key(stream, slot), &head.encode())?;
-        self.state.flush()?;
-        if self.head(stream, slot)? != Some(head) || self.read(stream, slot, head)? != bytes {
-            return Err(damaged(stream, position, "it reads back differently"));
-        }
-        for unneeded in (0..SLOTS).filter(|&found| found != slot && Some(found) != other) {
-            self.state.delete(SNAPSHOT_TABLE, &head_key(stream, unneeded))?;
-            self.drop_pieces(stream, unneeded, 0)?;
-        }
-        Ok(())
+        let (snapshots, head) = (self.clone(), Head { position, length: 0, crc: 0 });
+        let piece = Vec::with_capacity(PIECE_BYTES);
+        Ok(Saving { snapshots, stream, other, slot, head, piece, failure: None })
     }
 
     /// The newest snapshot of `stream` that can be read, or `None` if it has none at all.
@@ -153,8 +152,8 @@ impl Snapshots {
     /// The slot of the newest snapshot that can be read: a damaged one must not take its place.
     fn newest_good(&self, stream: StreamId) -> Result<Option<u8>> {
         for (slot, head) in self.slots(stream)?.heads {
-            match self.read(stream, slot, head) {
-                Ok(_) => return Ok(Some(slot)),
+            match self.check(stream, slot, head) {
+                Ok(()) => return Ok(Some(slot)),
                 Err(StorageError::Damaged { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -178,16 +177,36 @@ impl Snapshots {
 
     fn read(&self, stream: StreamId, slot: u8, head: Head) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        self.each_piece(stream, slot, head, |piece| bytes.extend_from_slice(piece))?;
+        Ok(bytes)
+    }
+
+    /// Whether it can be read.
+    fn check(&self, stream: StreamId, slot: u8, head: Head) -> Result<()> {
+        self.each_piece(stream, slot, head, |_| {})
+    }
+
+    fn each_piece(
+        &self,
+        stream: StreamId,
+        slot: u8,
+        head: Head,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        let (mut length, mut crc) = (0, 0);
         for number in 0..head.pieces() {
-            match self.state.get(SNAPSHOT_TABLE, &piece_key(stream, slot, number))? {
-                Some(piece) => bytes.extend_from_slice(&piece),
-                None => return Err(damaged(stream, head.position, "a piece is gone")),
-            }
+            let Some(piece) = self.state.get(SNAPSHOT_TABLE, &piece_key(stream, slot, number))?
+            else {
+                return Err(damaged(stream, head.position, "a piece is gone"));
+            };
+            length += piece.len() as u64;
+            crc = crc32c_append(crc, &piece);
+            take(&piece);
         }
-        if bytes.len() as u64 != head.length || crc32c(&bytes) != head.crc {
+        if length != head.length || crc != head.crc {
             return Err(damaged(stream, head.position, "its checksum is wrong"));
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Removes the pieces of a slot from number `from` on, also those of a save that was cut short.
@@ -203,6 +222,111 @@ impl Snapshots {
             }
         }
         Ok(())
+    }
+}
+
+/// A snapshot that is being written. If it is dropped unfinished, there is none.
+pub struct Saving {
+    snapshots: Snapshots,
+    stream: StreamId,
+    /// The slot that must stay.
+    other: Option<u8>,
+    slot: u8,
+    /// Of what is in the state by now.
+    head: Head,
+    /// What is not.
+    piece: Vec<u8>,
+    failure: Option<StorageError>,
+}
+
+impl Saving {
+    /// Adds `bytes`.
+    ///
+    /// # Errors
+    /// What the state met, now or before.
+    pub fn add(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while self.piece.len() + bytes.len() >= PIECE_BYTES {
+            let (fits, rest) = bytes.split_at(PIECE_BYTES - self.piece.len());
+            self.piece.extend_from_slice(fits);
+            bytes = rest;
+            self.put_piece()?;
+        }
+        self.piece.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn put_piece(&mut self) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let key = piece_key(self.stream, self.slot, self.head.pieces());
+        let put = self.snapshots.state.put(SNAPSHOT_TABLE, &key, &self.piece);
+        put.inspect_err(|error| self.failure = Some(error.clone()))?;
+        self.head.length += self.piece.len() as u64;
+        self.head.crc = crc32c_append(self.head.crc, &self.piece);
+        self.piece.clear();
+        Ok(())
+    }
+
+    /// Makes it count, as [`Snapshots::save`] does; gives its bytes. Waits for the disk.
+    ///
+    /// # Errors
+    /// What the state met, also while it was written; [`StorageError::Damaged`] if it reads back
+    /// differently.
+    pub fn finish(mut self) -> Result<u64> {
+        if !self.piece.is_empty() {
+            self.put_piece()?;
+        }
+        let Self { snapshots, stream, other, slot, head, .. } = self;
+        snapshots.drop_pieces(stream, slot, head.pieces())?;
+        snapshots.state.put(SNAPSHOT_TABLE, &head_key(stream, slot), &head.encode())?;
+        snapshots.state.flush()?;
+        if snapshots.head(stream, slot)? != Some(head) {
+            return Err(damaged(stream, head.position, "it reads back differently"));
+        }
+        snapshots.check(stream, slot, head)?;
+        for unneeded in (0..SLOTS).filter(|&found| found != slot && Some(found) != other) {
+            snapshots.state.delete(SNAPSHOT_TABLE, &head_key(stream, unneeded))?;
+            snapshots.drop_pieces(stream, unneeded, 0)?;
+        }
+        Ok(head.length)
+    }
+
+    /// Gives it up: the older ones stay. For a writer that has failed, which may be the state's
+    /// doing.
+    ///
+    /// # Errors
+    /// What the state met.
+    pub fn give_up(self) -> Result<()> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+impl io::Write for Saving {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.add(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    /// Machines are written in very small parts.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.piece.len() + bytes.len() < PIECE_BYTES {
+            self.piece.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.add(bytes).map_err(io::Error::other)
+    }
+
+    /// Does nothing: see [`Saving::finish`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Saving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Saving").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
