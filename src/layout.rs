@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tidegate_actors::{Durable, Kind, Shards, codec, snapshot_fresh};
+use tidegate_actors::{Durable, Kind, Shards, SnapshotError, codec, snapshot_fresh};
 use tidegate_machines::{
     Consumers, ConsumersConfig, IntakeConfig, Orders, OrdersConfig, Stock, StockConfig, Topics,
     TopicsConfig, bounds::IDEMPOTENCY_RETENTION_MS_MIN,
@@ -85,7 +85,10 @@ impl Layout {
             group.streams().iter().any(|stream| fresh.contains(&Kind::of(*stream).0))
         };
         for group in groups.iter().filter(is_fresh) {
-            snapshot_fresh(&**group, journal, state)?;
+            snapshot_fresh(&**group, journal, state).map_err(|error| match error {
+                SnapshotError::Storage(error) => OpenError::from(error),
+                SnapshotError::Codec(cause) => OpenError::Codec { what: "machine", cause },
+            })?;
         }
         for kind in &fresh {
             let mut row = Vec::new();

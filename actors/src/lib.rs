@@ -47,7 +47,8 @@ pub use replay::{Replay, Seat, restore};
 pub use shard::{Envelope, Host, Kit, Look, Rebuilt, Shard, ShardOptions, rebuild, rebuild_from};
 pub use shown::OnDisk;
 pub use snapshotter::{
-    Consumed, Copy, Retained, Snapshottable, Snapshotter, snapshot_all, snapshot_fresh,
+    Consumed, Copy, Retained, SnapshotError, Snapshottable, Snapshotter, snapshot_all,
+    snapshot_fresh,
 };
 pub use threads::{ArbiterHandle, Threads};
 pub use topics::{FromConsumers, FromTopics};

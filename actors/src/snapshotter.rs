@@ -48,18 +48,28 @@ impl Copy {
     }
 
     /// Writes it, durably; gives its bytes. The older ones stay if it can't be encoded.
-    fn save(self, snapshots: &Snapshots) -> Result<u64, StorageError> {
+    fn save(self, snapshots: &Snapshots) -> Result<u64, SnapshotError> {
         let Self { stream, position, write } = self;
         let mut saving = snapshots.begin(stream, position)?;
         match write(&mut saving) {
-            Ok(()) => saving.finish(),
+            Ok(()) => Ok(saving.finish()?),
             Err(error) => {
                 saving.give_up()?;
-                tracing::error!(?stream, %error, "a machine can't be encoded");
-                Ok(0)
+                Err(error.into())
             }
         }
     }
+}
+
+/// Why there is no snapshot of a machine.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It can't be encoded.
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
 }
 
 /// The last record that the readers of a shard's account don't need, `None` if it has no such
@@ -136,7 +146,12 @@ pub fn snapshot_all<G: Snapshottable + ?Sized>(
         // Not before the events in it are durable: else, after a crash, this shard would remember
         // what the others have lost.
         journal.wait_durable(copy.position)?;
-        bytes_saved += copy.save(&snapshots)?;
+        let stream = copy.stream;
+        match copy.save(&snapshots) {
+            Ok(bytes) => bytes_saved += bytes,
+            Err(SnapshotError::Storage(error)) => return Err(error),
+            Err(error) => tracing::error!(?stream, %error, "a machine can't be encoded"),
+        }
     }
     // What is read below must be on disk: an earlier save may have failed after it had written.
     state.flush()?;
@@ -172,19 +187,23 @@ fn consumed<G: Snapshottable + ?Sized>(
 /// and could not be rebuilt. Waits for the disk.
 ///
 /// # Errors
-/// Storage failed.
+/// Storage failed, or the machine can't be encoded.
 pub fn snapshot_fresh(
     group: &dyn Shards,
     journal: &dyn Journal,
     state: &Arc<dyn State>,
-) -> Result<(), StorageError> {
+) -> Result<(), SnapshotError> {
     let at = Position(journal.oldest().0.saturating_sub(1));
     if at == Position::ZERO {
         return Ok(());
     }
     let snapshots = Snapshots::new(Arc::clone(state));
-    // One that can't be encoded can't be rebuilt then, which its opening will say.
-    group.fresh(at).into_iter().try_for_each(|copy| copy.save(&snapshots).map(drop))
+    for copy in group.fresh(at) {
+        // An opening that was cut short may have left one, of a machine that was another then.
+        snapshots.remove(copy.stream)?;
+        copy.save(&snapshots)?;
+    }
+    Ok(())
 }
 
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.

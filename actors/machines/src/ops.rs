@@ -69,6 +69,7 @@ impl<T> Ops<T> {
             // One that stays for long must not keep room for all that came after it.
             self.row.retain(|(_, op)| op.is_some());
         }
+        self.give_room_back();
         Some(removed)
     }
 
@@ -79,6 +80,14 @@ impl<T> Ops<T> {
         }
         while self.row.front().is_some_and(|(_, op)| op.is_none()) {
             self.row.pop_front();
+        }
+        self.give_room_back();
+    }
+
+    // Seldom: after very many were here at once.
+    fn give_room_back(&mut self) {
+        if self.row.capacity() > 4 * (self.row.len() + GAPS) {
+            self.row.shrink_to(2 * self.row.len() + GAPS);
         }
     }
 

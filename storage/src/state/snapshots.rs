@@ -51,7 +51,7 @@ impl Snapshots {
     }
 
     /// Saves a snapshot of `stream` that holds everything up to `position`, durably: it has been
-    /// flushed, read back and compared when this returns. Besides it only the newest other snapshot
+    /// flushed, read back and its checksum compared when this returns. Besides it only the newest other snapshot
     /// that can still be read is kept. Saving twice at one position keeps two copies.
     ///
     /// # Errors
@@ -75,6 +75,19 @@ impl Snapshots {
         let (snapshots, head) = (self.clone(), Head { position, length: 0, crc: 0 });
         let piece = Vec::with_capacity(PIECE_BYTES);
         Ok(Saving { snapshots, stream, other, slot, head, piece, failure: None })
+    }
+
+    /// Removes all snapshots of `stream`, from the next flush on durably.
+    ///
+    /// # Errors
+    /// What the state met.
+    pub fn remove(&self, stream: StreamId) -> Result<()> {
+        (0..SLOTS).try_for_each(|slot| self.empty(stream, slot))
+    }
+
+    fn empty(&self, stream: StreamId, slot: u8) -> Result<()> {
+        self.state.delete(SNAPSHOT_TABLE, &head_key(stream, slot))?;
+        self.drop_pieces(stream, slot, 0)
     }
 
     /// The newest snapshot of `stream` that can be read, or `None` if it has none at all.
@@ -286,8 +299,7 @@ impl Saving {
         }
         snapshots.check(stream, slot, head)?;
         for unneeded in (0..SLOTS).filter(|&found| found != slot && Some(found) != other) {
-            snapshots.state.delete(SNAPSHOT_TABLE, &head_key(stream, unneeded))?;
-            snapshots.drop_pieces(stream, unneeded, 0)?;
+            snapshots.empty(stream, unneeded)?;
         }
         Ok(head.length)
     }
@@ -298,7 +310,10 @@ impl Saving {
     /// # Errors
     /// What the state met.
     pub fn give_up(self) -> Result<()> {
-        self.failure.map_or(Ok(()), Err)
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => self.snapshots.drop_pieces(self.stream, self.slot, 0),
+        }
     }
 }
 

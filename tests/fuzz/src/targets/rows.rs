@@ -27,11 +27,8 @@ pub const CHANGE: Target = Target {
 };
 
 /// A row of the state's index.
-pub const ROW: Target = Target {
-    name: "row",
-    run: fuzz::row,
-    seeds: |_| fuzz::rows_of(b"a value"),
-};
+pub const ROW: Target =
+    Target { name: "row", run: fuzz::row, seeds: |_| fuzz::rows_of(b"a value") };
 
 /// The head of a snapshot.
 pub const SNAPSHOT_HEAD: Target = Target {
