@@ -50,9 +50,10 @@ impl Snapshots {
         Self { state }
     }
 
-    /// Saves a snapshot of `stream` that holds everything up to `position`, durably: it has been
-    /// flushed, read back and its checksum compared when this returns. Besides it only the newest other snapshot
-    /// that can still be read is kept. Saving twice at one position keeps two copies.
+    /// Saves a snapshot of `stream` that holds everything up to `position`, durably: when this
+    /// returns it has been flushed and read back, and its checksum compared. Besides it only the
+    /// newest other snapshot that can still be read is kept. Saving twice at one position keeps two
+    /// copies.
     ///
     /// # Errors
     /// What the state met, or [`StorageError::Damaged`] if it reads back differently.
