@@ -132,9 +132,9 @@ async fn redis(data: &Path, connections: u64, seconds: f64) -> Result<Option<Row
     let redis = Redis::start(&folder, Goods::ample(&[UNITS]), 1, "always").await?;
     // It counts orders, not seconds.
     let few = connections * WARM_UP_EACH;
-    let (per_second, _) = redis.bench(connections, few)?;
+    let (per_second, _) = redis.bench("warm", connections, few)?;
     let orders = (per_second * seconds) as u64 + connections;
-    let (per_second, waited) = redis.bench(connections, orders)?;
+    let (per_second, waited) = redis.bench("order", connections, orders)?;
     let left = redis.left(1).await?;
     let mut row = Row::of("http", "redis-always, by redis-benchmark", "request");
     if left != [UNITS - few - orders] {

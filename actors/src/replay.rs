@@ -111,8 +111,7 @@ impl Replay {
     }
 
     /// Reads, once it is known from where on each shard needs its records, and tells `opening` how
-    /// far it is. Blocks until all is
-    /// handed over; returns early if nobody listens any more.
+    /// far it is. Blocks until all is handed over; returns early if nobody listens any more.
     pub fn run(self, journal: &dyn Journal, clock: &Clock, opening: &Opening) {
         let Self { joined, join, .. } = self;
         // What is left of it is with the seats.

@@ -94,11 +94,12 @@ impl Redis {
 
     /// Places `orders` orders of one unit of SKU 0 by `redis-benchmark`, over `connections`, each
     /// of which asks one order, waits for its answer, and asks the next. Gives orders a second,
-    /// and how long was waited.
-    pub(crate) fn bench(&self, connections: u64, orders: u64) -> Result<(f64, Waited)> {
-        // Numbers of 12 digits, drawn for each order; two of them never fall together.
+    /// and how long was waited. A second run needs another `name`: what `redis-benchmark` draws
+    /// follows from its process's number and the second it began in, and may come again.
+    pub(crate) fn bench(&self, name: &str, connections: u64, orders: u64) -> Result<(f64, Waited)> {
+        // Numbers of 12 digits, drawn for each order; two of them never fall together in one run.
         const NUMBER: &str = "__rand_int__";
-        let (key, sku) = (format!("order-{NUMBER}-{NUMBER}"), sku_name(0));
+        let (key, sku) = (format!("{name}-{NUMBER}-{NUMBER}"), sku_name(0));
         let user = format!("user-{NUMBER}");
         let request = format!("{user} {sku} 1");
         let mut command = Command::new(server::find("redis-benchmark", &[])?);

@@ -1,5 +1,7 @@
 //! What is asked of a [`State`], and of snapshots in it. Nothing is assumed of rows never flushed.
 
+use std::io::Write;
+
 use super::StateFactory;
 use crate::{Position, SNAPSHOT_TABLE, Snapshots, State, StorageError, StreamId, Table};
 
@@ -100,6 +102,13 @@ fn flushed_rows_survive(factory: &mut impl StateFactory) {
 const STREAM: StreamId = StreamId(3);
 const OTHER: StreamId = StreamId(4);
 
+/// Saves `bytes`, bit by bit.
+fn save(shots: &Snapshots, stream: StreamId, position: Position, bytes: &[u8]) {
+    let mut saving = shots.begin(stream, position).expect("begin");
+    bytes.chunks(70_001).for_each(|bytes| saving.write_all(bytes).expect("write"));
+    assert_eq!(saving.finish().expect("save"), bytes.len() as u64);
+}
+
 fn snapshots(factory: &mut impl StateFactory) {
     let state = factory.fresh();
     let shots = Snapshots::new(state.clone());
@@ -108,25 +117,25 @@ fn snapshots(factory: &mut impl StateFactory) {
     assert_eq!(shots.oldest_needed(&[]).expect("needed"), Position::ZERO);
     assert_eq!(shots.oldest_needed(&[STREAM]).expect("needed"), Position::ZERO);
 
-    shots.save(STREAM, Position(10), b"ten").expect("save");
+    save(&shots, STREAM, Position(10), b"ten");
     assert_eq!(latest(STREAM), Some((Position(10), b"ten".to_vec())));
     assert_eq!(shots.oldest_needed(&[STREAM]).expect("needed"), Position::ZERO);
     let big = vec![9; 600_000];
-    shots.save(STREAM, Position(20), &big).expect("save");
+    save(&shots, STREAM, Position(20), &big);
     assert_eq!(shots.oldest_needed(&[STREAM]).expect("needed"), Position(10));
     assert_eq!(shots.oldest_needed(&[STREAM, OTHER]).expect("needed"), Position::ZERO);
     assert_eq!(latest(STREAM), Some((Position(20), big)));
 
-    shots.save(STREAM, Position(30), b"").expect("save");
+    save(&shots, STREAM, Position(30), b"");
     assert_eq!(shots.oldest_needed(&[STREAM]).expect("needed"), Position(20));
     assert_eq!(latest(STREAM), Some((Position(30), Vec::new())));
-    shots.save(STREAM, Position(40), b"forty").expect("save");
+    save(&shots, STREAM, Position(40), b"forty");
     let pieces = state.scan(SNAPSHOT_TABLE, b"p", None, 99).expect("scan");
     assert_eq!(pieces.len(), 1, "dropped snapshots leave nothing behind");
 
     // An idle stream may save again where it is.
-    shots.save(OTHER, Position(33), b"idle").expect("save");
-    shots.save(OTHER, Position(33), b"idle").expect("save");
+    save(&shots, OTHER, Position(33), b"idle");
+    save(&shots, OTHER, Position(33), b"idle");
     assert_eq!(shots.oldest_needed(&[STREAM, OTHER]).expect("needed"), Position(30));
 
     let reopened = Snapshots::new(factory.reopen({
@@ -140,8 +149,8 @@ fn snapshots(factory: &mut impl StateFactory) {
 fn damaged_snapshots(factory: &mut impl StateFactory) {
     let state = factory.fresh();
     let shots = Snapshots::new(state.clone());
-    shots.save(STREAM, Position(10), b"ten").expect("save");
-    shots.save(STREAM, Position(20), b"twenty").expect("save");
+    save(&shots, STREAM, Position(10), b"ten");
+    save(&shots, STREAM, Position(20), b"twenty");
     let damage = |value: &[u8]| {
         let pieces = state.scan(SNAPSHOT_TABLE, b"p", None, 99).expect("scan");
         let (key, _) = pieces.iter().find(|(_, found)| found == value).expect("a piece");
@@ -151,7 +160,7 @@ fn damaged_snapshots(factory: &mut impl StateFactory) {
     let found = shots.latest(STREAM).expect("the older one");
     assert_eq!(found, Some((Position(10), b"ten".to_vec())));
     // The damaged one must not push the good one out.
-    shots.save(STREAM, Position(30), b"thirty").expect("save");
+    save(&shots, STREAM, Position(30), b"thirty");
     assert_eq!(shots.oldest_needed(&[STREAM]).expect("needed"), Position(10));
     damage(b"thirty");
     assert_eq!(
@@ -160,6 +169,6 @@ fn damaged_snapshots(factory: &mut impl StateFactory) {
     );
     damage(b"ten");
     assert!(matches!(shots.latest(STREAM), Err(StorageError::Damaged { .. })));
-    shots.save(STREAM, Position(40), b"forty").expect("save");
+    save(&shots, STREAM, Position(40), b"forty");
     assert_eq!(shots.latest(STREAM).expect("latest").map(|found| found.0), Some(Position(40)));
 }

@@ -323,14 +323,17 @@ impl State for LoggedState {
         while found.len() < limit {
             let page = limit - found.len();
             let rows = self.look(table, prefix, after.as_deref(), page)?;
-            let Some((last, _)) = rows.last() else { break };
-            after = Some(last.clone());
+            let more = rows.len() == page;
+            after = rows.last().map(|(key, _)| key.clone());
             for (key, seen) in rows {
                 let value = match seen {
                     Seen::Queued(value) => value.map(|value| value.to_vec()),
                     Seen::Indexed(kept) => self.follow(table, &key, kept)?,
                 };
                 found.extend(value.map(|value| (key, value)));
+            }
+            if !more {
+                break;
             }
         }
         Ok(found)

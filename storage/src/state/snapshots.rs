@@ -50,21 +50,8 @@ impl Snapshots {
         Self { state }
     }
 
-    /// Saves a snapshot of `stream` that holds everything up to `position`, durably: when this
-    /// returns it has been flushed and read back, and its checksum compared. Besides it only the
-    /// newest other snapshot that can still be read is kept. Saving twice at one position keeps two
-    /// copies.
-    ///
-    /// # Errors
-    /// What the state met, or [`StorageError::Damaged`] if it reads back differently.
-    pub fn save(&self, stream: StreamId, position: Position, bytes: &[u8]) -> Result<()> {
-        let mut saving = self.begin(stream, position)?;
-        saving.add(bytes)?;
-        saving.finish().map(drop)
-    }
-
-    /// Begins what [`Snapshots::save`] does, for one that is written bit by bit and is never in
-    /// memory as a whole.
+    /// Begins a snapshot of `stream` that holds everything up to `position`. It is written to what
+    /// this gives, bit by bit, and counts from [`Saving::finish`] on.
     ///
     /// # Errors
     /// What the state met.
@@ -239,7 +226,8 @@ impl Snapshots {
     }
 }
 
-/// A snapshot that is being written. If it is dropped unfinished, there is none.
+/// A snapshot that is being written, as to any [`io::Write`]. If it is dropped unfinished, there is
+/// none.
 pub struct Saving {
     snapshots: Snapshots,
     stream: StreamId,
@@ -254,11 +242,7 @@ pub struct Saving {
 }
 
 impl Saving {
-    /// Adds `bytes`.
-    ///
-    /// # Errors
-    /// What the state met, now or before.
-    pub fn add(&mut self, mut bytes: &[u8]) -> Result<()> {
+    fn add(&mut self, mut bytes: &[u8]) -> Result<()> {
         while self.piece.len() + bytes.len() >= PIECE_BYTES {
             let (fits, rest) = bytes.split_at(PIECE_BYTES - self.piece.len());
             self.piece.extend_from_slice(fits);
@@ -282,7 +266,9 @@ impl Saving {
         Ok(())
     }
 
-    /// Makes it count, as [`Snapshots::save`] does; gives its bytes. Waits for the disk.
+    /// Makes it count, durably; gives its bytes. When this returns it has been flushed and read
+    /// back, and its checksum compared. Besides it only the newest other snapshot that can still be
+    /// read is kept. Saving twice at one position keeps two copies.
     ///
     /// # Errors
     /// What the state met, also while it was written; [`StorageError::Damaged`] if it reads back
