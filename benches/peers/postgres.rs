@@ -43,14 +43,13 @@ fn connections(in_flight: u64, rows: usize) -> u64 {
 }
 
 /// Beyond the defaults: no checkpoint within a round, memory for all rows, room in the log.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 6] = [
     "shared_buffers=1GB",
     "max_wal_size=8GB",
     "min_wal_size=1GB",
     "wal_buffers=64MB",
     "checkpoint_timeout=30min",
     "jit=off",
-    "listen_addresses=",
 ];
 
 pub(crate) fn settings(batched: bool) -> String {
@@ -63,9 +62,8 @@ pub(crate) fn settings(batched: bool) -> String {
              {hot} on a hot row"
         )
     };
-    format!(
-        "fsync=on, synchronous_commit=on, shared_buffers=1GB, max_wal_size=8GB, Unix socket; {how}"
-    )
+    let settings = SETTINGS.join(", ");
+    format!("fsync=on, synchronous_commit=on, {settings}, Unix socket; {how}")
 }
 
 /// Where Debian keeps what it does not put on PATH, newest first.
@@ -157,9 +155,9 @@ pub(crate) fn begin(data: &Path) -> Result<Server> {
     ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
     let mut command = Command::new(server::find("postgres", &elsewhere())?);
     command.arg("-D").arg(&folder).arg("-k").arg(data).current_dir(data);
-    SETTINGS.iter().for_each(|setting| {
+    for setting in SETTINGS.into_iter().chain(["listen_addresses="]) {
         command.args(["-c", setting]);
-    });
+    }
     server::as_ordinary_user(&mut command, data)?;
     // "Fast": ends sessions, writes a checkpoint, ends.
     Server::start(command, &data.join("log"), Signal::INT)
