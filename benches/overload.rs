@@ -15,7 +15,10 @@ use clap::Args;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use quanta::{Clock, Instant};
 use tidegate::{AskError, Tidegate};
-use tokio::task::{JoinSet, unconstrained};
+use tokio::{
+    task::{JoinSet, unconstrained, yield_now},
+    time::sleep,
+};
 
 use crate::{
     check::{self, Race},
@@ -187,7 +190,11 @@ async fn ask(
             waiting.push(place(&gate, &work, &plan, sent * ASKING + number));
             sent += 1;
         }
-        let tick = tokio::time::sleep(if sent < due { Duration::ZERO } else { TICK });
+        // Even the shortest sleep takes a millisecond or two: too long for who is late.
+        let late = sent < due;
+        let tick = async move {
+            if late { yield_now().await } else { sleep(TICK).await }
+        };
         tokio::pin!(tick);
         loop {
             // Answers first: a tick that is over is noticed when there are none.
