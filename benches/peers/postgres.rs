@@ -25,10 +25,15 @@ use crate::{
 };
 
 const SQL: &str = include_str!("postgres.sql");
+const PLACE_FITTING: &str = include_str!("postgres_batch.sql");
 const PLACE: &str = "SELECT place($1, $2, $3, $4)";
 const PLACE_EACH: &str = "SELECT place(key, buyer, sku, quantity) \
      FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) \
      WITH ORDINALITY AS ask (key, buyer, sku, quantity, n) ORDER BY n";
+
+/// For the statements of batches: one plan for each, made once and by indexes, as tables that are
+/// empty when it is made are large when it is used.
+const PLANNED_ONCE: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off";
 
 /// Transactions that wait for the disk share a sync, so there are more of them than processors;
 /// beyond this many they are in each other's way.
@@ -54,7 +59,10 @@ const SETTINGS: [&str; 6] = [
 
 pub(crate) fn settings(batched: bool) -> String {
     let how = if batched {
-        format!("all that waits in one statement, up to {BATCH_MAX} orders, one connection")
+        format!(
+            "all that waits in one statement, prepared, up to {BATCH_MAX} orders, one connection; \
+             what is left of them in a second"
+        )
     } else {
         let hot = connections(CONNECTIONS_MAX, 1);
         format!(
@@ -172,7 +180,8 @@ struct Sets {
 
 impl Sets {
     async fn of(client: Client) -> Result<Self> {
-        let fitting = client.prepare("SELECT * FROM place_fitting($1, $2, $3, $4)").await?;
+        client.batch_execute(PLANNED_ONCE).await?;
+        let fitting = client.prepare(PLACE_FITTING).await?;
         let each = client.prepare(PLACE_EACH).await?;
         Ok(Self { client, fitting, each })
     }
@@ -186,9 +195,9 @@ async fn commit_batches(sets: Sets, mut waiting: Batches, count: Arc<AtomicU64>)
     }
 }
 
-/// First all new orders of SKUs with stock for all of them, and of users who may have them, in one
-/// statement. What is left over are repeats, SKUs that run out and users who would have too much:
-/// those one after the other, in another.
+/// First all new orders of SKUs with stock for all of them, and of users who may have them, what is
+/// sold out, and repeats, in one statement. What is left over are SKUs that run out, users who would
+/// have too much and keys that come twice: those one after the other, in another.
 async fn place_batch(sets: &Sets, batch: &[Ask]) -> Result<Vec<Outcome>> {
     let Sets { client, fitting, each } = sets;
     let orders: Vec<&Order> = batch.iter().map(|(order, _)| order).collect();
