@@ -162,16 +162,17 @@ impl LoggedState {
             pending.push(change);
             pending.bytes()
         };
-        if queued < PENDING_BYTES_MAX { Ok(()) } else { self.commit(false) }
+        if queued < PENDING_BYTES_MAX { Ok(()) } else { self.commit() }
     }
 
-    /// Makes all queued changes durable in the log, then looked up in the index.
-    fn commit(&self, clean: bool) -> Result<()> {
+    /// Makes all queued changes durable in the log, then looked up in the index; cleans the log if
+    /// it has become too long.
+    fn commit(&self) -> Result<()> {
         let committing = &mut *disk::lock(&self.committing);
         let before = self.log.stats().bytes;
         self.commit_queued(&mut committing.tail)?;
         committing.uncleaned_bytes += self.log.stats().bytes - before;
-        if clean { self.clean_overlong(committing) } else { Ok(()) }
+        self.clean_overlong(committing)
     }
 
     /// The same, for who holds `committing`, of which `tail` is a part.
@@ -340,7 +341,7 @@ impl State for LoggedState {
     }
 
     fn flush(&self) -> Result<()> {
-        self.commit(true)
+        self.commit()
     }
 
     fn disk_bytes(&self) -> u64 {
