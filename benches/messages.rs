@@ -201,7 +201,8 @@ impl Carrier {
         Ok(())
     }
 
-    /// How many different messages are there, each of them once. Publishes one more.
+    /// How many messages are there. In a topic, where one more is published for that, each must be
+    /// there once.
     async fn count(&self) -> Result<u64> {
         match self {
             Self::Tidegate { topic, .. } => {

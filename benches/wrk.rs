@@ -67,19 +67,15 @@ impl Ask {
     }
 
     /// What the server counts for each answer that is right, and for no other.
-    fn series(self) -> &'static str {
-        match self {
-            Self::Parse => {
-                r#"tidegate_http_requests_total{path="/v1/orders:parse",method="POST",status="201"}"#
-            }
-            Self::Place => {
-                r#"tidegate_http_requests_total{path="/v1/orders",method="POST",status="201"}"#
-            }
-            Self::Refused => r#"tidegate_http_problems_total{type="sold-out"}"#,
-            Self::ReadLive | Self::ReadFinished => {
-                r#"tidegate_http_requests_total{path="/v1/orders/{id}",method="GET",status="200"}"#
-            }
-        }
+    fn series(self) -> String {
+        let (path, method, status) = match self {
+            Self::Refused => return r#"tidegate_http_problems_total{type="sold-out"}"#.to_owned(),
+            Self::Parse => ("/v1/orders:parse", "POST", 201),
+            Self::Place => ("/v1/orders", "POST", 201),
+            Self::ReadLive | Self::ReadFinished => ("/v1/orders/{id}", "GET", 200),
+        };
+        let labels = format!(r#"path="{path}",method="{method}",status="{status}""#);
+        format!("tidegate_http_requests_total{{{labels}}}")
     }
 
     /// The script, and what it is told: a path, the first SKU and how many; or a file of paths.
@@ -205,9 +201,10 @@ async fn round(
     connections: u64,
     seconds: f64,
 ) -> Result<Row> {
-    let (before, counted) = (served.left(SKUS + 1).await?, served.counted(ask.series()).await?);
+    let series = ask.series();
+    let (before, counted) = (served.left(SKUS + 1).await?, served.counted(&series).await?);
     let run = load(served.address(), data, ask, connections, seconds)?;
-    let (after, now) = (served.left(SKUS + 1).await?, served.counted(ask.series()).await?);
+    let (after, now) = (served.left(SKUS + 1).await?, served.counted(&series).await?);
     let right = now - counted;
     let held: u64 = before.iter().zip(&after).map(|(before, after)| before - after).sum();
     let mut row = run.row(ask.name(), connections);

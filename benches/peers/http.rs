@@ -137,7 +137,8 @@ impl Served {
         Ok(serde_json::from_slice(&text)?)
     }
 
-    /// What the server has counted in `series` of its metrics, labels and all; 0 if it is not there.
+    /// What the server has counted in `series` of its metrics, named with its labels; 0 if there
+    /// is no such.
     pub(crate) async fn counted(&self, series: &str) -> Result<u64> {
         let (status, text) = self.ask(Method::GET, "/metrics", "metrics", Vec::new()).await?;
         ensure!(status.is_success(), "/metrics: {status}");

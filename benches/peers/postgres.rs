@@ -196,8 +196,8 @@ async fn commit_batches(sets: Sets, mut waiting: Batches, count: Arc<AtomicU64>)
 }
 
 /// First all new orders of SKUs with stock for all of them, and of users who may have them, what is
-/// sold out, and repeats, in one statement. What is left over are SKUs that run out, users who would
-/// have too much and keys that come twice: those one after the other, in another.
+/// sold out, and repeats, in one statement. What is left over are SKUs that run out, users who
+/// would have too much and keys that come twice: those one after the other, in another.
 async fn place_batch(sets: &Sets, batch: &[Ask]) -> Result<Vec<Outcome>> {
     let Sets { client, fitting, each } = sets;
     let orders: Vec<&Order> = batch.iter().map(|(order, _)| order).collect();
