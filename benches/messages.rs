@@ -312,3 +312,25 @@ async fn consume_redis(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_is_told_when_a_consumer_fails_and_nobody_waits_after_that() {
+        let waiting = Waiting::default();
+        let (answered, left) = (waiting.wait_for(1), waiting.wait_for(2));
+        waiting.done(1);
+        let mut consumers = JoinSet::new();
+        consumers.spawn(pending());
+        consumers.spawn(async { Err(anyhow!("its connection broke")) });
+        waiting.watch(consumers).await;
+        assert!(answered.await.is_ok());
+        assert!(left.await.is_err() && waiting.wait_for(3).await.is_err());
+        assert!(waiting.why().to_string().contains("its connection broke"));
+        assert_eq!(waiting.strays.load(Ordering::Relaxed), 0);
+    }
+}
