@@ -47,6 +47,14 @@ fn a_certificate_makes_the_server_speak_tls() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(answer.ends_with(r#"{"status":"ready"}"#), "{answer}");
 
+    // Each stream of HTTP/2 would be a request that no limit counts: it isn't spoken, though offered.
+    let mut offering = (*config).clone();
+    offering.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut connection = ClientConnection::new(Arc::new(offering), name.clone()).unwrap();
+    let mut socket = TcpStream::connect(server.address).unwrap();
+    connection.complete_io(&mut socket).unwrap();
+    assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+
     // A stream of events goes through it as well, to its end.
     let connection = ClientConnection::new(config, name).unwrap();
     let socket = TcpStream::connect(server.address).unwrap();
