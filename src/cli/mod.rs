@@ -10,6 +10,7 @@ pub(crate) mod fuzz;
 mod import;
 mod inspect;
 mod load;
+mod open_files;
 mod progress;
 mod remote;
 mod replay;

@@ -1,0 +1,57 @@
+//! How many files and connections `tidegate serve` may have open: as many as the system lets it,
+//! and never so many connections that the store can't open its next file, which would end its
+//! writing for good. It opens and closes nothing.
+
+/// Kept for the store, databases and endpoints, out of a large enough limit.
+const RESERVE: u64 = 1_000;
+
+/// Raises the limit of open files as far as this process may, and lowers `connections_max` if even
+/// that is too low. Each of up to `streams_max` streams of events reads from a file of its own.
+pub(super) fn make_room(connections_max: &mut usize, streams_max: usize) {
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    let limit = match raised.or_else(|_| rlimit::Resource::NOFILE.get_soft()) {
+        Ok(limit) => limit,
+        Err(error) => {
+            tracing::warn!(%error, "how many files may be open is not known");
+            return;
+        }
+    };
+    let fitting = fitting(limit, streams_max);
+    if *connections_max > fitting {
+        tracing::warn!(
+            limit,
+            "only {fitting} connections are taken at a time, not limits.connections_max = \
+             {connections_max}, since the system lets this process open {limit} files; raise that \
+             (`ulimit -n`, LimitNOFILE= of systemd) or lower limits.connections_max"
+        );
+        *connections_max = fitting;
+    }
+}
+
+/// Connections that leave room for the rest; half of the limit at least is for others.
+fn fitting(limit: u64, streams_max: usize) -> usize {
+    let room = usize::try_from(limit - RESERVE.min(limit / 2)).unwrap_or(usize::MAX);
+    // A stream is a connection too, so there are never more of them.
+    room.saturating_sub(streams_max).max(room / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_and_streams_fit_beside_the_store() {
+        for (limit, streams, connections) in [
+            (0, 0, 1),
+            (1_024, 1_000, 256),
+            (1_024, 100, 412),
+            (22_000, 1_000, 20_000),
+            (22_000, 100_000, 10_500),
+            (u64::MAX, 1_000, usize::MAX - 2_000),
+        ] {
+            assert_eq!(fitting(limit, streams), connections, "{limit} files, {streams} streams");
+            let taken = (connections + streams.min(connections)) as u64;
+            assert!(limit < 2 || taken <= limit - RESERVE.min(limit / 2), "{limit}");
+        }
+    }
+}
