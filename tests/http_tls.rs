@@ -47,7 +47,7 @@ fn a_certificate_makes_the_server_speak_tls() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(answer.ends_with(r#"{"status":"ready"}"#), "{answer}");
 
-    // Each stream of HTTP/2 would be a request that no limit counts: it isn't spoken, though offered.
+    // HTTP/2 is not spoken, though offered: nothing would bound the streams of a connection.
     let mut offering = (*config).clone();
     offering.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut connection = ClientConnection::new(Arc::new(offering), name.clone()).unwrap();
