@@ -2,8 +2,11 @@
 //! and never so many connections that the store can't open its next file, which would end its
 //! writing for good. It opens and closes nothing.
 
-/// Kept for the store, databases and endpoints, out of a large enough limit.
+/// Kept for the store, databases and endpoints; half of the limit if that is less.
 const RESERVE: u64 = 1_000;
+
+/// A connection, and what watches it.
+const FILES_PER_CONNECTION: usize = 2;
 
 /// Raises the limit of open files as far as this process may, and lowers `connections_max` if even
 /// that is too low. Each of up to `streams_max` streams of events reads from a file of its own.
@@ -28,11 +31,12 @@ pub(super) fn make_room(connections_max: &mut usize, streams_max: usize) {
     }
 }
 
-/// Connections that leave room for the rest; half of the limit at least is for others.
+/// Connections that leave room for the rest.
 fn fitting(limit: u64, streams_max: usize) -> usize {
     let room = usize::try_from(limit - RESERVE.min(limit / 2)).unwrap_or(usize::MAX);
     // A stream is a connection too, so there are never more of them.
-    room.saturating_sub(streams_max).max(room / 2).max(1)
+    let with_all_streams = room.saturating_sub(streams_max) / FILES_PER_CONNECTION;
+    with_all_streams.max(room / (FILES_PER_CONNECTION + 1)).max(1)
 }
 
 #[cfg(test)]
@@ -43,15 +47,15 @@ mod tests {
     fn connections_and_streams_fit_beside_the_store() {
         for (limit, streams, connections) in [
             (0, 0, 1),
-            (1_024, 1_000, 256),
-            (1_024, 100, 412),
-            (22_000, 1_000, 20_000),
-            (22_000, 100_000, 10_500),
-            (u64::MAX, 1_000, usize::MAX - 2_000),
+            (1_024, 1_000, 170),
+            (1_024, 100, 206),
+            (42_000, 1_000, 20_000),
+            (42_000, 100_000, 13_666),
+            (u64::MAX, 1_000, (usize::MAX - 2_000) / 2),
         ] {
             assert_eq!(fitting(limit, streams), connections, "{limit} files, {streams} streams");
-            let taken = (connections + streams.min(connections)) as u64;
-            assert!(limit < 2 || taken <= limit - RESERVE.min(limit / 2), "{limit}");
+            let taken = FILES_PER_CONNECTION * connections + streams.min(connections);
+            assert!(limit == 0 || taken as u64 <= limit - RESERVE.min(limit / 2), "{limit}");
         }
     }
 }

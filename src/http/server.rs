@@ -14,7 +14,7 @@ use tidegate::{Tidegate, postgres, webhooks};
 
 use super::{
     access::Access,
-    app,
+    app, connections,
     guard::{Worker, guard},
     service::Service,
     tls,
@@ -54,7 +54,7 @@ impl Server {
         };
         // Each worker counts by itself; together they must not take more.
         let workers = workers.min(limits.connections_max);
-        let shared = service.clone();
+        let (shared, free_max) = (service.clone(), timeouts.idle + timeouts.head_read);
         let server = HttpServer::new(move || {
             let worker = Worker::of(&shared);
             let pass = move |request, next| guard(Rc::clone(&worker), request, next);
@@ -65,6 +65,7 @@ impl Server {
         .workers(workers)
         .backlog(BACKLOG)
         .max_connections(limits.connections_max / workers)
+        .on_connect(move |stream, data| connections::watch(stream, data, free_max))
         .client_request_timeout(timeouts.head_read)
         .keep_alive(timeouts.idle)
         .shutdown_timeout(timeouts.drain.as_secs())
