@@ -107,7 +107,7 @@ fn fill(disk: &Path) -> PathBuf {
 
 #[test]
 fn a_lost_disk_is_told_and_loses_nothing() {
-    let Some(disk) = Disk::mount(72) else { return };
+    let Some(disk) = Disk::mount(84) else { return };
     let data = disk.path().join("data");
     let mut command = serve(patient(), &data, "");
     // The log is on the same disk, and must not be what ends the server either.

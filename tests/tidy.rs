@@ -13,8 +13,8 @@ const MAIN_LINES_MAX: usize = 60;
 const ARCHITECTURE_LINES_MAX: usize = 250;
 
 /// The engines behind the traits of storage, and how one gets at them.
-const ENGINES: [&str; 6] =
-    ["LoggedState", "FileJournal", "Store::", "MemoryJournal", "MemoryState", "sled"];
+const ENGINES: [&str; 7] =
+    ["LoggedState", "SplitState", "FileJournal", "Store::", "MemoryJournal", "MemoryState", "sled"];
 
 /// A Rust file of the project.
 struct Source {

@@ -382,6 +382,8 @@ async fn a_rebuild_that_was_noted_is_done_over_a_crash() {
     std::thread::scope(|scope| {
         // Nothing is closed; what was noted is all that is left.
         scope.spawn(|| drop(gate));
+        // It has begun by then: else the view would go on, and be done before.
+        std::thread::sleep(Duration::from_millis(500));
         waits.store(false, Ordering::SeqCst);
     });
     assert!(rebuild.finished().await.is_err());

@@ -12,12 +12,6 @@ const V1: u8 = 1;
 /// can't ask for more. A number of 16 bytes may be written in one.
 const BYTES_PER_BYTE_MAX: usize = 32;
 
-/// The largest event or row, in memory.
-const DECODE_BYTES_MAX: usize = 64 << 20;
-
-/// Snapshots hold whole machines.
-const SNAPSHOT_BYTES_MAX: usize = 16 << 30;
-
 /// Why stored bytes can't be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -54,30 +48,19 @@ pub fn write<T: Serialize>(value: &T, out: &mut impl Write) -> Result<(), CodecE
         .map_err(|error| malformed(&error))
 }
 
-/// Reads an event or a row, all of `bytes`.
+/// Reads an event, a row or a snapshot, all of `bytes`. However large it is, what could be written
+/// can be read.
 ///
 /// # Errors
 /// [`CodecError`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    decode_within(bytes, DECODE_BYTES_MAX)
-}
-
-/// Reads a snapshot, all of `bytes`.
-///
-/// # Errors
-/// [`CodecError`].
-pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    decode_within(bytes, SNAPSHOT_BYTES_MAX)
-}
-
-/// Limits are types to bincode: the next one that is large enough is taken.
-fn decode_within<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, CodecError> {
-    let needed = bytes.len().saturating_add(1 << 10).saturating_mul(BYTES_PER_BYTE_MAX).min(max);
-    match needed {
+    // Limits are types to bincode: the next one that is large enough is taken.
+    match bytes.len().saturating_add(1 << 10).saturating_mul(BYTES_PER_BYTE_MAX) {
         0..0x1_0000 => decode_limited::<T, 0x1_0000>(bytes),
         0x1_0000..0x10_0000 => decode_limited::<T, 0x10_0000>(bytes),
-        0x10_0000..=DECODE_BYTES_MAX => decode_limited::<T, DECODE_BYTES_MAX>(bytes),
-        _ => decode_limited::<T, SNAPSHOT_BYTES_MAX>(bytes),
+        0x10_0000..0x400_0000 => decode_limited::<T, 0x400_0000>(bytes),
+        0x400_0000..0x1_0000_0000 => decode_limited::<T, 0x1_0000_0000>(bytes),
+        _ => decode_limited::<T, { usize::MAX }>(bytes),
     }
 }
 
@@ -114,6 +97,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_much_smaller_than_in_memory_is_read_back() {
+        // Each number takes a byte here, and counts as eight in bincode's limit.
+        let many = vec![7_u64; 9 << 20];
+        let mut bytes = Vec::new();
+        encode(&many, &mut bytes).unwrap();
+        assert!(decode::<Vec<u64>>(&bytes).unwrap() == many);
+    }
+
+    #[test]
     fn bad_bytes_are_named() {
         assert!(matches!(decode::<u64>(&[]), Err(CodecError::Malformed(_))));
         assert!(matches!(decode::<u64>(&[0, 1]), Err(CodecError::Malformed(_))));
@@ -121,7 +113,7 @@ mod tests {
         assert!(matches!(decode::<u64>(&[1, 1, 1]), Err(CodecError::Malformed(_))));
         // Four GiB for a text of no bytes: refused before any of it is asked for.
         let text = [1, 253, 0, 0, 0, 0, 1, 0, 0, 0];
-        let refused = decode_snapshot::<String>(&text).unwrap_err();
+        let refused = decode::<String>(&text).unwrap_err();
         assert!(refused.to_string().contains("Limit"), "{refused}");
         let huge = [1, 253, 255, 255, 255, 255, 255, 255, 255, 127];
         assert!(matches!(decode::<Vec<u8>>(&huge), Err(CodecError::Malformed(_))));

@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
@@ -16,10 +17,14 @@ use crate::{
     codec,
     durable::Durable,
     group::{Group, Shards},
+    shard::panic_text,
 };
 
 /// How often the journal's growth is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The longest wait after snapshots that failed, before they are tried again.
+const TRY_AGAIN_MAX: Duration = Duration::from_mins(1);
 
 /// Records in the journal at an open that make a snapshot due at once.
 const RECORDS_AT_OPEN_MAX: u64 = 1_000_000;
@@ -206,6 +211,14 @@ pub fn snapshot_fresh(
     Ok(())
 }
 
+/// A machine of a host's own may panic where it is encoded: that must not end snapshots for good.
+fn attempt(snapshot: impl FnOnce() -> Result<u64, StorageError>) -> Result<u64, String> {
+    match catch_unwind(AssertUnwindSafe(snapshot)) {
+        Ok(taken) => taken.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("panicked: {}", panic_text(&*panic))),
+    }
+}
+
 /// A thread that snapshots whenever the journal has grown enough. Stopped and joined when dropped.
 pub struct Snapshotter {
     stop: Option<mpsc::Sender<()>>,
@@ -232,20 +245,23 @@ impl Snapshotter {
             // snapshot must not leave it to the next one for ever.
             let unsnapshotted = journal.durable().0.saturating_sub(journal.oldest().0);
             let mut due = unsnapshotted >= RECORDS_AT_OPEN_MAX;
-            let (mut written, mut taken) = (0, 0);
-            while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let (mut written, mut taken, mut wait) = (0, 0, LOOK_EVERY);
+            while stopped.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let now_written = journal.stats().bytes;
                 due |= now_written - written >= every_bytes.max(taken);
                 if !due {
                     continue;
                 }
                 let start = Instant::now();
-                match snapshot_all(&groups, &*journal, &state, retained) {
+                match attempt(|| snapshot_all(&groups, &*journal, &state, retained)) {
                     Ok(bytes) => {
-                        (due, written, taken) = (false, now_written, bytes);
+                        (due, written, taken, wait) = (false, now_written, bytes, LOOK_EVERY);
                         tracing::info!(bytes, seconds = start.elapsed().as_secs_f64(), "snapshot");
                     }
-                    Err(error) => tracing::error!(%error, "no snapshot; the journal stays longer"),
+                    Err(error) => {
+                        wait = (2 * wait).min(TRY_AGAIN_MAX);
+                        tracing::error!(error, "no snapshot; the journal stays longer");
+                    }
                 }
             }
         };
@@ -260,5 +276,17 @@ impl Drop for Snapshotter {
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the snapshotter's thread has panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_costs_one_snapshot() {
+        assert_eq!(attempt(|| panic!("no name")), Err("panicked: no name".to_owned()));
+        assert_eq!(attempt(|| Ok(7)), Ok(7));
+        assert_eq!(attempt(|| Err(StorageError::Closed)), Err(StorageError::Closed.to_string()));
     }
 }

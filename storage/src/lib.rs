@@ -27,5 +27,7 @@ pub use journal::{FileJournal, JournalLook, JournalOptions, SegmentLook};
 pub use lock::StoreLock;
 pub use memory::{MemoryJournal, MemoryState};
 pub use opening::{Opening, OpeningProgress, OpeningStep};
-pub use state::{ClosableState, LoggedState, SNAPSHOT_TABLE, Saving, Snapshots, StateOptions};
+pub use state::{
+    ClosableState, LoggedState, SNAPSHOT_TABLE, Saving, Snapshots, SplitState, StateOptions,
+};
 pub use store::{Looked, Opened, Store, StoreOptions};

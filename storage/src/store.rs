@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use tracing::info;
 
 use crate::{
-    FileJournal, Journal, JournalLook, JournalOptions, LoggedState, Opening, OpeningStep, Position,
+    FileJournal, Journal, JournalLook, JournalOptions, Opening, OpeningStep, Position, SplitState,
     StateOptions, StorageError, StoreLock, disk, lock::LOCK_NAME, manifest,
 };
 
@@ -34,7 +34,7 @@ pub struct Opened {
     /// What happened.
     pub journal: Arc<FileJournal>,
     /// What can be looked up. It may know positions that the journal never made durable.
-    pub state: Arc<LoggedState>,
+    pub state: Arc<SplitState>,
     /// What the manifest says.
     pub manifest: Vec<u8>,
     /// Whether the store was created just now.
@@ -51,7 +51,7 @@ pub struct Looked {
     /// The journal's files.
     pub look: JournalLook,
     /// A copy of what can be looked up.
-    pub state: Arc<LoggedState>,
+    pub state: Arc<SplitState>,
     /// The size of the state itself, in bytes.
     pub state_bytes: u64,
     /// To be dropped last; `None` if the store has no lock file.
@@ -85,7 +85,7 @@ impl Store {
                 opening.begin(OpeningStep::CheckingJournal, 0);
                 let journal = FileJournal::open_existing(&journal, &options.journal, opening)?;
                 opening.begin(OpeningStep::CheckingState, 0);
-                let state = LoggedState::open_existing(&state, &options.state, opening)?;
+                let state = SplitState::open_existing(&state, &options.state, opening)?;
                 let (journal, state) = (Arc::new(journal), Arc::new(state));
                 Ok(Opened { journal, state, manifest, fresh: false, lock })
             }
@@ -125,7 +125,7 @@ impl Store {
         let copy = scratch.join(STATE_NAME);
         let state_bytes = disk::copy_folder(&folder.join(STATE_NAME), &copy)?;
         let state =
-            LoggedState::open_existing(&copy, &StateOptions::default(), &Opening::default())?;
+            SplitState::open_existing(&copy, &StateOptions::default(), &Opening::default())?;
         let (journal, state) = (Arc::new(journal), Arc::new(state));
         Ok(Looked { journal, look, state, state_bytes, lock })
     }
@@ -167,7 +167,7 @@ fn create(
         let what = "it is gone, though the journal beside it holds records";
         return Err(StorageError::damaged(&path, 0, what));
     }
-    let state = LoggedState::open(folder.join(STATE_NAME), &options.state)?;
+    let state = SplitState::open(folder.join(STATE_NAME), &options.state)?;
     disk::sync_folder(folder)?;
     manifest::write(folder, &manifest)?;
     info!(path = %folder.display(), "store created");
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_half_created_store_opens_as_fresh() {
-        let steps: [&dyn Fn(&Path); 10] = [
+        let steps: [&dyn Fn(&Path); 12] = [
             &|_| {},
             &|at| fs::write(at.join("LOCK"), b"").unwrap(),
             &|at| fs::create_dir(at.join("journal")).unwrap(),
@@ -240,6 +240,11 @@ mod tests {
             &|at| fs::create_dir_all(at.join("state/index/blobs")).unwrap(),
             &|at| fs::write(at.join("state/index/conf"), b"half a conf").unwrap(),
             &|at| fs::write(at.join("state/index.closed"), b"closed").unwrap(),
+            &|at| {
+                let log = at.join("state/snapshots/log");
+                drop(FileJournal::open(log, &JournalOptions::default()).unwrap());
+            },
+            &|at| fs::create_dir_all(at.join("state/snapshots/index/blobs")).unwrap(),
             &|at| fs::write(at.join("tidegate.store.tmp"), b"TIDEG").unwrap(),
         ];
         for reached in 0..steps.len() {

@@ -35,8 +35,8 @@ pub use messages::{Envelope, Look};
 pub(crate) use messages::{Inspect, Numbered, ReplySlot, Restore, Wake};
 use release::{Held, Waiting};
 use supervise::{HeldUp, RestartLog};
-pub(crate) use turn::guarded;
 use turn::{Ready, Turn};
+pub(crate) use turn::{guarded, panic_text};
 
 /// Due commands decided at one look; the rest follows at the next, so that expiry of very many
 /// orders at one moment doesn't keep callers waiting.

@@ -78,7 +78,7 @@ impl<M: Durable> Rebuilt<M> {
         if position > durable {
             return Err(RestoreError::JournalBehind { shards: M::NAME, index, position, durable });
         }
-        let (stamp, mut machine): (Timestamp, M) = codec::decode_snapshot(&bytes)
+        let (stamp, mut machine): (Timestamp, M) = codec::decode(&bytes)
             .map_err(|cause| RestoreError::Codec { shards: M::NAME, index, position, cause })?;
         machine.reconfigure(&fresh);
         Ok(Self { index, machine, stamp, position })

@@ -52,7 +52,8 @@ impl LoggedState {
     }
 
     fn is_overlong(&self, tail: &Tail) -> bool {
-        let allowed = tail.live_bytes().saturating_mul(2).saturating_add(self.slack_bytes);
+        let allowed = tail.live_bytes().saturating_mul(self.allowed_percent) / 100;
+        let allowed = allowed.saturating_add(self.slack_bytes);
         self.log.stats().disk_bytes > allowed
     }
 

@@ -39,6 +39,11 @@ const INDEX_NAME: &str = "index";
 
 const STREAM: StreamId = StreamId(0);
 
+/// Half of the log may be what counts no more: cleaning it less often moves less.
+const ALLOWED_PERCENT: u64 = 200;
+/// Where the oldest goes first, cleaning hardly moves anything.
+const SHORT_PERCENT: u64 = 110;
+
 /// A batch may take a quarter of a segment.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// Queued changes beyond this are made durable without being asked: memory stays bounded.
@@ -59,6 +64,9 @@ pub struct LoggedState {
     failure: OnceLock<StorageError>,
     /// The index is not to be used again.
     damaged: AtomicBool,
+    /// How long the log may become, of what counts in it.
+    pub(super) allowed_percent: u64,
+    /// And as much more, in bytes.
     pub(super) slack_bytes: u64,
 }
 
@@ -96,6 +104,19 @@ impl LoggedState {
         Self::open_with(folder, options, false, opening)
     }
 
+    /// The same for rows of which the oldest are replaced first, or a new one: its log is kept
+    /// hardly longer than what counts.
+    pub(super) fn open_short(
+        folder: &Path,
+        options: &StateOptions,
+        opening: &Opening,
+    ) -> Result<Self> {
+        let options = StateOptions { log_slack_bytes: 0, ..options.clone() };
+        let mut state = Self::open_with(folder, &options, true, opening)?;
+        state.allowed_percent = SHORT_PERCENT;
+        Ok(state)
+    }
+
     fn open_with(
         folder: &Path,
         options: &StateOptions,
@@ -125,6 +146,7 @@ impl LoggedState {
             committing: Mutex::new(Committing { tail, uncleaned_bytes: 0 }),
             failure: OnceLock::new(),
             damaged: AtomicBool::new(false),
+            allowed_percent: ALLOWED_PERCENT,
             slack_bytes: options.log_slack_bytes.max(3 * segment_bytes),
         })
     }
@@ -162,16 +184,17 @@ impl LoggedState {
             pending.push(change);
             pending.bytes()
         };
-        if queued < PENDING_BYTES_MAX { Ok(()) } else { self.commit(false) }
+        if queued < PENDING_BYTES_MAX { Ok(()) } else { self.commit() }
     }
 
-    /// Makes all queued changes durable in the log, then looked up in the index.
-    fn commit(&self, clean: bool) -> Result<()> {
+    /// Makes all queued changes durable in the log, then looked up in the index; cleans the log if
+    /// it has become too long.
+    fn commit(&self) -> Result<()> {
         let committing = &mut *disk::lock(&self.committing);
         let before = self.log.stats().bytes;
         self.commit_queued(&mut committing.tail)?;
         committing.uncleaned_bytes += self.log.stats().bytes - before;
-        if clean { self.clean_overlong(committing) } else { Ok(()) }
+        self.clean_overlong(committing)
     }
 
     /// The same, for who holds `committing`, of which `tail` is a part.
@@ -274,6 +297,16 @@ impl LoggedState {
         Ok(rows.into_iter().take(limit).collect())
     }
 
+    /// The keys of up to `limit` rows of `table`, in order, after `after` if given.
+    pub(super) fn keys(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        Ok(self.look(table, &[], after, limit)?.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// The row of `key`, which was found `kept` in the index; `None` if it has gone since.
     fn follow(&self, table: Table, key: &[u8], mut kept: Kept) -> Result<Option<Vec<u8>>> {
         loop {
@@ -340,7 +373,7 @@ impl State for LoggedState {
     }
 
     fn flush(&self) -> Result<()> {
-        self.commit(true)
+        self.commit()
     }
 
     fn disk_bytes(&self) -> u64 {

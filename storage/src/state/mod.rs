@@ -13,6 +13,7 @@ mod logged;
 mod opening;
 mod rows;
 mod snapshots;
+mod split;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -22,3 +23,4 @@ pub use closable::ClosableState;
 pub use index::StateOptions;
 pub use logged::LoggedState;
 pub use snapshots::{SNAPSHOT_TABLE, Saving, Snapshots};
+pub use split::SplitState;

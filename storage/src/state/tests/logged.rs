@@ -246,6 +246,18 @@ fn rows_written_again_with_the_same_value_are_cleaned_away() {
     assert!(log < 2 * live + (5 << 20), "{log} bytes of log, {live} of which count");
 }
 
+/// Who never flushes makes the log no longer than others.
+#[test]
+fn what_is_never_flushed_is_cleaned_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = open(folder.path());
+    for round in 0..200 {
+        state.put(T, b"key", &vec![round; 200 << 10]).unwrap();
+    }
+    let log = state.log.stats().disk_bytes;
+    assert!(log < 16 << 20, "{log} bytes of log for one row");
+}
+
 /// However much a flush writes, and however large files are, cleaning keeps up.
 #[test]
 fn no_writer_outruns_the_cleaning() {

@@ -3,6 +3,7 @@
 
 mod damage;
 mod logged;
+mod split;
 
 use std::{fs, time::Duration};
 

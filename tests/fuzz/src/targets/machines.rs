@@ -101,9 +101,9 @@ fn value<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
 }
 
 fn image<M: Machine<Effect: Debug> + Serialize + DeserializeOwned>(bytes: &[u8]) {
-    if let Ok((stamp, machine)) = codec::decode_snapshot::<(Timestamp, M)>(bytes) {
+    if let Ok((stamp, machine)) = codec::decode::<(Timestamp, M)>(bytes) {
         let written = encoded(&(stamp, &machine));
-        let again = codec::decode_snapshot::<(Timestamp, M)>(&written);
+        let again = codec::decode::<(Timestamp, M)>(&written);
         let (_, again) = again.expect("what we write can be read");
         assert_eq!(encoded(&(stamp, &again)), written);
     }
