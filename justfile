@@ -59,6 +59,7 @@ examples:
     cargo run --quiet --example order_saga
     cargo run --quiet --example own_machine
     cargo run --quiet --example own_view
+    cargo run --quiet --example risk_control
 
 # The life of an order, by the Python client against a server of its own
 client: release

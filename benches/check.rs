@@ -189,8 +189,9 @@ const IN_TURN: u64 = 300;
 const RACING: u64 = 3_000;
 const RACING_IN_FLIGHT: u64 = 64;
 
-/// Proves, before anything is timed, that `entry` does the work right: one order after the other,
-/// then many at once while stock runs out. The hash is the same for all that do, and that know
+/// Proves, before anything is timed, that `entry` does the work right: one order after the other
+/// (who takes many together gets each by itself, the same way), then many at once while stock runs
+/// out. The hash is the same for all that do, and that know
 /// limits.
 pub(crate) async fn prove(entry: Entry, dir: &Path, seed: u64) -> Result<Found> {
     let fit = |work: Work| if entry.has_limits() { work } else { work.unlimited() };

@@ -20,7 +20,8 @@ pub(crate) trait Contender: Send + Sync {
     /// Places an order; ready when it is as durable as [`Entry::durability`] says.
     fn place<'a>(&'a self, order: &'a Order) -> Waiting<'a, Outcome>;
 
-    /// How many orders a caller asks for together, if that is another way than one by one.
+    /// How many orders a caller asks for together by [`Contender::place_many`], if that is another
+    /// way than one by one. It is asked that way for fewer as well.
     fn at_once(&self) -> u64 {
         1
     }
@@ -65,6 +66,7 @@ pub(crate) enum Entry {
     Postgres,
     PostgresBatched,
     Sqlite,
+    #[value(name = "tigerbeetle")]
     TigerBeetle,
 }
 
@@ -144,11 +146,10 @@ impl Entry {
             Self::Tidegate => Arc::new(tidegate::InProcess::start(data, goods, None).await?),
             Self::TidegateBulk => Arc::new(tidegate::InProcess::bulk(data, goods).await?),
             Self::TidegateHttp => Arc::new(http::Served::start(data, goods, in_flight).await?),
-            Self::RedisAlways => {
-                Arc::new(redis::Redis::start(data, goods, in_flight, "always").await?)
-            }
-            Self::RedisEverysec => {
-                Arc::new(redis::Redis::start(data, goods, in_flight, "everysec").await?)
+            Self::RedisAlways | Self::RedisEverysec => {
+                let fsync = if self == Self::RedisAlways { "always" } else { "everysec" };
+                let socket = redis::Reach::SocketOnly;
+                Arc::new(redis::Redis::start(data, goods, in_flight, fsync, socket).await?)
             }
             Self::Postgres => {
                 Arc::new(postgres::Postgres::start(data, goods, Some(in_flight)).await?)

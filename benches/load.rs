@@ -96,13 +96,13 @@ pub(crate) async fn drive(
     until: Until,
 ) -> Result<Asked<Outcome>> {
     let (contender, work) = (Arc::clone(contender), Arc::clone(work));
-    let at_once = contender.at_once().clamp(1, in_flight);
+    let (together, at_once) = (contender.at_once() > 1, contender.at_once().clamp(1, in_flight));
     let ask = move |numbers: Range<u64>| {
         let contender = Arc::clone(&contender);
         let orders: Vec<_> = numbers.map(|n| work.order(n)).collect();
         async move {
             match &*orders {
-                [order] => Ok(vec![contender.place(order).await?]),
+                [order] if !together => Ok(vec![contender.place(order).await?]),
                 orders => contender.place_many(orders).await,
             }
         }

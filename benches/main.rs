@@ -185,7 +185,8 @@ impl Run {
         }
         let plan = self.plan();
         if self.wants(What::Orders) {
-            orders::run(&plan, &dir, &mut results).await?;
+            orders::run(&plan, &dir, &mut results).await;
+            self.keep(&results)?;
         }
         let by_itself = [
             What::Trace,
@@ -202,21 +203,29 @@ impl Run {
             What::Sync,
         ];
         for what in by_itself.into_iter().filter(|what| self.wants(*what)) {
-            let mut rounds = Vec::new();
+            let (mut rounds, mut failed) = (Vec::new(), None);
             for number in 1..=self.rounds {
                 println!("{what:?}: round {number}");
-                rounds.push(self.round(what, &dir).await?);
+                match self.round(what, &dir).await {
+                    Ok(rows) => rounds.push(rows),
+                    Err(error) => {
+                        println!("{what:?} has failed: {error:#}");
+                        failed = Some(Row::failed(&format!("{what:?}"), "the bench", &error));
+                        break;
+                    }
+                }
             }
             results.rows.extend(Row::medians(&rounds));
+            results.rows.extend(failed);
+            // What comes next may fail or be ended; what was measured stays.
+            self.keep(&results)?;
         }
         results.note_sync("bare sync after, p50", &dir)?;
         if let Some(criterion) = &self.criterion {
             results.parts = report::parts(criterion)?;
         }
         println!("\n{}", table::markdown(&results));
-        if let Some(json) = &self.json {
-            results.write(json)?;
-        }
+        self.keep(&results)?;
         if results.right() {
             return Ok(ExitCode::SUCCESS);
         }
@@ -249,6 +258,11 @@ impl Run {
             What::Snapshots => store::snapshots::run(dir, seconds, seed, stored_orders).await,
             What::Sync => sync::run(dir, stored_orders / 2).await,
         }
+    }
+
+    /// Writes what there is so far where it is wanted.
+    fn keep(&self, results: &Results) -> Result<()> {
+        self.json.as_ref().map_or(Ok(()), |json| results.write(json))
     }
 
     fn wants(&self, what: What) -> bool {

@@ -1,22 +1,22 @@
 //! Messages: published, handed to a group of consumers, acknowledged. Tidegate's topics and Redis
-//! streams, each answer synced. It counts that each message was handled once; what Redis does not
-//! promise (order per key, idempotent publishing, dead letters) it does not ask for.
+//! streams, each answer synced. It counts that each message is there, or was handled, once; what
+//! Redis does not promise (order per key, idempotent publishing, dead letters) it does not ask for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use ::redis::{AsyncCommands, aio::MultiplexedConnection, streams::StreamReadReply};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use futures_util::future::try_join_all;
 use tidegate::{ConsumerGroup, Tidegate, Topic, Whence};
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
 use crate::{
     load::{Asked, Until, ask_many},
@@ -42,26 +42,65 @@ const FILLING: &str = "it has happened, and somebody should look at it some time
 const WAIT: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(60);
 
+/// The number of a message after all others.
+const LAST: u64 = u64::MAX;
+/// How long the next message may take that is known to be there.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// No message is trimmed before it was counted.
+const RETAINED_BYTES: u64 = 1 << 40;
+
 /// Those who wait until their message is acknowledged.
 #[derive(Default)]
 struct Waiting {
-    callers: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    callers: Mutex<Callers>,
     strays: AtomicUsize,
 }
 
+#[derive(Default)]
+struct Callers {
+    waiting: HashMap<u64, oneshot::Sender<()>>,
+    /// Why nobody acknowledges any more.
+    failed: Option<String>,
+}
+
 impl Waiting {
+    fn callers(&self) -> MutexGuard<'_, Callers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends at once, and without an answer, if nobody acknowledges any more.
     fn wait_for(&self, n: u64) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner).insert(n, sender);
+        let mut callers = self.callers();
+        if callers.failed.is_none() {
+            callers.waiting.insert(n, sender);
+        }
         receiver
     }
 
     /// Message `n` was acknowledged. Twice, or never published, it is a stray.
     fn done(&self, n: u64) {
-        let caller = self.callers.lock().unwrap_or_else(PoisonError::into_inner).remove(&n);
+        let caller = self.callers().waiting.remove(&n);
         if caller.is_none_or(|caller| caller.send(()).is_err()) {
             self.strays.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Lets `consumers` go on until the first of them fails; then nobody waits any more.
+    async fn watch(&self, mut consumers: JoinSet<Result<()>>) {
+        let why = match consumers.join_next().await {
+            None => return,
+            Some(Ok(Ok(()))) => "it has ended".to_owned(),
+            Some(Ok(Err(error))) => format!("{error:#}"),
+            Some(Err(panic)) => panic.to_string(),
+        };
+        let mut callers = self.callers();
+        callers.waiting.clear();
+        callers.failed = Some(why);
+    }
+
+    fn why(&self) -> anyhow::Error {
+        anyhow!("a consumer: {}", self.callers().failed.as_deref().unwrap_or("its answer is lost"))
     }
 }
 
@@ -102,6 +141,8 @@ async fn measure(
         true => start_redis(folder.path(), in_flight, handled.then_some(&waiting)).await?,
         false => start_tidegate(folder.path(), handled.then_some(&waiting)).await?,
     };
+    let watched = Arc::clone(&waiting);
+    let watching = tokio::spawn(async move { watched.watch(consumers).await });
     let carrier = Arc::new(carrier);
     let (of, waits) = (Arc::clone(&carrier), Arc::clone(&waiting));
     let asked: Asked<()> = ask_many(in_flight, Until::seconds(seconds / 4.0, seconds), move |n| {
@@ -110,13 +151,14 @@ async fn measure(
             let acknowledged = handled.then(|| waits.wait_for(n));
             carrier.publish(n).await?;
             match acknowledged {
-                Some(acknowledged) => acknowledged.await.context("its consumer has failed"),
+                Some(acknowledged) => acknowledged.await.map_err(|_| waits.why()),
                 None => Ok(()),
             }
         }
     })
     .await?;
-    consumers.iter().for_each(JoinHandle::abort);
+    // The consumers end with who watches them.
+    watching.abort();
     let who = if is_redis { "redis-streams" } else { "tidegate" };
     let what = if handled { "handled" } else { "published" };
     let mut row = Row::of(what, who, "message");
@@ -127,7 +169,14 @@ async fn measure(
     if strays > 0 {
         row.faults.push(format!("{strays} messages were handled more than once"));
     }
-    // Each was held against this when it was acknowledged.
+    let messages = asked.answers.len() as u64;
+    if !handled {
+        let found = carrier.count().await?;
+        if found != messages {
+            row.faults.push(format!("{messages} messages were published, {found} are there"));
+        }
+    }
+    // Each that is handled was held against this when it was acknowledged.
     row.hash = format!("{:016x}", hashed(&[u64::from(handled)]));
     if let Some(carrier) = Arc::into_inner(carrier) {
         carrier.end().await?;
@@ -152,6 +201,30 @@ impl Carrier {
         Ok(())
     }
 
+    /// How many messages are there. In a topic, where one more is published for that, each must be
+    /// there once.
+    async fn count(&self) -> Result<u64> {
+        match self {
+            Self::Tidegate { topic, .. } => {
+                self.publish(LAST).await?;
+                let mut feed = topic.feed(Whence::Oldest);
+                let mut found = HashSet::new();
+                loop {
+                    let next = timeout(PATIENCE, feed.next()).await;
+                    let next = next.context("the message published last is not there")??;
+                    match number(&serde_json::from_slice::<String>(next.payload.bytes())?)? {
+                        LAST => return Ok(found.len() as u64),
+                        n => ensure!(found.insert(n), "message {n} is there twice"),
+                    }
+                }
+            }
+            Self::Redis { connections, .. } => {
+                let mut connection = connections[0].clone();
+                Ok(connection.xlen("messages").await?)
+            }
+        }
+    }
+
     async fn end(self) -> Result<()> {
         if let Self::Tidegate { gate, topic } = self {
             drop(topic);
@@ -169,14 +242,16 @@ fn number(text: &str) -> Result<u64> {
 async fn start_tidegate(
     data: &Path,
     waiting: Option<&Arc<Waiting>>,
-) -> Result<(Carrier, Vec<JoinHandle<Result<()>>>)> {
-    let gate = Tidegate::builder(data).open().await?;
+) -> Result<(Carrier, JoinSet<Result<()>>)> {
+    let builder = Tidegate::builder(data).events_retained_bytes(RETAINED_BYTES);
+    let gate = builder.open().await?;
     let topic: Topic<String> = gate.topic("messages")?;
-    let mut consumers = Vec::new();
+    let mut consumers = JoinSet::new();
     if let Some(waiting) = waiting {
         let group = topic.group("consumers").begin(Whence::Oldest).open().await?;
-        let consumer = |_| tokio::spawn(consume(group.clone(), Arc::clone(waiting)));
-        consumers.extend((0..CONSUMERS).map(consumer));
+        for _ in 0..CONSUMERS {
+            consumers.spawn(consume(group.clone(), Arc::clone(waiting)));
+        }
     }
     Ok((Carrier::Tidegate { gate, topic }, consumers))
 }
@@ -195,19 +270,18 @@ async fn start_redis(
     data: &Path,
     in_flight: u64,
     waiting: Option<&Arc<Waiting>>,
-) -> Result<(Carrier, Vec<JoinHandle<Result<()>>>)> {
-    let (server, client, _) = redis::serve(data, "always").await?;
+) -> Result<(Carrier, JoinSet<Result<()>>)> {
+    let (server, client, _) = redis::serve(data, "always", redis::Reach::SocketOnly).await?;
     let mut connections = Vec::new();
     for _ in 0..in_flight.min(redis::CONNECTIONS_MAX) {
         connections.push(redis::connect(&client).await?);
     }
-    let mut consumers = Vec::new();
+    let mut consumers = JoinSet::new();
     if let Some(waiting) = waiting {
         let () = connections[0].clone().xgroup_create_mkstream("messages", "group", "0").await?;
         for number in 0..CONSUMERS {
             let connection = redis::connect(&client).await?;
-            let consuming = consume_redis(connection, format!("c{number}"), Arc::clone(waiting));
-            consumers.push(tokio::spawn(consuming));
+            consumers.spawn(consume_redis(connection, format!("c{number}"), Arc::clone(waiting)));
         }
     }
     let next = AtomicUsize::new(0);

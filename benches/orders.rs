@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
     check::{self, Race},
@@ -26,26 +26,32 @@ pub(crate) struct Plan {
     pub(crate) mix: Mix,
 }
 
-/// Runs `plan` with data in `dir`, and adds a row for each cell.
-pub(crate) async fn run(plan: &Plan, dir: &Path, results: &mut Results) -> Result<()> {
+/// Runs `plan` with data in `dir`, and adds a row for each cell. Who fails is a fault in its row,
+/// and stops nobody else.
+pub(crate) async fn run(plan: &Plan, dir: &Path, results: &mut Results) {
     let entries = present(&plan.entries, results);
     println!("orders: seed {}", plan.seed);
-    for entry in &entries {
-        let found = check::prove(*entry, dir, plan.seed).await;
-        let found = found.with_context(|| format!("proving {}", entry.name()))?;
-        let verdict = if found.faults.is_empty() { "right" } else { "WRONG" };
-        println!("  {:<17} proof {} {verdict}", entry.name(), found.hash);
+    let mut proven = Vec::new();
+    for entry in entries {
         let mut row = Row::of("proof", entry.name(), "order");
+        match check::prove(entry, dir, plan.seed).await {
+            Ok(found) => {
+                (row.hash, row.faults) = (found.hash, found.faults);
+                proven.push(entry);
+            }
+            // Who can't be asked a few orders is not asked many.
+            Err(error) => row = Row::failed("proof", entry.name(), &error),
+        }
         row.durability = entry.durability().to_owned();
-        (row.hash, row.faults) = (found.hash, found.faults);
+        let verdict = row.faults.first().map_or("right", |fault| fault);
+        println!("  {:<17} proof {} {verdict}", entry.name(), row.hash);
         results.rows.push(row);
     }
     for skew in &plan.skews {
         for in_flight in &plan.in_flight {
-            cell(plan, &entries, *skew, *in_flight, dir, results).await?;
+            cell(plan, &proven, *skew, *in_flight, dir, results).await;
         }
     }
-    Ok(())
 }
 
 /// Those of `entries` that can take part here; says why others can't.
@@ -72,7 +78,7 @@ async fn cell(
     in_flight: u64,
     dir: &Path,
     results: &mut Results,
-) -> Result<()> {
+) {
     let able = entries.iter().copied().filter(|entry| in_flight <= entry.in_flight_max());
     let entries: &[Entry] = &able.collect::<Vec<_>>();
     let mut rounds: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
@@ -81,20 +87,24 @@ async fn cell(
         let (late, early) = entries.split_at(number % entries.len().max(1));
         for entry in early.iter().chain(late) {
             let row = round(plan, *entry, skew, in_flight, dir).await;
-            let row = row.with_context(|| format!("{}, {in_flight} in flight", entry.name()))?;
+            let row = row.unwrap_or_else(|error| {
+                let mut row = Row::failed("orders", entry.name(), &error);
+                (row.skew, row.in_flight) = (skew.name().to_owned(), in_flight);
+                row
+            });
             println!(
-                "  {} {in_flight} in flight, round {}: {} {:.0} orders/s",
+                "  {} {in_flight} in flight, round {}: {} {:.0} orders/s {}",
                 skew.name(),
                 number + 1,
                 entry.name(),
-                row.good_per_second
+                row.good_per_second,
+                row.faults.first().map_or("", |fault| fault)
             );
             rounds.entry(entry.name()).or_default().push(row);
         }
     }
     let rows = entries.iter().filter_map(|entry| Row::median(rounds.get(entry.name())?));
     results.rows.extend(rows);
-    Ok(())
 }
 
 /// One contender, started afresh.

@@ -19,6 +19,10 @@ const OURS: &str = "#1f6f8b";
 const THEIRS: &str = "#a9b7bd";
 const NOT_DURABLE: &str = "#e0b354";
 
+/// How the names begin of what is not ours where most is: other systems, and what is measured to
+/// hold ours against.
+const NOT_OURS: [&str; 4] = ["only parsed", "a bare socket", "redis", "tigerbeetle"];
+
 /// What else is drawn, with its heading.
 const OTHERS: [(&str, &str); 5] = [
     ("trace", "lines of a trace"),
@@ -107,12 +111,14 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
 fn bar(text: &mut String, row: &Row, y: f64, decades: f64) {
     let length = BARS_WIDTH * row.good_per_second.max(1.0).log10() / decades;
     let of_orders = row.bench == "orders";
-    let color = match row.who.as_str() {
-        who if who.starts_with("tidegate") => OURS,
-        "only parsed" => THEIRS,
-        who if !of_orders && !who.starts_with("tigerbeetle") => OURS,
-        _ if row.durability.starts_with("synced") => THEIRS,
-        _ => NOT_DURABLE,
+    let ours = match of_orders {
+        true => row.who.starts_with("tidegate"),
+        false => !NOT_OURS.iter().any(|name| row.who.starts_with(name)),
+    };
+    let color = match ours {
+        true => OURS,
+        false if of_orders && !row.durability.starts_with("synced") => NOT_DURABLE,
+        false => THEIRS,
     };
     let (x, line) = (MARGIN + NAMES_WIDTH, y + BAR_HEIGHT - 5.0);
     let who = match of_orders {
@@ -141,6 +147,32 @@ mod tests {
         let mut row = Row::of("orders", who, "order");
         (row.in_flight, row.good_per_second) = (in_flight, per_second);
         row
+    }
+
+    #[test]
+    fn only_what_is_ours_has_our_color() {
+        let ours = |bench: &str, who: &str| {
+            let row = Row { bench: bench.to_owned(), ..row(who, 1, 5.0) };
+            svg(&Results { rows: vec![row], ..Results::default() }).unwrap().contains(OURS)
+        };
+        for (bench, who) in [
+            ("orders", "tidegate-bulk"),
+            ("http", "placed"),
+            ("reads", "stock of a SKU"),
+            ("holds", "tidegate, 64 together"),
+        ] {
+            assert!(ours(bench, who), "{who}");
+        }
+        for (bench, who) in [
+            ("orders", "redis-always"),
+            ("orders", "postgres"),
+            ("http", "only parsed"),
+            ("http", "a bare socket, which parses nothing"),
+            ("http", "redis-always, by redis-benchmark"),
+            ("holds", "tigerbeetle, 64 together"),
+        ] {
+            assert!(!ours(bench, who), "{who}");
+        }
     }
 
     #[test]

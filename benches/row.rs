@@ -92,6 +92,11 @@ impl Row {
         }
     }
 
+    /// A row that says nothing but that `who` has failed.
+    pub(crate) fn failed(bench: &str, who: &str, error: &anyhow::Error) -> Self {
+        Self { faults: vec![format!("{error:#}")], ..Self::of(bench, who, "row") }
+    }
+
     /// The same with the figures of a load; `is_good` tells successes from refusals.
     pub(crate) fn with_load<T>(
         mut self,
@@ -125,12 +130,15 @@ impl Row {
         (0..rows).filter_map(|row| Self::median(&rounds_of(row))).collect()
     }
 
-    /// One row for several rounds: each figure is the median of its own, every fault is kept.
+    /// One row for several rounds: each figure is the median of its own (of an even number, the
+    /// mean of the middle two), every fault is kept.
     pub(crate) fn median(rounds: &[Self]) -> Option<Self> {
+        let last = rounds.last()?;
         let median = |figure: &dyn Fn(&Self) -> f64| {
             let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
             figures.sort_by(f64::total_cmp);
-            figures[figures.len() / 2]
+            let (below, above) = ((figures.len() - 1) / 2, figures.len() / 2);
+            f64::midpoint(figures[below], figures[above])
         };
         let waited = |of: fn(&Self) -> &Waited| Waited {
             p50_us: median(&|row| of(row).p50_us),
@@ -138,7 +146,6 @@ impl Row {
             p999_us: median(&|row| of(row).p999_us),
             max_us: median(&|row| of(row).max_us),
         };
-        let last = rounds.last()?;
         let known = |figure: fn(&Self) -> Option<f64>| {
             let all = rounds.iter().all(|row| figure(row).is_some());
             all.then(|| median(&|row| figure(row).unwrap_or_default()))
@@ -241,4 +248,26 @@ fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     format!("{cores} × {}", name.unwrap_or("?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_lies_in_the_middle_and_keeps_every_fault() {
+        let round = |per_second, fault: &str| {
+            let mut row = Row::of("orders", "somebody", "order").and("a share", per_second / 10.0);
+            row.good_per_second = per_second;
+            row.faults.extend((!fault.is_empty()).then(|| fault.to_owned()));
+            row
+        };
+        let [low, high, middle] = [round(10.0, "sold twice"), round(40.0, ""), round(20.0, "lost")];
+        let median = Row::median(&[low.clone(), high.clone(), middle]).unwrap();
+        assert_eq!((median.good_per_second, median.more[0].1, median.rounds), (20.0, 2.0, 3));
+        assert_eq!(median.faults, ["sold twice", "lost"]);
+        let median = Row::median(&[high, low]).unwrap();
+        assert_eq!((median.good_per_second, median.more[0].1), (25.0, 2.5));
+        assert!(Row::median(&[]).is_none());
+    }
 }

@@ -1,9 +1,10 @@
 //! How fast a PostgreSQL database gets what a store has: by the worker that follows the journal, by
 //! the same worker when it loads all anew, and by a plain COPY of the same rows into the same
-//! tables. Afterwards all rows must be equal. How far behind it is under load it does not measure.
+//! tables. Afterwards there must be as many rows as were sold, and the same by all ways. How far
+//! behind it is under load it does not measure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     time::{Duration, Instant},
 };
@@ -33,8 +34,29 @@ const COPY_PART: usize = 1 << 16;
 const TABLES: [&str; 7] =
     ["orders", "order_lines", "payments", "skus", "stock", "holds", "movements"];
 
-/// What a table has: its rows, and a sum of the hashes of all that is in them.
-type Contents = BTreeMap<&'static str, (i64, String)>;
+/// What loading takes from the store, and following from an event: it need not be the same.
+const MAY_DIFFER: [&str; 2] = ["changed_at", "position"];
+/// What the journal tells and the store does not: loading can't bring it back.
+const NOT_LOADED: &str = "movements";
+
+/// SKUs whose stock is not the sum of its movements.
+const CONTRADICTIONS: &str = "select count(*) from tidegate.stock s full join (select sku, \
+     location, sum(on_hand) as on_hand, sum(held) as held, sum(allocated) as allocated \
+     from tidegate.movements group by sku, location) m using (sku, location) \
+     where s.on_hand is distinct from m.on_hand or s.held is distinct from m.held \
+     or s.allocated is distinct from m.allocated";
+
+/// What each table has.
+type Contents = BTreeMap<&'static str, Content>;
+
+/// The rows of a table, and sums of the hashes of what is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Content {
+    rows: i64,
+    all: String,
+    /// Without [`MAY_DIFFER`].
+    same: String,
+}
 
 /// The rows of each table, as COPY takes them.
 type Copies = Vec<(String, Vec<u8>)>;
@@ -60,7 +82,7 @@ pub(crate) async fn run(dir: &Path, orders: u64) -> Result<Vec<Row>> {
         .await?;
     let gate = Tidegate::builder(store).events_retained_bytes(1 << 40).open().await?;
     fill(&gate, orders).await?;
-    let bench = Bench { gate, client, url: url(&data) };
+    let bench = Bench { gate, client, url: url(&data), orders };
     let rows = bench.all().await;
     bench.gate.close().await?;
     rows
@@ -86,8 +108,8 @@ async fn fill(gate: &Tidegate, orders: u64) -> Result<()> {
     let place = move |n: u64| {
         let gate = of.clone();
         async move {
-            let lines = (0..=n % 3).map(|line| sku_name((hashed(&[n, line]) % SKUS) as usize));
             let order = NewOrder::new(format!("user-{}", n / 3));
+            let lines = skus_of(n).map(|sku| sku_name(sku as usize));
             let order = lines.fold(order, |order, sku| order.line(sku, 1));
             let key = format!("order-{n}");
             let receipt = gate.orders().place(order, &key).await?;
@@ -108,22 +130,52 @@ async fn fill(gate: &Tidegate, orders: u64) -> Result<()> {
     Ok(())
 }
 
+/// What the `n`-th order is for, a unit each; the same SKU may come twice, and is one line then.
+fn skus_of(n: u64) -> impl Iterator<Item = u64> {
+    (0..=n % 3).map(move |line| hashed(&[n, line]) % SKUS)
+}
+
+/// How many rows there must be of what was sold; movements are held against stock instead.
+fn expected(orders: u64) -> [(&'static str, u64); 6] {
+    let lines = (0..orders).map(|n| skus_of(n).collect::<BTreeSet<u64>>().len() as u64).sum();
+    [
+        ("orders", orders),
+        ("order_lines", lines),
+        ("payments", orders / 2),
+        ("skus", SKUS),
+        ("stock", SKUS),
+        ("holds", 0),
+    ]
+}
+
 struct Bench {
     gate: Tidegate,
     client: Client,
     url: String,
+    orders: u64,
 }
 
 impl Bench {
     async fn all(&self) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
+        let (mut rows, mut followed) = (Vec::new(), Contents::new());
         for (loads, who) in [(0, "following"), (1, "loading")] {
             if loads > 0 {
                 self.client.batch_execute("update tidegate.sync set position = null").await?;
             }
             let seconds = self.worker(loads).await?;
             let (contents, copies) = (self.contents().await?, self.copies().await?);
-            rows.push(row(who, &contents, seconds));
+            let mut brought = row(who, &contents, seconds);
+            brought.faults = self.faults(&contents).await?;
+            if loads == 0 {
+                followed.clone_from(&contents);
+            }
+            let alike = |table: &str| {
+                let same = |there: &Contents| there.get(table).map(|there| there.same.clone());
+                table == NOT_LOADED || same(&followed) == same(&contents)
+            };
+            let other = TABLES.into_iter().filter(|table| !alike(table));
+            brought.faults.extend(other.map(|table| format!("{table} is not as by following")));
+            rows.push(brought);
             self.empty().await?;
             let seconds = self.copy(&copies).await?;
             let copied = self.contents().await?;
@@ -154,15 +206,31 @@ impl Bench {
         Ok(seconds)
     }
 
+    /// What is wrong with what is there, by what was sold.
+    async fn faults(&self, contents: &Contents) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        for (table, expected) in expected(self.orders) {
+            let found = contents.get(table).map_or(0, |there| there.rows.unsigned_abs());
+            if found != expected {
+                faults.push(format!("{table} has {found} rows, not {expected}"));
+            }
+        }
+        let wrong: i64 = self.client.query_one(CONTRADICTIONS, &[]).await?.get(0);
+        if wrong > 0 {
+            faults.push(format!("the stock of {wrong} SKUs is not the sum of its movements"));
+        }
+        Ok(faults)
+    }
+
     async fn contents(&self) -> Result<Contents> {
         let mut contents = Contents::new();
+        let hash = |what: &str| format!("coalesce(sum(hashtextextended({what}, 0)), 0)::text");
+        let (all, same) = (hash("t::text"), hash("(to_jsonb(t) - $1::text[])::text"));
         for table in TABLES {
-            let sql = format!(
-                "select count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text \
-                 from tidegate.{table} t"
-            );
-            let row = self.client.query_one(&sql, &[]).await?;
-            contents.insert(table, (row.get(0), row.get(1)));
+            let sql = format!("select count(*), {all}, {same} from tidegate.{table} t");
+            let row = self.client.query_one(&sql, &[&&MAY_DIFFER[..]]).await?;
+            let content = Content { rows: row.get(0), all: row.get(1), same: row.get(2) };
+            contents.insert(table, content);
         }
         Ok(contents)
     }
@@ -213,7 +281,7 @@ impl Bench {
 }
 
 fn row(who: &str, contents: &Contents, seconds: f64) -> Row {
-    let counts: Vec<u64> = contents.values().map(|(count, _)| count.unsigned_abs()).collect();
+    let counts: Vec<u64> = contents.values().map(|there| there.rows.unsigned_abs()).collect();
     let mut row = Row::of("sync", who, "row");
     row.durability = "fsync=on, one transaction or batches".to_owned();
     row.good_per_second = counts.iter().sum::<u64>() as f64 / seconds;

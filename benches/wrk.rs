@@ -1,7 +1,8 @@
 //! A server over HTTP, each thing beside what the same server does on a route that only reads the
-//! body of an order and answers: the share that is left of it. Load from `wrk`, which costs less
-//! than a client that looks at each answer; so it is looked at afterwards. Beside both, what a bare
-//! socket gets from the same `wrk`, and Redis from its own load generator. It tunes nothing.
+//! body of an order and answers, just before and just after: the share that is left of it. Load
+//! from `wrk`, which costs less than a client that looks at each answer; so the server's own count
+//! of them is looked at, and some are asked for again. Beside both, what a bare socket gets from
+//! the same `wrk`, and Redis from its own load generator. It tunes nothing.
 
 use std::{
     fs,
@@ -15,7 +16,10 @@ use tidegate::OrderId;
 use crate::{
     bare::{Bare, answer_of},
     contender::Contender,
-    peers::{http::Served, redis::Redis},
+    peers::{
+        http::{Served, make},
+        redis::{Reach, Redis},
+    },
     row::{Row, Waited},
     server,
     shop::{SKUS, SOLD_OUT, Shop, UNITS},
@@ -49,9 +53,8 @@ enum Ask {
 }
 
 impl Ask {
-    /// The first is what the others are held against.
-    const ALL: [Self; 5] =
-        [Self::Parse, Self::Place, Self::Refused, Self::ReadLive, Self::ReadFinished];
+    /// What is held against [`Ask::Parse`].
+    const ALL: [Self; 4] = [Self::Place, Self::Refused, Self::ReadLive, Self::ReadFinished];
 
     fn name(self) -> &'static str {
         match self {
@@ -63,9 +66,22 @@ impl Ask {
         }
     }
 
+    /// What the server counts for each answer that is right, and for no other.
+    fn series(self) -> String {
+        let (path, method, status) = match self {
+            Self::Refused => return r#"tidegate_http_problems_total{type="sold-out"}"#.to_owned(),
+            Self::Parse => ("/v1/orders:parse", "POST", 201),
+            Self::Place => ("/v1/orders", "POST", 201),
+            Self::ReadLive | Self::ReadFinished => ("/v1/orders/{id}", "GET", 200),
+        };
+        let labels = format!(r#"path="{path}",method="{method}",status="{status}""#);
+        format!("tidegate_http_requests_total{{{labels}}}")
+    }
+
     /// The script, and what it is told: a path, the first SKU and how many; or a file of paths.
     fn script(self, data: &Path) -> (&'static str, Vec<String>) {
         let place = |path: &str, first: usize, skus: usize| {
+            // No two runs with keys that count have the same.
             let run = format!("{self:?}");
             let told = vec![path.to_owned(), run, first.to_string(), skus.to_string()];
             ("place.lua", told)
@@ -97,6 +113,7 @@ pub(crate) async fn run(
     for connections in connections {
         let folder = tempfile::tempdir_in(dir)?;
         let data = folder.path();
+        make(data).await?;
         let shop = Shop::fill(&data.join("store"), orders).await?;
         for live in [true, false] {
             fs::write(paths(data, live), listed(&shop.orders, live))?;
@@ -104,21 +121,41 @@ pub(crate) async fn run(
         shop.gate.close().await?;
         let served = Served::open(data, 1, &["--parse-only-route"]).await?;
         load(served.address(), data, Ask::Parse, *connections, seconds / 4.0)?;
-        let mut base = None;
-        for ask in Ask::ALL {
-            let row = round(&served, data, ask, *connections, seconds).await?;
-            let base = *base.get_or_insert(row.good_per_second);
-            let share = row.good_per_second / base;
-            rows.push(row.and("of only parsed", share));
-        }
-        let bare = Bare::start(answer_of(served.address(), PARSED).await?)?;
-        let run = load(&bare.address.to_string(), data, Ask::Parse, *connections, seconds)?;
-        let row = run.row("a bare socket, which parses nothing", *connections);
-        rows.push(row.and("of only parsed", run.per_second() / base.unwrap_or(1.0)));
+        rows.extend(beside_parsing(&served, data, *connections, seconds).await?);
         drop(served);
         rows.extend(redis(data, *connections, seconds).await?);
     }
     Ok(rows)
+}
+
+/// Rows for the route that only parses, for each of [`Ask::ALL`], and for a bare socket. The route
+/// is measured before and after each of them, for half as long: a machine is not the same minute by
+/// minute.
+async fn beside_parsing(
+    served: &Served,
+    data: &Path,
+    connections: u64,
+    seconds: f64,
+) -> Result<Vec<Row>> {
+    let parsing = || round(served, data, Ask::Parse, connections, seconds / 2.0);
+    let (mut parsed, mut rows) = (vec![parsing().await?], Vec::new());
+    for ask in Ask::ALL {
+        rows.push(round(served, data, ask, connections, seconds).await?);
+        parsed.push(parsing().await?);
+    }
+    let bare = Bare::start(answer_of(served.address(), PARSED).await?)?;
+    let run = load(&bare.address.to_string(), data, Ask::Parse, connections, seconds)?;
+    rows.push(run.row("a bare socket, which parses nothing", connections));
+    parsed.push(parsing().await?);
+    let bases = parsed
+        .windows(2)
+        .map(|around| f64::midpoint(around[0].good_per_second, around[1].good_per_second));
+    let beside = rows.into_iter().zip(bases).map(|(row, base)| {
+        let share = row.good_per_second / base;
+        row.and("of only parsed", share)
+    });
+    let parsed = Row::median(&parsed).map(|row| row.and("of only parsed", 1.0));
+    Ok(parsed.into_iter().chain(beside).collect())
 }
 
 /// Redis, synced before the answer, over as many connections. No row without it.
@@ -129,7 +166,7 @@ async fn redis(data: &Path, connections: u64, seconds: f64) -> Result<Option<Row
     }
     let folder = data.join("redis");
     fs::create_dir(&folder)?;
-    let redis = Redis::start(&folder, Goods::ample(&[UNITS]), 1, "always").await?;
+    let redis = Redis::start(&folder, Goods::ample(&[UNITS]), 1, "always", Reach::Loopback).await?;
     // It counts orders, not seconds.
     let few = connections * WARM_UP_EACH;
     let (per_second, _) = redis.bench("warm", connections, few)?;
@@ -164,9 +201,11 @@ async fn round(
     connections: u64,
     seconds: f64,
 ) -> Result<Row> {
-    let before = served.left(SKUS + 1).await?;
+    let series = ask.series();
+    let (before, counted) = (served.left(SKUS + 1).await?, served.counted(&series).await?);
     let run = load(served.address(), data, ask, connections, seconds)?;
-    let after = served.left(SKUS + 1).await?;
+    let (after, now) = (served.left(SKUS + 1).await?, served.counted(&series).await?);
+    let right = now - counted;
     let held: u64 = before.iter().zip(&after).map(|(before, after)| before - after).sum();
     let mut row = run.row(ask.name(), connections);
     let mut answered = 0;
@@ -180,8 +219,11 @@ async fn round(
             row.durability = "shows what is synced".to_owned();
         }
     }
+    // The last one of each connection may have been asked without `wrk` waiting for the answer.
+    if !(run.requests..=run.requests + connections).contains(&right) {
+        row.faults.push(format!("{} answers came, {right} of them are right", run.requests));
+    }
     let late = if ask == Ask::Place { connections } else { 0 };
-    // The last ones of each connection may have been placed without `wrk` waiting for the answer.
     if !(answered..=answered + late).contains(&held) {
         row.faults.push(format!("{answered} orders were answered, {held} are held"));
     }
@@ -240,13 +282,15 @@ impl Run {
     }
 }
 
-/// Runs `wrk`; an error if anything but what is expected was answered.
+/// Runs `wrk`; an error if anything but what is expected was answered, as far as `wrk` sees it.
 fn load(address: &str, data: &Path, ask: Ask, connections: u64, seconds: f64) -> Result<Run> {
     let (script, told) = ask.script(data);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut wrk = Command::new("wrk");
     // It counts whole seconds.
     wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", seconds.ceil())]);
+    // An answer that takes longer is no answer; else it is one, however long it took.
+    wrk.args(["--timeout", "10s"]);
     wrk.arg("-s").arg(script).arg(format!("http://{address}"));
     wrk.arg("--").args(told);
     let output = wrk.output().context("starting wrk")?;

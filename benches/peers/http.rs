@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -66,6 +66,12 @@ async fn serve(data: &Path, options: &[&str]) -> Result<(Server, String)> {
     Ok((server, address))
 }
 
+/// Makes a store in `data` by the server itself: how many shards it has is said then, and the
+/// library's default is another.
+pub(crate) async fn make(data: &Path) -> Result<()> {
+    serve(data, &[]).await.map(drop)
+}
+
 pub(crate) struct Served {
     connections: Mutex<Vec<SendRequest<Full<Bytes>>>>,
     free: Semaphore,
@@ -99,6 +105,7 @@ struct Problem<'a> {
 impl Served {
     /// Stocks a store up, in process, which is quicker, and starts a server with it.
     pub(crate) async fn start(data: &Path, goods: Goods<'_>, in_flight: u64) -> Result<Self> {
+        make(data).await?;
         InProcess::start(&data.join("store"), goods, None).await?.end().await?;
         Self::open(data, in_flight, &[]).await
     }
@@ -130,6 +137,16 @@ impl Served {
         Ok(serde_json::from_slice(&text)?)
     }
 
+    /// What the server has counted in `series` of its metrics, named with its labels; 0 if there
+    /// is no such.
+    pub(crate) async fn counted(&self, series: &str) -> Result<u64> {
+        let (status, text) = self.ask(Method::GET, "/metrics", "metrics", Vec::new()).await?;
+        ensure!(status.is_success(), "/metrics: {status}");
+        let text = std::str::from_utf8(&text)?;
+        let figure = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(figure.map_or(Ok(0), str::parse)?)
+    }
+
     async fn available(&self, sku: usize) -> Result<u64> {
         let item = self.get(&format!("/v1/skus/{}", sku_name(sku))).await?;
         item["available"].as_u64().context("no figure of what is available")
@@ -151,7 +168,10 @@ impl Served {
             .body(Full::new(Bytes::from(body)))?;
         let _place = self.free.acquire().await?;
         let mut connection = self.connections.lock().await.pop().context("no connection")?;
-        connection.ready().await?;
+        // The server ends those that are idle for long.
+        if connection.ready().await.is_err() {
+            connection = connect(&self.address).await?;
+        }
         let response = connection.send_request(request).await?;
         let status = response.status();
         let text = response.into_body().collect().await?.to_bytes();

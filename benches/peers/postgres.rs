@@ -25,10 +25,15 @@ use crate::{
 };
 
 const SQL: &str = include_str!("postgres.sql");
+const PLACE_FITTING: &str = include_str!("postgres_batch.sql");
 const PLACE: &str = "SELECT place($1, $2, $3, $4)";
 const PLACE_EACH: &str = "SELECT place(key, buyer, sku, quantity) \
      FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) \
      WITH ORDINALITY AS ask (key, buyer, sku, quantity, n) ORDER BY n";
+
+/// For the statements of batches: one plan for each, made once and by indexes, as tables that are
+/// empty when it is made are large when it is used.
+const PLANNED_ONCE: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off";
 
 /// Transactions that wait for the disk share a sync, so there are more of them than processors;
 /// beyond this many they are in each other's way.
@@ -43,19 +48,21 @@ fn connections(in_flight: u64, rows: usize) -> u64 {
 }
 
 /// Beyond the defaults: no checkpoint within a round, memory for all rows, room in the log.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 6] = [
     "shared_buffers=1GB",
     "max_wal_size=8GB",
     "min_wal_size=1GB",
     "wal_buffers=64MB",
     "checkpoint_timeout=30min",
     "jit=off",
-    "listen_addresses=",
 ];
 
 pub(crate) fn settings(batched: bool) -> String {
     let how = if batched {
-        format!("all that waits in one statement, up to {BATCH_MAX} orders, one connection")
+        format!(
+            "all that waits in one statement, prepared, up to {BATCH_MAX} orders, one connection; \
+             what is left of them in a second"
+        )
     } else {
         let hot = connections(CONNECTIONS_MAX, 1);
         format!(
@@ -63,9 +70,8 @@ pub(crate) fn settings(batched: bool) -> String {
              {hot} on a hot row"
         )
     };
-    format!(
-        "fsync=on, synchronous_commit=on, shared_buffers=1GB, max_wal_size=8GB, Unix socket; {how}"
-    )
+    let settings = SETTINGS.join(", ");
+    format!("fsync=on, synchronous_commit=on, {settings}, Unix socket; {how}")
 }
 
 /// Where Debian keeps what it does not put on PATH, newest first.
@@ -157,9 +163,9 @@ pub(crate) fn begin(data: &Path) -> Result<Server> {
     ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
     let mut command = Command::new(server::find("postgres", &elsewhere())?);
     command.arg("-D").arg(&folder).arg("-k").arg(data).current_dir(data);
-    SETTINGS.iter().for_each(|setting| {
+    for setting in SETTINGS.into_iter().chain(["listen_addresses="]) {
         command.args(["-c", setting]);
-    });
+    }
     server::as_ordinary_user(&mut command, data)?;
     // "Fast": ends sessions, writes a checkpoint, ends.
     Server::start(command, &data.join("log"), Signal::INT)
@@ -174,7 +180,8 @@ struct Sets {
 
 impl Sets {
     async fn of(client: Client) -> Result<Self> {
-        let fitting = client.prepare("SELECT * FROM place_fitting($1, $2, $3, $4)").await?;
+        client.batch_execute(PLANNED_ONCE).await?;
+        let fitting = client.prepare(PLACE_FITTING).await?;
         let each = client.prepare(PLACE_EACH).await?;
         Ok(Self { client, fitting, each })
     }
@@ -188,9 +195,9 @@ async fn commit_batches(sets: Sets, mut waiting: Batches, count: Arc<AtomicU64>)
     }
 }
 
-/// First all new orders of SKUs with stock for all of them, and of users who may have them, in one
-/// statement. What is left over are repeats, SKUs that run out and users who would have too much:
-/// those one after the other, in another.
+/// First all new orders of SKUs with stock for all of them, and of users who may have them, what is
+/// sold out, and repeats, in one statement. What is left over are SKUs that run out, users who
+/// would have too much and keys that come twice: those one after the other, in another.
 async fn place_batch(sets: &Sets, batch: &[Ask]) -> Result<Vec<Outcome>> {
     let Sets { client, fitting, each } = sets;
     let orders: Vec<&Order> = batch.iter().map(|(order, _)| order).collect();

@@ -62,39 +62,3 @@ BEGIN
     END IF;
     RETURN made;
 END $$;
-
--- Many orders, one statement: those with new keys, of users who may have what they want together,
--- and of SKUs that have enough for all of these.
--- Answers the place of each in the arrays, and its number. Only one may run at a time.
-CREATE FUNCTION place_fitting(keys text[], buyers text[], skus text[], quantities bigint[])
-RETURNS TABLE (place bigint, number bigint)
-LANGUAGE sql AS $$
-    WITH ask AS (
-        SELECT * FROM unnest(keys, buyers, skus, quantities)
-            WITH ORDINALITY AS a (key, buyer, sku, quantity, n)
-    ), fresh AS (
-        SELECT DISTINCT ON (key) ask.* FROM ask
-        WHERE NOT EXISTS (SELECT FROM orders WHERE orders.key = ask.key)
-        ORDER BY key, n
-    ), wish AS (
-        SELECT sku, buyer, sum(quantity)::bigint AS units FROM fresh GROUP BY sku, buyer
-    ), allowed AS (
-        SELECT wish.* FROM wish JOIN stock USING (sku) LEFT JOIN bought b USING (sku, buyer)
-        WHERE coalesce(b.units, 0) + wish.units <= user_limit
-    ), want AS (
-        SELECT sku, sum(units)::bigint AS units FROM allowed GROUP BY sku
-    ), taken AS (
-        UPDATE stock SET available = available - want.units FROM want
-        WHERE stock.sku = want.sku AND available >= want.units
-        RETURNING stock.sku
-    ), counted AS (
-        INSERT INTO bought AS b SELECT allowed.* FROM allowed JOIN taken USING (sku)
-        ON CONFLICT (sku, buyer) DO UPDATE SET units = b.units + excluded.units
-    ), made AS (
-        INSERT INTO orders (key, buyer, sku, quantity)
-        SELECT key, buyer, sku, quantity
-        FROM fresh JOIN allowed USING (sku, buyer) JOIN taken USING (sku) ORDER BY n
-        RETURNING key, id
-    )
-    SELECT fresh.n, made.id FROM made JOIN fresh USING (key)
-$$;

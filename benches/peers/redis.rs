@@ -1,6 +1,6 @@
 //! Redis with an append-only file: stock, limit, idempotency key and queue push in one script, as
-//! shops do. A private server on a Unix socket, and on loopback for `redis-benchmark`, which asks
-//! as `wrk` does. The script is atomic; it knows no second server.
+//! shops do. A private server on a Unix socket; on loopback as well only for `redis-benchmark`,
+//! which asks as `wrk` does. The script is atomic; it knows no second server.
 
 use std::{
     net::TcpListener,
@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use redis::{AsyncCommands, AsyncConnectionConfig, Client, Script, aio::MultiplexedConnection};
 use rustix::process::Signal;
 
@@ -45,6 +45,17 @@ return number";
 /// as many connections as have something to say.
 pub(crate) const CONNECTIONS_MAX: u64 = 8;
 
+/// Where a server can be reached besides its Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    SocketOnly,
+    /// A free port of loopback.
+    Loopback,
+}
+
+/// How often a server is started with a port that somebody else may have taken meanwhile.
+const PORTS_TRIED: usize = 3;
+
 /// SKUs that are stocked up in one command.
 const FILL_AT_ONCE: usize = 1_000;
 
@@ -64,6 +75,7 @@ pub(crate) struct Redis {
     connections: Vec<MultiplexedConnection>,
     next: AtomicUsize,
     limit: u32,
+    /// 0 for none, which is Redis's word for it.
     port: u16,
     _server: Server,
 }
@@ -74,8 +86,9 @@ impl Redis {
         goods: Goods<'_>,
         in_flight: u64,
         fsync: &str,
+        reach: Reach,
     ) -> Result<Self> {
-        let (server, client, port) = serve(data, fsync).await?;
+        let (server, client, port) = serve(data, fsync, reach).await?;
         let mut first = connect(&client).await?;
         let mut connections = vec![first.clone()];
         while (connections.len() as u64) < in_flight.min(CONNECTIONS_MAX) {
@@ -96,12 +109,16 @@ impl Redis {
     /// of which asks one order, waits for its answer, and asks the next. Gives orders a second,
     /// and how long was waited. A second run needs another `name`: what `redis-benchmark` draws
     /// follows from its process's number and the second it began in, and may come again.
+    ///
+    /// # Errors
+    /// The server was not started for [`Reach::Loopback`]; `redis-benchmark` has failed.
     pub(crate) fn bench(&self, name: &str, connections: u64, orders: u64) -> Result<(f64, Waited)> {
         // Numbers of 12 digits, drawn for each order; two of them never fall together in one run.
         const NUMBER: &str = "__rand_int__";
         let (key, sku) = (format!("{name}-{NUMBER}-{NUMBER}"), sku_name(0));
         let user = format!("user-{NUMBER}");
         let request = format!("{user} {sku} 1");
+        ensure!(self.port != 0, "this server has no port");
         let mut command = Command::new(server::find("redis-benchmark", &[])?);
         command.args(["--csv", "--precision", "3", "-p"]).arg(self.port.to_string());
         command.args(["-r", "2147483647", "-c"]).arg(connections.to_string());
@@ -110,13 +127,15 @@ impl Redis {
         command.arg(format!("bought:{sku}")).args([&request, "1", &format!("{key} {request}")]);
         command.args([&user, &self.limit.to_string()]);
         let output = command.output().context("starting redis-benchmark")?;
-        let text = String::from_utf8_lossy(&output.stdout);
+        let [text, errors] =
+            [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+        ensure!(output.status.success(), "redis-benchmark: {}:\n{text}{errors}", output.status);
         let line = text.lines().last().unwrap_or_default().rsplit("\",\"");
         // From the right: the maximum, p99, p95, p50, the minimum, the mean, orders a second.
         let figures: Vec<f64> =
             line.take(7).filter_map(|text| text.trim_matches('"').parse().ok()).collect();
         let [max, p99, _, p50, _, _, per_second] = figures[..] else {
-            bail!("redis-benchmark said something else:\n{text}");
+            bail!("redis-benchmark said something else:\n{text}{errors}");
         };
         let [p50_us, p99_us, max_us] = [p50, p99, max].map(|ms| ms * 1_000.0);
         Ok((per_second, Waited { p50_us, p99_us, p999_us: 0.0, max_us }))
@@ -128,11 +147,27 @@ impl Redis {
     }
 }
 
-/// A private server with its data in `data`, ready to be asked; and its port.
-pub(crate) async fn serve(data: &Path, fsync: &str) -> Result<(Server, Client, u16)> {
+/// A private server with its data in `data`, ready to be asked; and its port, 0 for none.
+pub(crate) async fn serve(data: &Path, fsync: &str, reach: Reach) -> Result<(Server, Client, u16)> {
+    if reach == Reach::SocketOnly {
+        let (server, client) = start(data, fsync, 0).await?;
+        return Ok((server, client, 0));
+    }
+    let mut tried = 0;
+    loop {
+        // It was free a moment ago; the server takes no port that it would have to choose.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        tried += 1;
+        match start(data, fsync, port).await {
+            Ok((server, client)) => return Ok((server, client, port)),
+            Err(error) if tried == PORTS_TRIED => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+async fn start(data: &Path, fsync: &str, port: u16) -> Result<(Server, Client)> {
     let socket = data.join("socket");
-    // One that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let mut command = Command::new(server::find("redis-server", &[])?);
     command.arg("--port").arg(port.to_string()).args(["--bind", "127.0.0.1"]);
     command.args(["--save", "", "--appendonly", "yes"]);
@@ -141,7 +176,7 @@ pub(crate) async fn serve(data: &Path, fsync: &str) -> Result<(Server, Client, u
     let mut server = Server::start(command, &data.join("log"), Signal::TERM)?;
     let client = Client::open(format!("redis+unix://{}", socket.display()))?;
     let _: MultiplexedConnection = server.wait_until(async || connect(&client).await).await?;
-    Ok((server, client, port))
+    Ok((server, client))
 }
 
 /// A connection that waits for an answer however long it takes, as all others here do.

@@ -1,6 +1,7 @@
 //! Opening a store again: after a crash, where all is applied again from the journal, and after an
-//! orderly end, where snapshots are loaded. The crash is a store that is dropped with all in
-//! flight answered: what is on disk is what a kill would leave.
+//! orderly end, where snapshots are loaded. The crash is a store that is dropped with all in flight
+//! answered: the journal is as a kill would leave it, and no snapshot is taken, but the state is
+//! closed in order. No file leaves the page cache.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
