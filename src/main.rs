@@ -1,6 +1,9 @@
 //! The `tidegate` program: reads the command line, runs one command, and turns what went wrong into
 //! one message and an exit code.
 
+// Who reads stdout may have gone, and then these would panic: `cli::print` does not.
+#![warn(clippy::print_stdout)]
+
 mod cli;
 mod config;
 mod http;

@@ -237,11 +237,13 @@ impl OrdersClient {
         limit: usize,
     ) -> Result<UserOrders, OrderError> {
         let (user, limit) = (UserId::new(user).map_err(invalid)?, limit.max(1));
+        // One more than is shown tells whether there are more.
+        let wanted = limit.saturating_add(1);
         let mut found: HashMap<OrderId, Order> = HashMap::new();
+        let before = after.map(|cursor| (cursor.placed_at, cursor.order));
+        let list = OrderCommand::ListByUser { user: user.clone(), after: before, limit: wanted };
         let asks: Vec<_> = (0..self.inner.shards.len())
-            .map(|shard| {
-                self.inner.shards.ask(shard, OrderCommand::ListByUser { user: user.clone() })
-            })
+            .map(|shard| self.inner.shards.ask(shard, list.clone()))
             .collect();
         // Memory first: an order that leaves it meanwhile is in the archive by then.
         for ask in asks {
@@ -250,17 +252,13 @@ impl OrdersClient {
                 other => return Err(unexpected(&other)),
             }
         }
-        let archived = self
-            .archive(move |state| archive::by_user(state, &user, after, limit.saturating_add(1)))
-            .await?;
+        let archived =
+            self.archive(move |state| archive::by_user(state, &user, after, wanted)).await?;
         for order in archived {
             // Where both have it, memory is newer.
             found.entry(order.id).or_insert(order);
         }
-        let mut orders: Vec<_> = found
-            .into_values()
-            .filter(|order| after.is_none_or(|after| UserCursor::of(order) < after))
-            .collect();
+        let mut orders: Vec<_> = found.into_values().collect();
         orders.sort_unstable_by_key(|order| std::cmp::Reverse(UserCursor::of(order)));
         let more = orders.len() > limit;
         orders.truncate(limit);

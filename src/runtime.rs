@@ -17,7 +17,7 @@ use tidegate_actors::{
     feed::{Events, Tap},
     restore, snapshot_all,
 };
-use tidegate_machines::{GroupId, GroupSummary, OutOfBounds};
+use tidegate_machines::{GroupId, GroupSummary, OutOfBounds, Timestamp};
 use tidegate_storage::{
     ClosableState, Journal, JournalLook, JournalStats, Looked, Opened, Opening, Position, State,
     StorageError, Store, StoreLock, StoreOptions,
@@ -300,11 +300,16 @@ impl Tidegate {
         Builder::new(dir.into())
     }
 
-    /// A name that no other store has and that this one never changes; a copy of the folder has the
-    /// same.
+    /// A name that no other store has and this one never changes; a copy of the folder has it too.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.inner.id
+    }
+
+    /// The store's time: no stamp in it is later. Doesn't wait.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.post.inner.clock.now()
     }
 
     #[cfg(test)]
@@ -363,8 +368,7 @@ impl Tidegate {
         &self.inner.marks
     }
 
-    /// The shards of a machine added with [`Builder::machine`]; `None` if there is none of this
-    /// type.
+    /// The shards of a machine added with [`Builder::machine`]; `None` if none of the type was.
     #[must_use]
     pub fn shards_of<M: Durable>(&self) -> Option<Group<M>> {
         self.inner.groups.iter().find_map(|group| {

@@ -117,6 +117,27 @@ fn a_key_gives_the_same_answer_and_never_serves_two_requests() {
 }
 
 #[test]
+fn an_option_that_is_null_is_cleared_and_an_absent_one_stays() {
+    let (_folder, _server, mut client) = shop();
+    let all =
+        json!({"price_minor": 5, "currency": "EUR", "limit_per_user": 6, "backorder_limit": 7});
+    let full = client.put("/v1/skus/cap", &all).expect(200);
+    assert_eq!(client.put("/v1/skus/cap", &json!({})).expect(200), full);
+    for (option, cleared) in [
+        ("price_minor", json!(null)),
+        ("currency", json!(null)),
+        ("limit_per_user", json!(null)),
+        ("backorder_limit", json!(0)),
+    ] {
+        let mut expected = client.put("/v1/skus/cap", &all).expect(200);
+        assert_eq!(expected[option], all[option]);
+        expected[option] = cleared;
+        assert_eq!(client.put("/v1/skus/cap", &json!({option: null})).expect(200), expected);
+        assert_eq!(client.get("/v1/skus/cap").expect(200), expected);
+    }
+}
+
+#[test]
 fn lines_are_summed_and_prices_are_unit_prices() {
     let (_folder, _server, mut client) = shop();
     stock(&mut client, "cap", 5);

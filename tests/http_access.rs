@@ -1,13 +1,13 @@
 //! Who gets in, how often, and what is never told: this machine only without keys, rates,
 //! connections, secrets. Roles and lists are in `http`.
 
-use std::{fs, io::Write, net::TcpStream, path::Path, thread, time::Duration};
+use std::{fs, io::Write, net::TcpStream, path::Path, process::Command, thread, time::Duration};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    client::{Client, Server, serve},
+    client::{Client, Server, eventually, serve},
     program::{self, tidegate},
 };
 
@@ -103,6 +103,44 @@ fn no_more_connections_are_served_than_configured() {
     third.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     assert_eq!(third.peek(&mut [0]).unwrap(), 1);
     other.get("/healthz").expect(200);
+}
+
+#[test]
+fn connections_leave_the_store_the_files_that_it_needs() {
+    const FILES: usize = 512;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let program = tidegate();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", r#"ulimit -Sn 64 && ulimit -Hn 512 && exec "$0" "$@""#]);
+    limited.arg(program.get_program());
+    for (variable, _) in program.get_envs() {
+        limited.env_remove(variable);
+    }
+    let mut command = serve(limited, &data, "");
+    command.stderr(fs::File::create(&log).unwrap());
+    let server = Server::of(command);
+    let of_process = |what: &str| format!("/proc/{}/{what}", server.pid());
+    let limits = fs::read_to_string(of_process("limits")).unwrap();
+    let limit = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let limit: Vec<_> = limit.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(limit, ["512", "512"], "it is raised as far as it goes");
+
+    let mut client = server.client();
+    client.put("/v1/skus/tee", &json!({})).expect(200);
+    let others: Vec<_> = (0..FILES).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    let open = || fs::read_dir(of_process("fd")).unwrap().count();
+    eventually(|| open() > 2 * 85);
+    // Whoever is taken too many would be by now.
+    let stock = json!({"delta": 1, "reason": "delivery"});
+    for number in 0..100 {
+        client.post("/v1/skus/tee/stock", &format!("in-{number}"), &stock).expect(200);
+    }
+    assert!(open() < FILES - 100, "{} of {FILES} files are open", open());
+    drop(others);
+    assert_eq!(client.get("/v1/skus/tee").expect(200)["on_hand"], 100);
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.contains("only 85 connections are taken") && log.contains("LimitNOFILE"), "{log}");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //! tested without it.
 
 use std::{
-    io::{Read, Write},
+    io::{BufReader, ErrorKind::UnexpectedEof, Read, Write},
     net::TcpStream,
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{
@@ -13,7 +14,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 
-use crate::{client::Server, http_events::Stream, program};
+use crate::{
+    client::{Answer, Server},
+    http_events::Stream,
+    program,
+};
 
 fn trusting(certificate: CertificateDer<'static>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
@@ -32,7 +37,10 @@ fn a_certificate_makes_the_server_speak_tls() {
     let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let config = format!("[tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n");
+    let config = format!(
+        "[tls]\ncertificate_file = {certificate:?}\nkey_file = {key:?}\n\
+         [timeouts]\nidle_seconds_max = 1\nhead_read_ms_max = 1000\n"
+    );
     let server = Server::start_with(&folder.path().join("data"), &config);
 
     let config = Arc::new(trusting(made.cert.der().clone()));
@@ -46,6 +54,25 @@ fn a_certificate_makes_the_server_speak_tls() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(answer.ends_with(r#"{"status":"ready"}"#), "{answer}");
+
+    // HTTP/2 is not spoken, though offered: nothing would bound the streams of a connection.
+    let mut offering = (*config).clone();
+    offering.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut connection = ClientConnection::new(Arc::new(offering), name.clone()).unwrap();
+    let mut socket = TcpStream::connect(server.address).unwrap();
+    connection.complete_io(&mut socket).unwrap();
+    assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+
+    // A head that never ends is not waited for.
+    let connection = ClientConnection::new(Arc::clone(&config), name.clone()).unwrap();
+    let socket = TcpStream::connect(server.address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut stream = BufReader::new(StreamOwned::new(connection, socket));
+    stream.get_mut().write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut stream, false).unwrap().status, 200);
+    stream.get_mut().write_all(b"G").unwrap();
+    let ended = stream.read(&mut [0]).map_or_else(|error| error.kind(), |_| UnexpectedEof);
+    assert_eq!(ended, UnexpectedEof);
 
     // A stream of events goes through it as well, to its end.
     let connection = ClientConnection::new(config, name).unwrap();

@@ -21,6 +21,7 @@ mod http_kills;
 mod http_metrics;
 mod http_parse_only;
 mod http_ready;
+mod http_slow;
 mod http_stream;
 mod http_tls;
 mod http_topics;

@@ -211,6 +211,8 @@ async fn keys_of_changes_and_adjustments_work_alike() {
         );
         let stock = shop.gate.stock();
         assert_eq!(stock.adjust(adjust(-2), "count").await.unwrap(), receipt);
+        // Where it is, when nothing is said.
+        assert_eq!(stock.adjust(adjust(-2).at("main"), "count").await.unwrap(), receipt);
         let conflict = stock.adjust(adjust(-1), "count").await.unwrap_err();
         assert_eq!(
             conflict.rejection(),

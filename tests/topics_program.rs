@@ -181,7 +181,13 @@ fn an_operator_looks_at_dead_letters_replays_and_discards_them() {
 fn who_has_seen_enough_of_a_report_makes_no_noise() {
     let case = Case::new();
     let url = format!("http://{}", case.server.address);
-    for words in [&["config", "defaults"][..], &["topics", "list", "--url", &url]] {
+    for words in [
+        &["config", "defaults"][..],
+        &["config", "check"],
+        &["topics", "list", "--url", &url],
+        &["view", "list", "--url", &url],
+        &["webhook", "new-secret"],
+    ] {
         let mut command = tidegate();
         command.args(words).env("TIDEGATE_KEY", "secret");
         let (reader, writer) = std::io::pipe().unwrap();

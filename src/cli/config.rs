@@ -21,9 +21,9 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<Verdict> {
             let scheme = if config.tls.is_some() { "https" } else { "http" };
             let (listen, data) = (config.listen, config.data.display());
             let keys = config.access.keys.len();
-            println!(
-                "ok: would listen on {scheme}://{listen}, with {keys} API keys, data in {data}"
-            );
+            print(&format!(
+                "ok: would listen on {scheme}://{listen}, with {keys} API keys, data in {data}\n"
+            ))?;
         }
         ConfigCommand::Defaults => print(DEFAULTS)?,
         ConfigCommand::NewKey { name, role } => new_key(&name, role)?,
@@ -41,10 +41,10 @@ fn new_key(name: &str, role: Role) -> anyhow::Result<()> {
     eprintln!(
         "The key for clients, shown this once; then what goes into the server's configuration:"
     );
-    println!("{key}\n");
-    println!("[[access.keys]]\nname = {name:?}\nrole = {role:?}");
-    println!("sha256 = {:?}", hex(&sha256(key.as_bytes())));
-    Ok(())
+    let hash = hex(&sha256(key.as_bytes()));
+    print(&format!(
+        "{key}\n\n[[access.keys]]\nname = {name:?}\nrole = {role:?}\nsha256 = {hash:?}\n"
+    ))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -10,6 +10,7 @@ pub(crate) mod fuzz;
 mod import;
 mod inspect;
 mod load;
+mod open_files;
 mod progress;
 mod remote;
 mod replay;
@@ -73,9 +74,9 @@ enum Command {
     /// The store must be closed: to move stock while a server runs, ask the server
     /// (`POST /v1/skus/{sku}/stock`).
     ///
-    /// Run it again after an interruption and it goes on where it was. A file that was imported is
-    /// known by its content and changes nothing a second time; give another --import-id to import
-    /// it once more.
+    /// Run it again within a day of an interruption and it goes on where it was; later it says
+    /// which lines are in doubt, and changes nothing. A file that was imported is known by its
+    /// content and changes nothing a second time; give another --import-id to import it once more.
     ImportStock(ImportArguments),
     /// Serve a store over HTTP until SIGTERM or SIGINT.
     ///

@@ -10,7 +10,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ServeArguments, Verdict, telemetry};
+use super::{ServeArguments, Verdict, open_files, telemetry};
 use crate::{
     config::{Config, Flags},
     http::Server,
@@ -29,11 +29,12 @@ pub(super) async fn run(
     parse_only_route: bool,
 ) -> anyhow::Result<Verdict> {
     let ServeArguments { config, data, listen } = arguments;
-    let config = Config::load(&Flags { config, data, listen }).context("configuration")?;
+    let mut config = Config::load(&Flags { config, data, listen }).context("configuration")?;
     telemetry::start(&config.log.filter, config.log.json);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    open_files::make_room(&mut config.limits.connections_max, config.events.streams_max);
     let mut signals = Signals::listen()?;
     let (builder, keys) = (config.builder(), config.access.keys.len());
     let endpoints = config.webhooks.clone();

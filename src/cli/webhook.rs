@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tidegate::webhooks::Secret;
 
 use super::{
-    Verdict, print_json,
+    Verdict, print, print_json,
     remote::{Remote, RemoteArguments, segment},
 };
 
@@ -82,7 +82,7 @@ fn ask(arguments: &WebhookArguments) -> anyhow::Result<Verdict> {
     if arguments.json {
         print_json(&answer)?;
     } else {
-        print!("{text}");
+        print(&text)?;
     }
     Ok(Verdict::of(good))
 }

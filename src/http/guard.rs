@@ -18,6 +18,7 @@ use quanta::Instant;
 
 use super::{
     access::Identity,
+    connections::{Handed, Watched},
     figures::{Counts, REFUSED, Template, UNMATCHED},
     position::{POSITION, is_written},
     problem::{Problem, ProblemType},
@@ -48,13 +49,14 @@ impl Worker {
 }
 
 /// The middleware.
-pub(super) async fn guard<B: MessageBody>(
+pub(super) async fn guard<B: MessageBody + Unpin>(
     worker: Rc<Worker>,
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+) -> Result<ServiceResponse<Handed<EitherBody<B>>>, Error> {
     let Worker { service, counts } = &*worker;
     let _in_flight = counts.enter();
+    let in_use = request.conn_data().map(Watched::in_use);
     let begun = Instant::now();
     let trace_id = trace_id(request.headers());
     let (mut who, mut template) = (None, REFUSED);
@@ -88,7 +90,7 @@ pub(super) async fn guard<B: MessageBody>(
     let problem = response.response().extensions().get::<ProblemType>().copied();
     counts.count(template, response.request().method(), response.status(), problem, micros);
     log(service, &response, &trace_id, who, micros);
-    Ok(response)
+    Ok(response.map_body(|_, body| Handed::new(body, in_use)))
 }
 
 /// Refuses what need not be looked at further; otherwise says who asks, if anybody known does.

@@ -6,6 +6,7 @@ mod access;
 mod app;
 mod body;
 mod caller;
+mod connections;
 mod figures;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;

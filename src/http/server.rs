@@ -2,7 +2,7 @@
 //! the store is closed. It opens no store and knows no signal.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use tidegate::{Tidegate, postgres, webhooks};
 
 use super::{
     access::Access,
-    app,
+    app, connections,
     guard::{Worker, guard},
     service::Service,
     tls,
@@ -48,17 +48,13 @@ impl Server {
         let access = Access::new(access, &rates);
         let service = Service::new(limits.clone(), &events, timeouts.clone(), access, log.requests);
         let service = Data::new(service);
-        let listener = TcpListener::bind(listen).with_context(|| {
-            format!("can't listen on {listen}; choose another address with --listen")
-        })?;
-        let address = listener.local_addr()?;
         let workers = match workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
         // Each worker counts by itself; together they must not take more.
         let workers = workers.min(limits.connections_max);
-        let shared = service.clone();
+        let (shared, free_max) = (service.clone(), timeouts.idle + timeouts.head_read);
         let server = HttpServer::new(move || {
             let worker = Worker::of(&shared);
             let pass = move |request, next| guard(Rc::clone(&worker), request, next);
@@ -69,15 +65,20 @@ impl Server {
         .workers(workers)
         .backlog(BACKLOG)
         .max_connections(limits.connections_max / workers)
+        .on_connect(move |stream, data| connections::watch(stream, data, free_max))
         .client_request_timeout(timeouts.head_read)
         .keep_alive(timeouts.idle)
         .shutdown_timeout(timeouts.drain.as_secs())
         .disable_signals();
         let (server, tls) = match &tls {
-            Some(files) => (server.listen_rustls_0_23(listener, tls::load(files)?), true),
-            None => (server.listen(listener), false),
+            Some(files) => (server.bind_rustls_0_23(listen, tls::load(files)?), true),
+            None => (server.bind(listen), false),
         };
-        let server = server.context("can't serve")?.run();
+        let server = server.with_context(|| {
+            format!("can't listen on {listen}; choose another address with --listen")
+        })?;
+        let address = server.addrs().first().copied().context("it listens nowhere")?;
+        let server = server.run();
         let handle = server.handle();
         // In a system of its own, whose workers are woken once for many answers that come from the
         // store at a time. Workers without one pay a system call for each answer.

@@ -1,15 +1,18 @@
 //! `tidegate import-stock`: defines SKUs and moves stock, line by line from a file, a bounded
-//! number at a time. Taken up again after a kill it goes on where it was, and a file that is
-//! imported is never imported again. How a file is read is in `file`.
+//! number at a time. Taken up again after a kill, within a day, it goes on where it was, and a file
+//! that is imported is never imported again. How a file is read is in `file`.
 
 mod file;
+mod note;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use quanta::Clock;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tidegate::{
     Adjustment, AskError, IdempotencyError, OpenError, Refusal, Sku, SkuPatch, StockClient,
     StockError, StockRejection, StorageError, Tidegate,
@@ -19,12 +22,13 @@ use tokio::{sync::mpsc, task::JoinSet};
 #[cfg(feature = "fuzzing")]
 pub(super) use self::file::fuzz_file;
 use self::file::{BadLine, FileError, StockFile, StockLine, Survey};
+use self::note::Progress;
 use super::{
     ImportArguments, Verdict, grouped, print, print_json,
     progress::{bar, opening},
 };
 
-/// Lines applied between two durable notes of how far the import is; also read ahead.
+/// Lines applied between durable notes of how far the import is; also read ahead.
 const CHUNK_LINES: usize = 8_192;
 
 /// SKUs worked on at a time. The lines of one SKU are applied in the order of the file.
@@ -64,15 +68,6 @@ struct Outcome {
 struct Listed {
     line: u64,
     what: String,
-}
-
-/// How far an import is, as it is noted in the store.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Progress {
-    /// Every line up to this one is done.
-    line: u64,
-    imported: u64,
-    bad: u64,
 }
 
 /// Runs the command.
@@ -117,6 +112,7 @@ impl Import {
             Some(text) => serde_json::from_str(&text).context("the note of this import")?,
             None => Progress::default(),
         };
+        before.check(&self.file, self.gate.now())?;
         let (mut progress, mut bad_lines) = (before, Vec::new());
         let bar = bar(Some(lines), "importing stock");
         bar.set_position(before.imported + before.bad);
@@ -127,10 +123,10 @@ impl Import {
                 Ok(line) => line.number,
                 Err(line) => line.number,
             });
+            progress.begin(last, self.gate.now());
+            self.gate.marks().set(&name, &serde_json::to_string(&progress)?).await?;
             let (imported, bad) = self.apply(chunk, &bar).await?;
-            progress.line = last;
-            progress.imported += imported;
-            progress.bad += bad.len() as u64;
+            progress.end(last, imported, bad.len() as u64);
             self.note(bad, &mut bad_lines, &bar);
             self.gate.marks().set(&name, &serde_json::to_string(&progress)?).await?;
         }

@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use tidegate::{Rebuild, Sales, StoredView, Tidegate, View};
 
-use super::{Bars, Rebuilt, ViewArguments, ViewsArguments};
-use crate::cli::{Verdict, grouped, print_json, progress::opening};
+use super::{Bars, Rebuilt, ViewArguments, ViewsArguments, print_rows};
+use crate::cli::{Verdict, grouped, print, print_json, progress::opening};
 
 /// How often the bar is moved.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -27,11 +27,9 @@ pub(super) async fn list(arguments: ViewsArguments) -> anyhow::Result<Verdict> {
     if arguments.json {
         print_json(&Listed { views })?;
     } else if views.is_empty() {
-        println!("the store has no views");
+        print("the store has no views\n")?;
     } else {
-        for view in &views {
-            println!("{:>20}  {}", view.name, readable(view));
-        }
+        print_rows(views.iter().map(|view| (&view.name, readable(view))))?;
     }
     Ok(Verdict::Good)
 }
@@ -49,12 +47,16 @@ pub(super) async fn show(arguments: ViewArguments) -> anyhow::Result<Verdict> {
         return Ok(Verdict::Good);
     }
     let version = view.version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    println!("{:>20}  {}", "view", view.name);
-    println!("{:>20}  {version}", "version");
-    println!("{:>20}  {}", "position", grouped(view.position));
-    println!("{:>20}  {} records", "lag", grouped(view.durable.saturating_sub(view.position)));
-    println!("{:>20}  {}", "rows", grouped(view.rows));
-    println!("{:>20}  {}", "being rebuilt", if view.rebuilding { "yes" } else { "no" });
+    let lag = grouped(view.durable.saturating_sub(view.position));
+    let rebuilding = if view.rebuilding { "yes" } else { "no" };
+    print_rows([
+        ("view", view.name),
+        ("version", version),
+        ("position", grouped(view.position)),
+        ("lag", format!("{lag} records")),
+        ("rows", grouped(view.rows)),
+        ("being rebuilt", rebuilding.to_owned()),
+    ])?;
     Ok(Verdict::Good)
 }
 

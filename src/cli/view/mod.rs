@@ -4,14 +4,14 @@
 mod closed;
 mod server;
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tidegate::RebuildProgress;
 
-use super::{DATA, DATA_VARIABLE, Verdict, grouped, print_json, progress, remote::Remote};
+use super::{DATA, DATA_VARIABLE, Verdict, grouped, print, print_json, progress, remote::Remote};
 
 #[derive(Subcommand)]
 pub(super) enum ViewCommand {
@@ -65,9 +65,15 @@ impl Rebuilt<'_> {
             return print_json(self);
         }
         let (rows, position) = (grouped(self.rows), grouped(self.position));
-        println!("{}: {rows} rows up to position {position}, in {:.1} s", self.name, self.seconds);
-        Ok(())
+        let (name, seconds) = (self.name, self.seconds);
+        print(&format!("{name}: {rows} rows up to position {position}, in {seconds:.1} s\n"))
     }
+}
+
+/// Names and what is to be told of each.
+fn print_rows<N: Display>(rows: impl IntoIterator<Item = (N, String)>) -> anyhow::Result<()> {
+    let rows = rows.into_iter().map(|(name, value)| format!("{name:>20}  {value}\n"));
+    print(&rows.collect::<String>())
 }
 
 /// How far a rebuild is, on a terminal. Gone when dropped.

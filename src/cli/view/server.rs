@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tidegate::{Position, RebuildProgress};
 
-use super::{Bars, Rebuilt};
+use super::{Bars, Rebuilt, print_rows};
 use crate::cli::{
-    Verdict, grouped, print_json,
+    Verdict, grouped, print, print_json,
     remote::{Remote, segment},
 };
 
@@ -60,17 +60,17 @@ pub(super) fn list(remote: &Remote, json: bool) -> anyhow::Result<Verdict> {
     }
     let views = views(&answer)?;
     if views.is_empty() {
-        println!("the server has no views");
+        print("the server has no views\n")?;
     }
-    for view in views {
+    let rows = views.into_iter().map(|view| {
         let (position, rows) = (grouped(view.position), grouped(view.rows));
         let lag = grouped(view.lag_records);
         let rebuilding = if view.rebuilding { ", being rebuilt" } else { "" };
-        println!(
-            "{:>20}  version {}, {}, {rows} rows, position {position}, lag {lag}{rebuilding}",
-            view.name, view.version, view.condition
-        );
-    }
+        let ServedView { name, version, condition, .. } = view;
+        let how = format!("version {version}, {condition}");
+        (name, format!("{how}, {rows} rows, position {position}, lag {lag}{rebuilding}"))
+    });
+    print_rows(rows)?;
     Ok(Verdict::Good)
 }
 
@@ -94,13 +94,16 @@ pub(super) fn show(remote: &Remote, name: &str, json: bool) -> anyhow::Result<Ve
         None if view.rebuilding => "soon".to_owned(),
         None => "no".to_owned(),
     };
-    println!("{:>20}  {}", "view", view.name);
-    println!("{:>20}  {}", "version", view.version);
-    println!("{:>20}  {}", "condition", view.condition);
-    println!("{:>20}  {}", "position", grouped(view.position));
-    println!("{:>20}  {} records, {} ms", "lag", grouped(view.lag_records), grouped(view.lag_ms));
-    println!("{:>20}  {}", "rows", grouped(view.rows));
-    println!("{:>20}  {rebuilt}", "being rebuilt");
+    let (lag, lag_ms) = (grouped(view.lag_records), grouped(view.lag_ms));
+    print_rows([
+        ("view", view.name),
+        ("version", view.version.to_string()),
+        ("condition", view.condition),
+        ("position", grouped(view.position)),
+        ("lag", format!("{lag} records, {lag_ms} ms")),
+        ("rows", grouped(view.rows)),
+        ("being rebuilt", rebuilt),
+    ])?;
     Ok(Verdict::Good)
 }
 

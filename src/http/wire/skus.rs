@@ -32,10 +32,10 @@ pub(crate) struct SkuOptions {
     #[serde(default, deserialize_with = "whole::present")]
     #[schema(value_type = Option<u64>, maximum = 4294967295u64, minimum = 0)]
     limit_per_user: Option<Option<u32>>,
-    /// Units that may be promised ahead of stock, at each location.
-    #[serde(default, deserialize_with = "whole::maybe")]
+    /// Units that may be promised ahead of stock, at each location; cleared it is 0.
+    #[serde(default, deserialize_with = "whole::present")]
     #[schema(value_type = Option<u64>, maximum = 4294967295u64, minimum = 0)]
-    backorder_limit: Option<u32>,
+    backorder_limit: Option<Option<u32>>,
 }
 
 impl SkuOptions {
@@ -49,7 +49,7 @@ impl SkuOptions {
             price_minor: self.price_minor,
             currency,
             limit_per_user: self.limit_per_user,
-            backorder_limit: self.backorder_limit,
+            backorder_limit: self.backorder_limit.map(Option::unwrap_or_default),
         })
     }
 }

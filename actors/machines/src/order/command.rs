@@ -65,10 +65,15 @@ pub enum OrderCommand {
         /// The order.
         order: OrderId,
     },
-    /// Reads the orders of a user that are in memory, newest first.
+    /// Reads orders of a user that are in memory, newest first.
     ListByUser {
         /// The user.
         user: UserId,
+        /// Only those placed before this one, when and which: among those placed at one moment,
+        /// the one with the lower number.
+        after: Option<(Timestamp, OrderId)>,
+        /// How many at most.
+        limit: usize,
     },
     /// A stock shard's outcome of an operation. Nobody is answered.
     Outcome {
@@ -157,7 +162,7 @@ pub enum OrderReply {
     Order(Box<Order>),
     /// To `Get`: the order, which waits in the queue, and where.
     Waiting(Box<Order>, Box<QueuePlace>),
-    /// The orders of a user that are in memory, newest first.
+    /// Orders of a user that are in memory, newest first.
     Orders(Vec<Order>),
     /// The order's number was given out, but it is not in memory: look in the archive. Not there
     /// either means that it was refused.

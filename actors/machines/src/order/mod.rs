@@ -221,10 +221,13 @@ impl Machine for Orders {
             }
             OrderCommand::Return { .. } => self.decide_return(command, now),
             OrderCommand::Get { order } => self.decide_get(*order, now),
-            OrderCommand::ListByUser { user } => {
-                let ids = self.by_user.of(user, &self.orders);
-                let orders = ids.filter_map(|id| self.order(id)).cloned().collect();
-                Ok(Decision::reply(OrderReply::Orders(orders)))
+            OrderCommand::ListByUser { user, after, limit } => {
+                let orders = self.by_user.of(user, &self.orders).filter_map(|id| self.order(id));
+                // Numbers rise with time, so this is their order too.
+                let listed = orders
+                    .skip_while(|order| after.is_some_and(|at| (order.placed_at, order.id) >= at))
+                    .take(*limit);
+                Ok(Decision::reply(OrderReply::Orders(listed.cloned().collect())))
             }
             OrderCommand::Tick => Ok(self.decide_tick(now)),
             OrderCommand::Forget { orders } => Ok(self.decide_forget(orders)),

@@ -217,12 +217,20 @@ fn orders_are_listed_by_user_newest_first() {
     let ids: Vec<_> = (10..13)
         .map(|key| id_of(&place(&mut network, order(key, vec![line("A", 1)])).unwrap()))
         .collect();
-    let command = OrderCommand::ListByUser { user: UserId::new("ann").unwrap() };
-    let Ok(Answer::Now(OrderReply::Orders(orders))) = network.ask_orders(0, &command) else {
-        panic!()
+    let mut list = |after: Option<OrderId>, limit| -> Vec<OrderId> {
+        let user = UserId::new("ann").unwrap();
+        let after = after.map(|id| (network.order(id).unwrap().placed_at, id));
+        let command = OrderCommand::ListByUser { user, after, limit };
+        let Ok(Answer::Now(OrderReply::Orders(orders))) = network.ask_orders(0, &command) else {
+            panic!()
+        };
+        orders.iter().map(|order| order.id).collect()
     };
-    let listed: Vec<_> = orders.iter().rev().map(|order| order.id).collect();
-    assert_eq!(listed, ids);
+    assert_eq!(list(None, usize::MAX), [ids[2], ids[1], ids[0]]);
+    assert_eq!(list(None, 2), [ids[2], ids[1]]);
+    assert_eq!(list(Some(ids[2]), 1), [ids[1]]);
+    assert_eq!(list(Some(ids[1]), 2), [ids[0]]);
+    assert_eq!(list(Some(ids[0]), 2), []);
 }
 
 #[test]

@@ -309,7 +309,8 @@ impl Callers {
 
     /// A read of all that `user` has in the memory of order shard `shard`.
     pub(super) fn list(&self, shard: u16, user: &UserId) -> Command {
-        Command::Orders(shard, OrderCommand::ListByUser { user: user.clone() })
+        let user = user.clone();
+        Command::Orders(shard, OrderCommand::ListByUser { user, after: None, limit: usize::MAX })
     }
 
     /// A read of `sku`.
