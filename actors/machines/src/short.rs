@@ -8,7 +8,6 @@ use std::slice;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thin_vec::ThinVec;
 use triomphe::Arc;
 
 /// A list that nearly always has one element, which then lies in it. More than one lie apart, and
@@ -191,16 +190,6 @@ impl<'de, T: Clone + Deserialize<'de>> Visitor<'de> for Elements<T> {
         }
         Ok(list)
     }
-}
-
-/// For `#[serde(deserialize_with)]`: reads a list that is nearly always empty without believing the
-/// length that stands before it, as serde does for a `Vec`.
-pub(crate) fn read_thin<'de, T, D>(deserializer: D) -> Result<ThinVec<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    Ok(Vec::deserialize(deserializer)?.into_iter().collect())
 }
 
 #[cfg(test)]
