@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::item::{Item, Units};
+use super::item::Item;
+use super::users::Units;
 use super::{
     Answered, Bound, Hold, HoldOutcome, OpAction, OpOutcome, OrderOp, SkuPatch, Stock,
     StockCommand, StockEffect, StockEvent, StockLine, StockReceipt, StockRejection, StockReply,
@@ -245,7 +246,7 @@ impl Stock {
                 let Some(limit) = item.options.limit_per_user else {
                     continue;
                 };
-                let Units { held, owned } = item.units_of(user);
+                let Units { held, owned } = item.users.units_of(user);
                 let already = held.saturating_add(owned);
                 let asked = wanted.get(&line.sku).copied().unwrap_or(u64::MAX);
                 if already.saturating_add(asked) > u64::from(limit) {
