@@ -42,8 +42,8 @@ impl Placed {
             StockLine { sku, location, quantity: *quantity }
         };
         if self.lines.iter().all(|(_, shard)| *shard == to) {
-            // Nearly always, and then it is known how many there are.
-            return self.lines.iter().map(line).collect();
+            // Nearly always.
+            return Short::of_each(&self.lines, line);
         }
         self.lines.iter().filter(|(_, shard)| *shard == to).map(line).collect()
     }
@@ -52,7 +52,7 @@ impl Placed {
 impl Order {
     /// The order that was placed, as it is while stock shards are asked for `asks`.
     pub(super) fn place(placed: &Placed, asks: &[Ask]) -> Self {
-        let lines = placed.lines.iter().map(|(line, shard)| OrderLine {
+        let lines = Short::of_each(&placed.lines, |(line, shard)| OrderLine {
             sku: line.sku.clone(),
             location: line.location.clone(),
             shard: *shard,
@@ -61,7 +61,7 @@ impl Order {
             shipped: 0,
             returned: 0,
         });
-        let legs = asks.iter().map(|ask| Leg { shard: ask.to, state: LegState::Asked });
+        let legs = Short::of_each(asks, |ask| Leg { shard: ask.to, state: LegState::Asked });
         Self {
             id: placed.order,
             version: 1,
@@ -72,11 +72,11 @@ impl Order {
             hold_ms: placed.hold_ms,
             state: OrderState::Queued,
             rejection: None,
-            lines: lines.collect(),
+            lines,
             total_minor: placed.lines.iter().filter_map(|(line, _)| line.amount_minor).sum(),
             history: History::default(),
             rereserve: Rereserve::No,
-            legs: legs.collect(),
+            legs,
             open_ops: Short::new(),
             key: placed.key,
             respond_async: placed.respond_async,
