@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let some = vec![Units::new("shirt", 2), Units::new("mug", 1)];
     gate.orders().fulfil(order.id, Some(some), "parcel-1").await?;
     let order = gate.orders().fulfil(order.id, None, "parcel-2").await?;
-    println!("shipped in {} parcels: {}", order.fulfilments.len(), order.state);
+    println!("shipped in {} parcels: {}", order.history.fulfilments.len(), order.state);
 
     let back = vec![Units::new("shirt", 1)];
     let order = gate.orders().take_back(order.id, back, true, "return-1").await?;

@@ -61,8 +61,8 @@ impl View for Spending {
     fn load(&self, fact: &Fact, _at: Timestamp, rows: &mut Rows<'_, Row>) -> Result<(), ViewFault> {
         let Fact::Order(order) = fact else { return Ok(()) };
         rows.put(Self::key(order.id), &Row::Of(order.user.to_string()))?;
-        if order.captured_minor > 0 {
-            Self::spend(rows, order.user.as_str(), order.captured_minor)?;
+        if order.history.captured_minor > 0 {
+            Self::spend(rows, order.user.as_str(), order.history.captured_minor)?;
         }
         Ok(())
     }

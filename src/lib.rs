@@ -59,13 +59,13 @@ pub use tidegate_actors::{
 };
 pub use tidegate_machines::{
     ConsumersRejection, Currency, DeadLetter, EventId, Fulfilment, FulfilmentStatus, GroupId,
-    GroupName, GroupSummary, GroupView, Hold, HoldId, HoldOutcome, IdempotencyError, ItemView,
-    KeyHash, LeaseToken, Leg, LegState, Letter, Level, Location, MessageId, MessageKey, OpId,
-    Order, OrderId, OrderLine, OrderRejection, OrderState, OutOfBounds, Payload, Payment,
-    PaymentKind, PaymentStatus, Pending, Provider, PublishReceipt, QueueCounts, QueuePlace,
-    Receipt, Refusal, Rereserve, Retry, Return, Schedule, ScheduleName, Short, Sku, SkuOptions,
-    SkuPatch, StockLine, StockReceipt, StockRejection, Timestamp, TopicName, TopicsRejection,
-    UserId, bounds,
+    GroupName, GroupSummary, GroupView, History, Hold, HoldId, HoldOutcome, IdempotencyError,
+    ItemView, KeyHash, LeaseToken, Leg, LegState, Letter, Level, Location, MessageId, MessageKey,
+    OpId, Order, OrderEntries, OrderId, OrderLine, OrderRejection, OrderState, OutOfBounds,
+    Payload, Payment, PaymentKind, PaymentStatus, Pending, Provider, PublishReceipt, QueueCounts,
+    QueuePlace, Receipt, Refusal, Rereserve, Retry, Return, Schedule, ScheduleName, Short, Sku,
+    SkuOptions, SkuPatch, StockLine, StockReceipt, StockRejection, Timestamp, TopicName,
+    TopicsRejection, UserId, bounds,
 };
 pub use tidegate_storage::{
     JournalStats, Opening, OpeningProgress, OpeningStep, Position, StorageError,

@@ -222,7 +222,7 @@ impl Case {
             users.dedup();
             for user in users {
                 for order in orders_of(&gate, user, 50).await {
-                    let reference = order.payments[0].event_id.to_string();
+                    let reference = order.history.payments[0].event_id.to_string();
                     let before = end.orders.insert(reference, Paid::of(&order));
                     assert_eq!(before, None, "one reference, two orders: {order:?}");
                 }
@@ -240,8 +240,8 @@ impl Paid {
             user: order.user.to_string(),
             lines: lines.map(|l| (l.sku.to_string(), l.quantity.into(), l.amount_minor)).collect(),
             total_minor: order.total_minor,
-            captured_minor: order.captured_minor,
-            payments: order.payments.len(),
+            captured_minor: order.history.captured_minor,
+            payments: order.history.payments.len(),
             state: order.state,
         }
     }

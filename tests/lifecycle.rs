@@ -48,7 +48,7 @@ async fn payments_count_once_in_any_order_and_confirm_when_they_cover_the_total(
     let order = shop.pay(id, "3", 100).await;
     assert_eq!(order.payment_status(), PaymentStatus::PartiallyPaid);
     let order = shop.pay(id, "3", 100).await;
-    assert_eq!(order.captured_minor, 100, "told twice, it counts once");
+    assert_eq!(order.history.captured_minor, 100, "told twice, it counts once");
     let conflict = tell(event(PaymentKind::Captured, "3", 200)).await.unwrap_err();
     assert!(matches!(conflict.rejection(), Some(OrderRejection::PaymentConflict { .. })));
     let order = shop.pay(id, "4", 200).await;
@@ -56,7 +56,11 @@ async fn payments_count_once_in_any_order_and_confirm_when_they_cover_the_total(
     assert_eq!(shop.levels("mug").await, (10, 0, 3));
 
     let shop = shop.reopened().await;
-    assert_eq!(shop.pay(id, "4", 200).await.captured_minor, 300, "archived, and told again");
+    assert_eq!(
+        shop.pay(id, "4", 200).await.history.captured_minor,
+        300,
+        "archived, and told again"
+    );
     let late = event(PaymentKind::Failed, "5", 300);
     let order = shop.gate.orders().pay(id, late).await.unwrap();
     assert_eq!(order.state, OrderState::Confirmed, "never downgraded");
@@ -195,9 +199,9 @@ async fn returns_are_refunded_and_go_back_on_the_shelf_if_asked() {
     assert_eq!(order.refund_due_minor(), 100);
     assert_eq!(order.fulfilment_status(), FulfilmentStatus::PartiallyReturned);
     assert_eq!(shop.levels("mug").await, (8, 0, 0));
-    assert_eq!(give_back(&shop, 1, true, "r").await.unwrap().returns.len(), 1, "same key");
+    assert_eq!(give_back(&shop, 1, true, "r").await.unwrap().history.returns.len(), 1, "same key");
     let broken = give_back(&shop, 2, false, "broken").await.unwrap();
-    assert_eq!((broken.refund_due_minor(), broken.returns.len()), (300, 2));
+    assert_eq!((broken.refund_due_minor(), broken.history.returns.len()), (300, 2));
     assert_eq!(shop.levels("mug").await, (8, 0, 0), "broken ones don't go back");
     let more = give_back(&shop, 1, true, "more").await.unwrap_err();
     assert!(matches!(more.rejection(), Some(OrderRejection::TooMany { at_most: 0, .. })));

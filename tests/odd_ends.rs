@@ -195,7 +195,7 @@ async fn a_shipment_that_is_refused_is_refused_to_nobody_else() {
             on_hand: 0,
         });
         assert_eq!(refused.rejection(), Some(&not_in_stock));
-        assert_eq!(refunded.unwrap().refunded_minor, round + 1);
+        assert_eq!(refunded.unwrap().history.refunded_minor, round + 1);
     }
     shop.audited().await;
 }

@@ -44,7 +44,7 @@ fn count(order: &Order, figures: &mut Figures) {
         add(&line.sku, order.placed_at, [line.quantity.into(), line.amount_minor.unwrap(), 0, 0]);
     }
     let mut before = BTreeMap::new();
-    for back in &order.returns {
+    for back in &order.history.returns {
         for moved in &back.lines {
             let line = order.line(&moved.sku, &moved.location).unwrap();
             let units: &mut u64 = before.entry((&moved.sku, &moved.location)).or_default();

@@ -147,7 +147,7 @@ impl Load<'_> {
         for (position, order) in orders {
             let position = *position;
             rows.orders.insert(order.id, OrderRow::whole(Mark::whole(position), order));
-            let payments = order.payments.iter().cloned();
+            let payments = order.history.payments.iter().cloned();
             let row = |payment| PaymentRow { order: order.id, payment, position };
             rows.payments.extend(payments.map(row));
         }

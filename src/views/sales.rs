@@ -325,7 +325,7 @@ fn load_order(order: &Order, rows: &mut Kept<'_>) -> Taken {
     if sold {
         sell(&row, rows, u64::checked_add)?;
     }
-    for back in &order.returns {
+    for back in &order.history.returns {
         take_back(&mut row, &back.lines, back.at, rows)?;
     }
     rows.put(order_key(order.id), &SalesRow::Order(row))

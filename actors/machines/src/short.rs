@@ -8,7 +8,6 @@ use std::slice;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use thin_vec::ThinVec;
 use triomphe::Arc;
 
 /// A list that nearly always has one element, which then lies in it. More than one lie apart, and
@@ -29,6 +28,16 @@ impl<T> Short<T> {
     #[must_use]
     pub const fn new() -> Self {
         Self(Kept::None)
+    }
+
+    /// What `make` makes of each of `values`. Quicker than collecting it: nearly always it is one.
+    #[inline]
+    pub(crate) fn of_each<U>(values: &[U], mut make: impl FnMut(&U) -> T) -> Self {
+        match values {
+            [] => Self::new(),
+            [one] => Self(Kept::One(make(one))),
+            many => Self(Kept::Many(Arc::new(many.iter().map(make).collect()))),
+        }
     }
 }
 
@@ -193,14 +202,14 @@ impl<'de, T: Clone + Deserialize<'de>> Visitor<'de> for Elements<T> {
     }
 }
 
-/// For `#[serde(deserialize_with)]`: reads a list that is nearly always empty without believing the
-/// length that stands before it, as serde does for a `Vec`.
-pub(crate) fn read_thin<'de, T, D>(deserializer: D) -> Result<ThinVec<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+/// Whether no two of a few values are alike. Many are not looked at: then the answer is no.
+pub(crate) fn all_differ<'a, T, K: PartialEq>(values: &'a [T], key: impl Fn(&'a T) -> K) -> bool {
+    const FEW: usize = 8;
+    let is_new = |at: usize| {
+        let this = key(&values[at]);
+        values[..at].iter().all(|before| key(before) != this)
+    };
+    values.len() <= FEW && (1..values.len()).all(is_new)
 }
 
 #[cfg(test)]
@@ -208,6 +217,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn few_that_differ_are_known_to() {
+        let differ = |values: &[u8]| all_differ(values, |value| *value);
+        assert!(differ(&[]) && differ(&[1]) && differ(&[1, 2, 3, 0]));
+        assert!(!differ(&[1, 1]) && !differ(&[1, 2, 3, 2]));
+        assert!(!differ(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), "too many to look at");
+    }
 
     proptest! {
         #[test]
@@ -234,6 +251,7 @@ mod tests {
                 }
                 prop_assert_eq!(&*before.0, &before.1[..]);
                 prop_assert_eq!(&*short, &model[..]);
+                prop_assert!(Short::of_each(&model, |one| *one) == short);
                 let config = bincode::config::standard();
                 let bytes = bincode::serde::encode_to_vec(&short, config).unwrap();
                 prop_assert_eq!(&bytes, &bincode::serde::encode_to_vec(&model, config).unwrap());

@@ -184,6 +184,7 @@ impl From<Order> for OrderBody {
         let refund_due_minor = order.refund_due_minor();
         let shipment =
             |it: tidegate::Fulfilment| Shipment { at: Time(it.at), lines: units(it.lines) };
+        let history = order.history.into_entries();
         Self {
             id: order.id.to_string(),
             user: order.user,
@@ -195,12 +196,12 @@ impl From<Order> for OrderBody {
             expires_at: order.expires_at.map(Time),
             payment_status: payment.into(),
             fulfilment_status: fulfilment.into(),
-            captured_minor: order.captured_minor,
-            refunded_minor: order.refunded_minor,
+            captured_minor: history.captured_minor,
+            refunded_minor: history.refunded_minor,
             refund_due_minor,
-            payments: order.payments.into_iter().map(PaymentEntry::from).collect(),
-            fulfilments: order.fulfilments.into_iter().map(shipment).collect(),
-            returns: order.returns.into_iter().map(Return::from).collect(),
+            payments: history.payments.into_iter().map(PaymentEntry::from).collect(),
+            fulfilments: history.fulfilments.into_iter().map(shipment).collect(),
+            returns: history.returns.into_iter().map(Return::from).collect(),
             rejection: order.rejection.as_deref().map(Rejection::from),
             queue: None,
         }

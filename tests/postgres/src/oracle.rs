@@ -106,11 +106,11 @@ fn order_rows(order: &Order, add: &mut impl FnMut(&'static str, String)) {
     let total = accepted.then_some(order.total_minor);
     let rejected = order.state == OrderState::Rejected;
     let why = order.rejection.as_ref().filter(|_| rejected).map(ToString::to_string);
-    let authorized = order.payments.iter().any(|it| it.kind == PaymentKind::Authorized);
+    let authorized = order.history.payments.iter().any(|it| it.kind == PaymentKind::Authorized);
     let money = format!(
         "{total:?} {} {} {} {} {authorized}",
-        order.captured_minor,
-        order.refunded_minor,
+        order.history.captured_minor,
+        order.history.refunded_minor,
         order.refund_due_minor(),
         order.payment_status(),
     );
@@ -124,7 +124,7 @@ fn order_rows(order: &Order, add: &mut impl FnMut(&'static str, String)) {
         let (sku, at) = (&line.sku, &line.location);
         add("order_lines", format!("{id} {number} {sku} {at} {shard} {units} {amount:?} {gone}"));
     }
-    for payment in &order.payments {
+    for payment in &order.history.payments {
         let kind = format!("{:?}", payment.kind).to_lowercase();
         let (provider, event) = (&payment.provider, &payment.event_id);
         let (amount, at) = (payment.amount_minor, payment.at.0);

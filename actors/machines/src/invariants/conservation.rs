@@ -90,7 +90,7 @@ fn count(places: &mut Places, order: &Order, shard: Option<&Orders>, stocks: &[&
             LegState::Held => lines.iter().for_each(|line| add(places, line, 1, 0)),
             LegState::Allocated => {
                 lines.iter().for_each(|line| add(places, line, 0, 1));
-                let here = order.fulfilments.iter().flat_map(|entry| &entry.lines);
+                let here = order.history.fulfilments.iter().flat_map(|entry| &entry.lines);
                 for line in here.filter(|l| is_at(order, l, leg.shard)) {
                     add(places, line, 0, -1);
                 }

@@ -63,15 +63,15 @@ pub(super) fn check_order(order: &Order) -> Result<(), Violation> {
     let total = amounts == Some(order.total_minor) || unpriced;
     require(Invariant::TotalIsLines, total, fail("total"))?;
     let paid = |kind: PaymentKind| {
-        let mine = order.payments.iter().filter(move |payment| payment.kind == kind);
+        let mine = order.history.payments.iter().filter(move |payment| payment.kind == kind);
         mine.map(|payment| payment.amount_minor).sum::<u64>()
     };
-    let captured = paid(PaymentKind::Captured) == order.captured_minor;
-    let refunded = paid(PaymentKind::Refunded) == order.refunded_minor;
+    let captured = paid(PaymentKind::Captured) == order.history.captured_minor;
+    let refunded = paid(PaymentKind::Refunded) == order.history.refunded_minor;
     require(Invariant::MoneyIsPayments, captured && refunded, fail("sums"))?;
     let seen = match order.state {
         OrderState::Confirmed | OrderState::Completed => {
-            order.payments.iter().any(|payment| payment.kind == PaymentKind::Captured)
+            order.history.payments.iter().any(|payment| payment.kind == PaymentKind::Captured)
         }
         // What covers an order must have confirmed it, or have brought its one late try.
         OrderState::AwaitingPayment => !order.covered(),
@@ -86,9 +86,9 @@ pub(super) fn check_order(order: &Order) -> Result<(), Violation> {
 fn check_units(order: &Order) -> Result<(), Violation> {
     for line in &order.lines {
         let here = |l: &&StockLine| l.sku == line.sku && l.location == line.location;
-        let shipped = order.fulfilments.iter().flat_map(|entry| &entry.lines);
+        let shipped = order.history.fulfilments.iter().flat_map(|entry| &entry.lines);
         let shipped: u64 = shipped.filter(here).map(|l| l.quantity).sum();
-        let returned = order.returns.iter().flat_map(|entry| &entry.lines);
+        let returned = order.history.returns.iter().flat_map(|entry| &entry.lines);
         let returned: u64 = returned.filter(here).map(|l| l.quantity).sum();
         let right = u64::from(line.shipped) == shipped
             && u64::from(line.returned) == returned

@@ -40,7 +40,7 @@ pub fn check_stock(stock: &Stock) -> Result<(), Violation> {
             continue;
         };
         let limited = item.options.limit_per_user.is_some();
-        let has = item.units_of(user).held;
+        let has = item.users.units_of(user).held;
         require(Invariant::LimitKept, !limited || has == units, || {
             format!("sku {sku}, user {user}: {units} held, {has} counted")
         })?;

@@ -2,10 +2,9 @@
 //! both go through here, so they cannot disagree. It deliberately knows no other order.
 
 use serde::{Deserialize, Serialize};
-use thin_vec::ThinVec;
 
 use super::{
-    Fulfilment, Leg, LegState, NewLine, Order, OrderEvent, OrderLine, OrderState, Payment,
+    Fulfilment, History, Leg, LegState, NewLine, Order, OrderEvent, OrderLine, OrderState, Payment,
     PaymentKind, Placed, Rereserve, Return, Shipment,
 };
 use crate::bounds::AMOUNT_MINOR_MAX;
@@ -43,8 +42,8 @@ impl Placed {
             StockLine { sku, location, quantity: *quantity }
         };
         if self.lines.iter().all(|(_, shard)| *shard == to) {
-            // Nearly always, and then it is known how many there are.
-            return self.lines.iter().map(line).collect();
+            // Nearly always.
+            return Short::of_each(&self.lines, line);
         }
         self.lines.iter().filter(|(_, shard)| *shard == to).map(line).collect()
     }
@@ -53,7 +52,7 @@ impl Placed {
 impl Order {
     /// The order that was placed, as it is while stock shards are asked for `asks`.
     pub(super) fn place(placed: &Placed, asks: &[Ask]) -> Self {
-        let lines = placed.lines.iter().map(|(line, shard)| OrderLine {
+        let lines = Short::of_each(&placed.lines, |(line, shard)| OrderLine {
             sku: line.sku.clone(),
             location: line.location.clone(),
             shard: *shard,
@@ -62,7 +61,7 @@ impl Order {
             shipped: 0,
             returned: 0,
         });
-        let legs = asks.iter().map(|ask| Leg { shard: ask.to, state: LegState::Asked });
+        let legs = Short::of_each(asks, |ask| Leg { shard: ask.to, state: LegState::Asked });
         Self {
             id: placed.order,
             version: 1,
@@ -73,15 +72,11 @@ impl Order {
             hold_ms: placed.hold_ms,
             state: OrderState::Queued,
             rejection: None,
-            lines: lines.collect(),
+            lines,
             total_minor: placed.lines.iter().filter_map(|(line, _)| line.amount_minor).sum(),
-            payments: ThinVec::new(),
-            captured_minor: 0,
-            refunded_minor: 0,
-            fulfilments: ThinVec::new(),
-            returns: ThinVec::new(),
+            history: History::default(),
             rereserve: Rereserve::No,
-            legs: legs.collect(),
+            legs,
             open_ops: Short::new(),
             key: placed.key,
             respond_async: placed.respond_async,
@@ -246,10 +241,10 @@ impl Order {
     }
 
     fn paid(&mut self, payment: &Payment) -> Short<Ask> {
-        self.payments.push(payment.clone());
+        self.history.payments.push(payment.clone());
         match payment.kind {
-            PaymentKind::Captured => self.captured_minor += payment.amount_minor,
-            PaymentKind::Refunded => self.refunded_minor += payment.amount_minor,
+            PaymentKind::Captured => self.history.captured_minor += payment.amount_minor,
+            PaymentKind::Refunded => self.history.refunded_minor += payment.amount_minor,
             PaymentKind::Authorized | PaymentKind::Failed => return Short::new(),
         }
         if !self.covered() {
@@ -291,24 +286,26 @@ impl Order {
         self.each_line(lines, |line, units| line.shipped += units);
         let fulfilment = Fulfilment { at, key, lines: lines.to_vec() };
         let shipment = Some(fulfilment.shipment());
-        self.fulfilments.push(fulfilment);
+        self.history.fulfilments.push(fulfilment);
         self.by_shard(lines, shipment, |lines| OpAction::Ship { lines })
     }
 
     // Takes a refused shipment out of the record: what its other legs shipped stays.
     fn unship(&mut self, shipment: Option<&Shipment>, refused: &[StockLine]) {
         self.each_line(refused, |line, units| line.shipped = line.shipped.saturating_sub(units));
-        for fulfilment in self.fulfilments.iter_mut().filter(|f| Some(&f.shipment()) == shipment) {
+        for fulfilment in
+            self.history.fulfilments.iter_mut().filter(|f| Some(&f.shipment()) == shipment)
+        {
             fulfilment.lines.retain(|line| !refused.contains(line));
         }
-        self.fulfilments.retain(|fulfilment| !fulfilment.lines.is_empty());
+        self.history.fulfilments.retain(|fulfilment| !fulfilment.lines.is_empty());
     }
 
     fn take_back(&mut self, at: Timestamp, lines: &[StockLine], restock: bool) -> Short<Ask> {
         let before_minor = self.returned_minor();
         self.each_line(lines, |line, units| line.returned += units);
         let refund_minor = self.returned_minor().saturating_sub(before_minor);
-        self.returns.push(Return { at, lines: lines.to_vec(), restock, refund_minor });
+        self.history.returns.push(Return { at, lines: lines.to_vec(), restock, refund_minor });
         let user = self.user.clone();
         self.by_shard(lines, None, |lines| OpAction::Return { user: user.clone(), lines, restock })
     }

@@ -98,14 +98,14 @@ impl Orders {
         let same = |known: &&Payment| {
             known.provider == payment.provider && known.event_id == payment.event_id
         };
-        if let Some(known) = order.payments.iter().find(same) {
+        if let Some(known) = order.history.payments.iter().find(same) {
             if known.kind == payment.kind && known.amount_minor == payment.amount_minor {
                 return Ok(Decision::nothing().answered(answer(order)));
             }
             let Payment { provider, event_id, .. } = payment;
             return Err(OrderRejection::PaymentConflict { provider, event_id });
         }
-        check_entries("payments", order.payments.len())?;
+        check_entries("payments", order.history.payments.len())?;
         Ok(self.changed(order, OrderEvent::Paid { order: id, payment }))
     }
 
@@ -149,7 +149,7 @@ impl Orders {
             return self.away(id);
         };
         check_state(order, &[OrderState::Confirmed], "fulfilled")?;
-        check_entries("fulfilments", order.fulfilments.len())?;
+        check_entries("fulfilments", order.history.fulfilments.len())?;
         check_entry_lines(order)?;
         let lines = match lines {
             Some(lines) => {
@@ -176,7 +176,7 @@ impl Orders {
             return self.away(*id);
         };
         check_state(order, &[OrderState::Confirmed, OrderState::Completed], "returned")?;
-        check_entries("returns", order.returns.len())?;
+        check_entries("returns", order.history.returns.len())?;
         check_entry_lines(order)?;
         // A shipment under way may still be refused; nothing of it can come back yet.
         if !order.open_ops.is_empty() {
@@ -228,7 +228,7 @@ impl Orders {
             decision.settles.reserve_exact(1);
             decision.settles.push((place::ticket(id), order.placed().map(OrderReply::Placed)));
         }
-        let asked_more = !order.payments.is_empty() || order.state == OrderState::Cancelled;
+        let asked_more = !order.history.payments.is_empty() || order.state == OrderState::Cancelled;
         if !before.placing || asked_more {
             let change = Ticket { subject: id.0, purpose: CHANGE };
             decision.settles.push((change, Ok(OrderReply::Order(Box::new(order)))));
@@ -328,8 +328,8 @@ fn check_entries(field: &'static str, present: usize) -> Result<(), OutOfBounds>
 }
 
 fn check_entry_lines(order: &Order) -> Result<(), OutOfBounds> {
-    let shipped = order.fulfilments.iter().map(|entry| entry.lines.len());
-    let returned = order.returns.iter().map(|entry| entry.lines.len());
+    let shipped = order.history.fulfilments.iter().map(|entry| entry.lines.len());
+    let returned = order.history.returns.iter().map(|entry| entry.lines.len());
     // The next entry has at most as many lines as the order.
     let lines = shipped.chain(returned).sum::<usize>() + order.lines.len();
     if lines <= ORDER_ENTRY_LINES_MAX {

@@ -7,18 +7,21 @@ mod by_user;
 mod command;
 mod decide;
 mod event;
+mod history;
 mod image;
 mod intake;
 mod payment;
 mod place;
 mod queue;
 mod record;
+mod written;
 
 pub(crate) use advance::Ask;
 pub use command::{
     NewLine, OrderCommand, OrderEffect, OrderRejection, OrderReply, PlaceOrder, Receipt,
 };
 pub use event::{Accepted, OrderEvent, Placed, Upshot};
+pub use history::{History, OrderEntries};
 pub use payment::{Payment, PaymentKind, PaymentStatus, PaymentSums};
 pub use place::check_order;
 pub(crate) use queue::Queue;

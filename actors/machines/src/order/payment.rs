@@ -112,7 +112,7 @@ impl Order {
     /// What has come in and must go back, in minor units.
     #[must_use]
     pub fn refund_due_minor(&self) -> u64 {
-        let mine = self.captured_minor.saturating_sub(self.refunded_minor);
+        let mine = self.history.captured_minor.saturating_sub(self.history.refunded_minor);
         mine.saturating_sub(self.keepable_minor())
     }
 
@@ -144,9 +144,9 @@ impl Order {
         PaymentStatus::of(&PaymentSums {
             state: self.state,
             total_minor: (accepted || priced).then_some(self.total_minor),
-            authorized: self.payments.iter().any(authorized),
-            captured_minor: self.captured_minor,
-            refunded_minor: self.refunded_minor,
+            authorized: self.history.payments.iter().any(authorized),
+            captured_minor: self.history.captured_minor,
+            refunded_minor: self.history.refunded_minor,
             refund_due_minor: self.refund_due_minor(),
         })
     }

@@ -8,6 +8,7 @@ use super::{
     intake::receipt,
 };
 use crate::bounds::{self, LINES_MAX};
+use crate::short::all_differ;
 use crate::{Answer, Decision, OrderId, OutOfBounds, Short, Ticket, Timestamp, shard_of};
 
 impl Orders {
@@ -55,7 +56,7 @@ impl Orders {
             let shard = shard_of(line.sku.as_str().as_bytes(), self.config.stock_shards);
             (line.clone(), shard)
         };
-        lines.iter().map(with_shard).collect()
+        Short::of_each(lines, with_shard)
     }
 
     // The same key and the same request: the same order, as it is now.
@@ -99,8 +100,9 @@ pub fn check_order(lines: &[NewLine], hold_ms: u64) -> Result<Cow<'_, [NewLine]>
             bounds::check_amount("amount_minor", amount_minor)?;
         }
     }
-    // Most orders have one line; it needs no sum.
-    let lines = if lines.len() > 1 { Cow::Owned(sum_lines(lines)?) } else { Cow::Borrowed(lines) };
+    // Most orders have one line, or a few of different places; they need no sum.
+    let summed = all_differ(lines, |line| (&line.sku, &line.location));
+    let lines = if summed { Cow::Borrowed(lines) } else { Cow::Owned(sum_lines(lines)?) };
     let total_minor = lines.iter().filter_map(|line| line.amount_minor).sum();
     bounds::check_amount("total_minor", total_minor)?;
     bounds::check_hold_ms("hold_ms", hold_ms)?;

@@ -12,9 +12,9 @@ use crate::Timestamp;
 /// Milliseconds of one bucket. A bucket is copied when it changes while a clone has it too.
 const BUCKET_MS: u64 = 256;
 
-/// What is due in a bucket: at each millisecond these, in their order. No list is empty. Nearly all
-/// come at the end and leave from either end.
-type Bucket<T> = BTreeMap<Timestamp, VecDeque<T>>;
+/// What is due in a bucket: at each of its milliseconds these, both in their order. No list is
+/// empty. Nearly all come at the end and leave from either end.
+type Bucket<T> = Vec<(Timestamp, VecDeque<T>)>;
 
 /// See the module. Equal if the same is due at the same times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +29,26 @@ impl<T> Default for Calendar<T> {
     }
 }
 
+/// Where `at` is in `bucket`, or would be.
+fn find<T>(bucket: &Bucket<T>, at: Timestamp) -> Result<usize, usize> {
+    match bucket.last() {
+        // Nearly always, when something comes.
+        Some((last, _)) if *last == at => Ok(bucket.len() - 1),
+        Some((last, _)) if *last > at => bucket.binary_search_by_key(&at, |(at, _)| *at),
+        _ => Err(bucket.len()),
+    }
+}
+
 impl<T: Copy + Ord> Calendar<T> {
     pub(crate) fn insert(&mut self, at: Timestamp, what: T) {
-        let bucket = self.buckets.entry(at.0 / BUCKET_MS).or_default();
-        let dues = Arc::make_mut(bucket).entry(at).or_default();
+        let bucket = Arc::make_mut(self.buckets.entry(at.0 / BUCKET_MS).or_default());
+        let dues = match find(bucket, at) {
+            Ok(place) => &mut bucket[place].1,
+            Err(place) => {
+                bucket.insert(place, (at, VecDeque::new()));
+                &mut bucket[place].1
+            }
+        };
         if dues.back().is_none_or(|last| *last < what) {
             // Nearly always.
             dues.push_back(what);
@@ -42,18 +58,18 @@ impl<T: Copy + Ord> Calendar<T> {
     }
 
     pub(crate) fn remove(&mut self, at: Timestamp, what: T) {
-        let Entry::Occupied(mut bucket) = self.buckets.entry(at.0 / BUCKET_MS) else { return };
-        let times = Arc::make_mut(bucket.get_mut());
-        if let Entry::Occupied(mut dues) = times.entry(at) {
-            if let Ok(place) = dues.get().binary_search(&what) {
-                dues.get_mut().remove(place);
-            }
-            if dues.get().is_empty() {
-                dues.remove();
-            }
+        let Entry::Occupied(mut entry) = self.buckets.entry(at.0 / BUCKET_MS) else { return };
+        let bucket = Arc::make_mut(entry.get_mut());
+        let Ok(time) = find(bucket, at) else { return };
+        let (_, dues) = &mut bucket[time];
+        if let Ok(place) = dues.binary_search(&what) {
+            dues.remove(place);
         }
-        if times.is_empty() {
-            bucket.remove();
+        if dues.is_empty() {
+            bucket.remove(time);
+        }
+        if bucket.is_empty() {
+            entry.remove();
         }
     }
 
@@ -64,12 +80,13 @@ impl<T: Copy + Ord> Calendar<T> {
 
     pub(crate) fn contains(&self, at: Timestamp, what: T) -> bool {
         let bucket = self.buckets.get(&(at.0 / BUCKET_MS));
-        let dues = bucket.and_then(|bucket| bucket.get(&at));
-        dues.is_some_and(|dues| dues.binary_search(&what).is_ok())
+        bucket.is_some_and(|bucket| {
+            find(bucket, at).is_ok_and(|time| bucket[time].1.binary_search(&what).is_ok())
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.buckets.values().flat_map(|bucket| bucket.values()).map(VecDeque::len).sum()
+        self.buckets.values().flat_map(|bucket| bucket.iter()).map(|(_, dues)| dues.len()).sum()
     }
 
     /// All of it, what is due first before what is due later.
@@ -106,7 +123,35 @@ impl<'de, T: Copy + Ord + Deserialize<'de>> Deserialize<'de> for Calendar<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_calendar_is_a_set_of_pairs(
+            steps in prop::collection::vec((any::<bool>(), 0..600_u64, 0..4_u8), 1..300),
+        ) {
+            let (mut calendar, mut model) = (Calendar::default(), BTreeSet::new());
+            for (comes, at, what) in steps {
+                let at = Timestamp(at / 4 * 4);
+                if comes {
+                    calendar.insert(at, what);
+                    model.insert((at, what));
+                } else {
+                    calendar.remove(at, what);
+                    model.remove(&(at, what));
+                }
+                prop_assert_eq!(calendar.contains(at, what), comes);
+                prop_assert!(calendar.iter().eq(model.iter().copied()));
+                prop_assert_eq!(calendar.len(), model.len());
+                prop_assert_eq!(calendar.first(), model.first().copied());
+            }
+            prop_assert!(calendar == model.into_iter().collect());
+        }
+    }
 
     #[test]
     fn what_is_due_first_is_first_and_a_clone_stays_as_it_was() {

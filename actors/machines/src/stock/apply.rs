@@ -1,12 +1,12 @@
 //! How an event changes a stock shard, now and at every replay. It deliberately asks neither the
 //! configuration nor whether the event was right to happen.
 
-use super::item::{Item, Units};
+use super::item::Item;
+use super::users::{Units, Users};
 use super::{
     Answered, Bound, Hold, HoldOutcome, Level, OpAction, OpOutcome, OrderHold, OrderOp, SkuPatch,
     Stock, StockEvent, StockLine, StockReceipt,
 };
-use crate::shared::PartedMap;
 use crate::{HoldId, Sku, Timestamp, UserId};
 
 /// A move of units between the counters of a level.
@@ -197,7 +197,7 @@ impl Stock {
         let Some(item) = self.items.get_mut(sku) else {
             return;
         };
-        item.users = PartedMap::default();
+        item.users = Users::default();
         for hold in self.order_holds.values() {
             for line in hold.lines.iter().filter(|line| line.sku == *sku) {
                 item.count(&hold.user, |units| units.shift(line.quantity, Move::Hold));

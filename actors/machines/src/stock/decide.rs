@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::item::{Item, Units};
+use super::item::Item;
+use super::users::Units;
 use super::{
     Answered, Bound, Hold, HoldOutcome, OpAction, OpOutcome, OrderOp, SkuPatch, Stock,
     StockCommand, StockEffect, StockEvent, StockLine, StockReceipt, StockRejection, StockReply,
@@ -11,6 +12,7 @@ use super::{
 use crate::bounds::{
     self, DELTA_UNITS_MAX, EXPIRIES_PER_EVENT_MAX, ON_HAND_UNITS_MAX, REASON_CHARS_MAX,
 };
+use crate::short::all_differ;
 use crate::{
     Answer, Decision, Fingerprint, HoldId, KeyHash, Known, Location, OutOfBounds, Refusal, Short,
     Sku, Timestamp, UserId,
@@ -240,21 +242,21 @@ impl Stock {
             items.push(self.known(&line.sku)?);
         }
         if items.iter().any(|item| item.options.limit_per_user.is_some()) {
-            let wanted = sum(lines, |line| &line.sku);
+            let wanted = sums_of(lines, |line| &line.sku);
             for (line, item) in lines.iter().zip(&items) {
                 let Some(limit) = item.options.limit_per_user else {
                     continue;
                 };
-                let Units { held, owned } = item.units_of(user);
+                let Units { held, owned } = item.users.units_of(user);
                 let already = held.saturating_add(owned);
-                let asked = wanted.get(&line.sku).copied().unwrap_or(u64::MAX);
+                let summed = wanted.as_ref().and_then(|wanted| wanted.get(&line.sku));
+                let asked = summed.copied().unwrap_or(line.quantity);
                 if already.saturating_add(asked) > u64::from(limit) {
                     return Err(Refusal::LimitExceeded { sku: line.sku.clone(), limit, already });
                 }
             }
         }
-        // Most orders have one line; it needs no sum.
-        let wanted = (lines.len() > 1).then(|| sum(lines, |line| (&line.sku, &line.location)));
+        let wanted = sums_of(lines, |line| (&line.sku, &line.location));
         for (line, item) in lines.iter().zip(&items) {
             let available = item.sellable(&line.location);
             let place = (&line.sku, &line.location);
@@ -272,7 +274,7 @@ impl Stock {
         if items.iter().all(|item| item.options.price_minor.is_none()) {
             return Ok(UnitPrices::new());
         }
-        Ok(items.iter().map(|item| item.options.price_minor).collect())
+        Ok(Short::of_each(&items, |item| item.options.price_minor))
     }
 
     fn check_on_hand(&self, lines: &[StockLine]) -> Result<(), Refusal> {
@@ -301,7 +303,15 @@ impl StockReceipt {
     }
 }
 
-// The order shard sums duplicates; summing again keeps the check right for any sender.
+// The sums of lines, if any are alike. The order shard sums those already; summing again keeps the
+// check right for any sender.
+fn sums_of<'a, K: Ord>(
+    lines: &'a [StockLine],
+    key: impl Fn(&'a StockLine) -> K,
+) -> Option<BTreeMap<K, u64>> {
+    (!all_differ(lines, &key)).then(|| sum(lines, key))
+}
+
 fn sum<'a, K: Ord>(lines: &'a [StockLine], key: impl Fn(&'a StockLine) -> K) -> BTreeMap<K, u64> {
     let mut sums = BTreeMap::new();
     for line in lines {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::shared::PartedMap;
+use super::users::{Units, Users};
 use crate::{Currency, Location, OutOfBounds, Sku, UserId, bounds};
 
 /// Changes to the options of a SKU. An outer `None` leaves an option as it is; `Some(None)` clears
@@ -67,16 +67,7 @@ pub(crate) struct Item {
     pub(crate) options: SkuOptions,
     pub(crate) levels: BTreeMap<Location, Level>,
     // Kept only while a limit is set; when one is set, it starts with the units held at that time.
-    pub(crate) users: PartedMap<UserId, Units>,
-}
-
-/// What a user has of an item. Apart, because units sold before a limit was set are not known here,
-/// and giving those back must not hide units that are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Units {
-    pub(crate) held: u64,
-    // Sold or shipped, not freed or returned.
-    pub(crate) owned: u64,
+    pub(crate) users: Users,
 }
 
 impl SkuPatch {
@@ -162,19 +153,10 @@ impl Item {
         self.level(location).sellable(self.options.backorder_limit)
     }
 
-    pub(crate) fn units_of(&self, user: &UserId) -> Units {
-        self.users.get(user).copied().unwrap_or_default()
-    }
-
     /// Counts towards the limit of a user, or gives back.
-    pub(crate) fn count(&mut self, user: &UserId, change: impl Fn(&mut Units)) {
-        if self.options.limit_per_user.is_none() {
-            return;
-        }
-        let units = self.users.get_or_insert(user, Units::default);
-        change(units);
-        if *units == Units::default() {
-            self.users.remove(user);
+    pub(crate) fn count(&mut self, user: &UserId, change: impl FnOnce(&mut Units)) {
+        if self.options.limit_per_user.is_some() {
+            self.users.count(user, change);
         }
     }
 

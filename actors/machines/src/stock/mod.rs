@@ -7,6 +7,7 @@ mod event;
 mod hold;
 mod item;
 mod touch;
+mod users;
 
 use serde::{Deserialize, Serialize};
 

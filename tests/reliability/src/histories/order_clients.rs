@@ -198,8 +198,8 @@ fn view(order: &tidegate::Order) -> View {
         state: State::from(order.state),
         shipped: sum(|line| line.shipped),
         returned: sum(|line| line.returned),
-        captured_minor: order.captured_minor,
-        refunded_minor: order.refunded_minor,
-        payments: order.payments.len(),
+        captured_minor: order.history.captured_minor,
+        refunded_minor: order.history.refunded_minor,
+        payments: order.history.payments.len(),
     }
 }

@@ -174,8 +174,8 @@ fn agrees(order: &Order, plan: &Plan, steps: usize) -> anyhow::Result<()> {
     let state = plan.state(steps);
     ensure!(Some(order.state) == state, "it is {}, and was answered {state:?}", order.state);
     ensure!(order.total_minor == plan.total_minor(), "its total is another");
-    ensure!(order.captured_minor == plan.captured_minor(steps), "other money has come in");
-    ensure!(order.payments.len() <= 1, "it was paid more than once");
+    ensure!(order.history.captured_minor == plan.captured_minor(steps), "other money has come in");
+    ensure!(order.history.payments.len() <= 1, "it was paid more than once");
     ensure!(order.lines.len() == plan.lines.len(), "it has other lines");
     for (line, (sku, quantity)) in order.lines.iter().zip(&plan.lines) {
         ensure!(

@@ -223,7 +223,7 @@ impl Callers {
     }
 
     fn payment(&mut self, order: &Known, random: &mut Random) -> Command {
-        let known = order.seen.map(|seen| &seen.payments[..]).unwrap_or_default();
+        let known = order.seen.map(|seen| &seen.history.payments[..]).unwrap_or_default();
         let mut number = self.number();
         let total = order.total_minor;
         let (mut kind, mut amount) = match random.index(100) {

@@ -203,9 +203,9 @@ impl World {
             (late && order.state != OrderState::Expired, "order: paid late and reserved again"),
             (timed_out, "order: timed out in the queue"),
             (order.refund_due_minor() > 0, "order: refund due"),
-            (!order.returns.is_empty(), "order: returned"),
+            (!order.history.returns.is_empty(), "order: returned"),
             (
-                order.state == OrderState::Confirmed && !order.fulfilments.is_empty(),
+                order.state == OrderState::Confirmed && !order.history.fulfilments.is_empty(),
                 "order: partly shipped",
             ),
         ];

@@ -275,7 +275,7 @@ impl Auditor {
         let Command::Orders(_, command) = command else { return Ok(()) };
         let right = match command {
             OrderCommand::Pay { event_id, kind, amount_minor, .. } => {
-                order.payments.iter().any(|payment| {
+                order.history.payments.iter().any(|payment| {
                     payment.event_id == *event_id
                         && payment.kind == *kind
                         && payment.amount_minor == *amount_minor
@@ -283,9 +283,9 @@ impl Auditor {
             }
             OrderCommand::Cancel { .. } => order.state == OrderState::Cancelled,
             OrderCommand::Fulfil { key, .. } => {
-                order.fulfilments.iter().any(|fulfilment| fulfilment.key == *key)
+                order.history.fulfilments.iter().any(|fulfilment| fulfilment.key == *key)
             }
-            OrderCommand::Return { .. } => !order.returns.is_empty(),
+            OrderCommand::Return { .. } => !order.history.returns.is_empty(),
             _ => true,
         };
         let about = |id| command_order(command).is_none_or(|order| order == id);

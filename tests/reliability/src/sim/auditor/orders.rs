@@ -116,14 +116,15 @@ fn check_payments(ops: &[Op], file: &OrderFile, order: &Order) -> Result<Paid, S
         }
     }
     let found: BTreeMap<_, _> = order
+        .history
         .payments
         .iter()
         .map(|payment| (payment.event_id.clone(), (payment.kind, payment.amount_minor)))
         .collect();
-    let right = found == told && order.payments.len() == told.len();
+    let right = found == told && order.history.payments.len() == told.len();
     ensure(right, || format!("payments told: {told:?}; payments of {order:?}"))?;
-    let sums =
-        order.captured_minor == paid.captured_minor && order.refunded_minor == paid.refunded_minor;
+    let sums = order.history.captured_minor == paid.captured_minor
+        && order.history.refunded_minor == paid.refunded_minor;
     ensure(sums, || format!("the sums of the payments of {order:?}"))?;
     Ok(paid)
 }
@@ -185,7 +186,7 @@ fn check_shipments(ops: &[Op], file: &OrderFile, order: &Order) -> Verdict {
     let mut keys = BTreeSet::new();
     for command in good(ops, file) {
         let OrderCommand::Fulfil { key, lines, .. } = command else { continue };
-        let mine: Vec<_> = order.fulfilments.iter().filter(|one| one.key == *key).collect();
+        let mine: Vec<_> = order.history.fulfilments.iter().filter(|one| one.key == *key).collect();
         ensure(mine.len() == 1 && keys.insert(*key), || {
             format!("{command:?} was done {} times: {order:?}", mine.len())
         })?;
@@ -195,10 +196,10 @@ fn check_shipments(ops: &[Op], file: &OrderFile, order: &Order) -> Verdict {
         let right = done.iter().all(|(place, units)| asked.get(place) == Some(units));
         ensure(right && !done.is_empty(), || format!("{command:?}: {:?}", mine[0]))?;
     }
-    ensure(order.fulfilments.len() == keys.len(), || {
+    ensure(order.history.fulfilments.len() == keys.len(), || {
         format!("a shipment that nobody was told of: {order:?}")
     })?;
-    let shipped = units(order.fulfilments.iter().flat_map(|one| &one.lines));
+    let shipped = units(order.history.fulfilments.iter().flat_map(|one| &one.lines));
     check_units(order, &shipped, |line| line.shipped, |line| line.quantity)
 }
 
@@ -210,11 +211,11 @@ fn check_returns(ops: &[Op], file: &OrderFile, order: &Order) -> Verdict {
         })
         .collect();
     let mut done: Vec<_> =
-        order.returns.iter().map(|one| (units(one.lines.iter()), one.restock)).collect();
+        order.history.returns.iter().map(|one| (units(one.lines.iter()), one.restock)).collect();
     asked.sort();
     done.sort();
     ensure(asked == done, || format!("told to be taken back: {asked:?}; {order:?}"))?;
-    let returned = units(order.returns.iter().flat_map(|one| &one.lines));
+    let returned = units(order.history.returns.iter().flat_map(|one| &one.lines));
     check_units(order, &returned, |line| line.returned, |line| line.shipped)
 }
 

@@ -32,7 +32,8 @@ impl Books {
     pub(super) fn enter_line(&mut self, order: &Order, line: &OrderLine) {
         let place = (line.sku.clone(), line.location.clone());
         let count = self.places.entry(place).or_default();
-        let restocked = order.returns.iter().filter(|one| one.restock).flat_map(|one| &one.lines);
+        let restocked =
+            order.history.returns.iter().filter(|one| one.restock).flat_map(|one| &one.lines);
         let restocked = restocked
             .filter(|one| one.sku == line.sku && one.location == line.location)
             .map(|one| one.quantity)
