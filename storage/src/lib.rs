@@ -1,7 +1,6 @@
 //! What survives: the journal and the state. Bytes and positions; this crate knows no domain type.
 //!
-//! The doors are [`Journal`] and [`State`]. Behind them stand [`FileJournal`] and
-//! [`LoggedState`],
+//! The doors are [`Journal`] and [`State`]. Behind them stand [`FileJournal`] and [`SplitState`],
 //! which [`Store`] opens, and [`MemoryJournal`] and [`MemoryState`] for tests. Nothing here decides
 //! what a record means: it keeps what it is given, in order, and says when it is on disk.
 
