@@ -12,11 +12,28 @@ use crate::StorageError;
 
 type Result<T> = std::result::Result<T, StorageError>;
 
+/// A folder that is open: for whoever must not find that there is no file descriptor left when what
+/// he changed in it is to be made durable.
+pub(crate) struct Folder<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Folder<'a> {
+    pub(crate) fn open(path: &'a Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| StorageError::io("opening", path, error))?;
+        Ok(Self { path, file })
+    }
+
+    /// Makes creations, renames and removals in it durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| StorageError::io("syncing", self.path, error))
+    }
+}
+
 /// Makes creations, renames and removals inside `folder` durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| StorageError::io("syncing", folder, error))
+    Folder::open(folder)?.sync()
 }
 
 /// Creates `folder` and what is missing above it, each made durable in its parent.

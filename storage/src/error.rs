@@ -142,6 +142,12 @@ impl StorageError {
         error
     }
 
+    /// Whether there was no file descriptor left, in the process (EMFILE) or the system (ENFILE).
+    pub(crate) fn lacks_descriptors(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.raw_os_error(), Some(23 | 24))
+    }
+
     /// What every later call gets once `self` stopped an engine.
     #[must_use]
     pub(crate) fn poison(self) -> Self {
@@ -168,6 +174,14 @@ mod tests {
         assert!(matches!(of(30), StorageError::ReadOnly { .. })); // EROFS
         assert!(matches!(of(13), StorageError::ReadOnly { .. })); // EACCES
         assert!(matches!(of(5), StorageError::Io { .. })); // EIO
+    }
+
+    #[test]
+    fn descriptors_are_lacking_by_two_names() {
+        let of =
+            |code| StorageError::io("opening", Path::new("x"), io::Error::from_raw_os_error(code));
+        assert!(of(23).lacks_descriptors() && of(24).lacks_descriptors());
+        assert!(!of(5).lacks_descriptors() && !of(28).lacks_descriptors());
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
     Shared,
@@ -28,6 +29,11 @@ const FRAME_BYTES_MAX: u64 = 8 << 20;
 
 /// How long nothing is to be committed before the last frame gets its proof.
 const LULL: Duration = Duration::from_millis(100);
+
+/// How long a segment waits for a file descriptor before the journal gives up, and how often it
+/// looks. Nothing is in doubt meanwhile, and every connection that ends frees one.
+const DESCRIPTORS_WAIT: Duration = Duration::from_mins(1);
+const DESCRIPTORS_AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
@@ -211,7 +217,7 @@ impl Committer {
 
     /// Goes on in the next segment. All frames of this one are durable already.
     fn roll(&mut self) -> Result<()> {
-        let spare = self.shared.spares.take()?;
+        let spare = patiently(|| self.shared.spares.take())?;
         let header = SegmentHeader {
             number: self.active.segment.header.number + 1,
             first: self.shared.durable().0 + 1,
@@ -219,7 +225,10 @@ impl Committer {
             size: self.segment_bytes,
             chain: self.chain,
         };
-        self.active = activate(&self.folder, &spare, header)?;
+        self.active = patiently(|| {
+            self.shared.faults.open(&spare)?;
+            activate(&self.folder, &spare, header)
+        })?;
         self.shared.push_segment(self.active.segment.clone());
         self.asked_for_spare = false;
         self.unnoted = true;
@@ -234,6 +243,22 @@ impl Committer {
         let left = self.drained.drain(..).chain(queued).map(|pending| pending.done);
         for done in self.dones.drain(..).map(|(_, done)| done).chain(left) {
             call(done, Err(poison.clone()));
+        }
+    }
+}
+
+/// What `open` gives, once there is a file descriptor for it.
+fn patiently<T>(mut open: impl FnMut() -> Result<T>) -> Result<T> {
+    let (began, mut told) = (Instant::now(), false);
+    loop {
+        match open() {
+            Err(error) if error.lacks_descriptors() && began.elapsed() < DESCRIPTORS_WAIT => {
+                if !std::mem::replace(&mut told, true) {
+                    warn!(%error, "the journal waits for a file descriptor");
+                }
+                thread::sleep(DESCRIPTORS_AGAIN);
+            }
+            opened => return opened,
         }
     }
 }

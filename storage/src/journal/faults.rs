@@ -1,9 +1,11 @@
 //! Failures on demand, for tests of this package: the next write or sync of the committer fails, a
-//! write also half-way through. Outside tests it adds nothing to what it stands before.
+//! write also half-way through; so do the next openings of segments. Outside tests it adds nothing to what it stands before.
 
 #[cfg(test)]
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{fs::File, os::unix::fs::FileExt, path::Path};
+
+use crate::StorageError;
 
 /// The faults to come. An errno, or 0 for none.
 #[derive(Debug, Default)]
@@ -15,6 +17,9 @@ pub(crate) struct Faults {
     pub(crate) written: AtomicUsize,
     #[cfg(test)]
     pub(crate) next_sync: AtomicI32,
+    /// How many openings find no file descriptor.
+    #[cfg(test)]
+    pub(crate) without_descriptor: AtomicUsize,
 }
 
 impl Faults {
@@ -28,6 +33,22 @@ impl Faults {
     #[allow(clippy::unused_self)]
     pub(crate) fn sync(&self, file: &File) -> std::io::Result<()> {
         file.sync_data()
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
+    pub(crate) fn open(&self, _path: &Path) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn open(&self, path: &Path) -> Result<(), StorageError> {
+        let left = &self.without_descriptor;
+        if left.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        left.fetch_sub(1, Ordering::Relaxed);
+        Err(StorageError::io("opening", path, std::io::Error::from_raw_os_error(24)))
     }
 
     #[cfg(test)]

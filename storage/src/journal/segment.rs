@@ -16,7 +16,10 @@ use std::{
 use crc32c::crc32c;
 
 use super::frame::{long, word};
-use crate::{StorageError, disk};
+use crate::{
+    StorageError,
+    disk::{self, Folder},
+};
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -169,9 +172,10 @@ pub(crate) fn open_for_writing(path: &Path) -> Result<File> {
 }
 
 /// Makes the spare at `spare` the segment that `header` describes. What the spare holds means
-/// nothing. A crash between any two steps leaves either a spare or a whole, empty segment.
+/// nothing. A crash between any two steps leaves either a spare or a whole, empty segment. All that
+/// it needs is opened before anything is changed: if that fails, it may be tried again.
 pub(crate) fn activate(folder: &Path, spare: &Path, header: SegmentHeader) -> Result<Active> {
-    let file = open_for_writing(spare)?;
+    let (opened, file) = (Folder::open(folder)?, open_for_writing(spare)?);
     // The header is on disk before the file has a segment's name, and the name before any frame is
     // written: a frame is never found under a header or a name that may still vanish.
     file.write_all_at(&header.encode(), 0)
@@ -179,7 +183,7 @@ pub(crate) fn activate(folder: &Path, spare: &Path, header: SegmentHeader) -> Re
     file.sync_all().map_err(|error| StorageError::io("syncing", spare, error))?;
     let path = folder.join(segment_name(header.number));
     disk::rename(spare, &path)?;
-    disk::sync_folder(folder)?;
+    opened.sync()?;
     let segment = Arc::new(Segment::new(header, path, BLOCK));
     Ok(Active { segment, file, offset: BLOCK })
 }
@@ -188,12 +192,13 @@ pub(crate) fn activate(folder: &Path, spare: &Path, header: SegmentHeader) -> Re
 /// find every block allocated, and need no change of the file's metadata. Asks for the pace as it
 /// goes; gives up early, without an error and without a spare, if that is to stop.
 pub(crate) fn prepare(path: &Path, size: u64, pace: &dyn Fn() -> Pace) -> Result<bool> {
-    let unfinished = path.with_extension("tmp");
+    let (unfinished, parent) = (path.with_extension("tmp"), disk::parent_of(path));
+    let folder = Folder::open(&parent)?;
     let finished = fill(&unfinished, size, pace);
     match finished {
         Ok(true) => {
             disk::rename(&unfinished, path)?;
-            disk::sync_folder(&disk::parent_of(path))?;
+            folder.sync()?;
             Ok(true)
         }
         Ok(false) => disk::remove(&unfinished).map(|()| false),

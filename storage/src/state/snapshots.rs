@@ -211,19 +211,41 @@ impl Snapshots {
     }
 
     /// Removes the pieces of a slot from number `from` on, also those of a save that was cut short.
+    /// The last goes first: if this is cut short too, no gap hides those after it.
     fn drop_pieces(&self, stream: StreamId, slot: u8, from: u32) -> Result<()> {
-        for number in from.. {
-            let key = piece_key(stream, slot, number);
-            match self.state.get(SNAPSHOT_TABLE, &key) {
-                Ok(None) => return Ok(()),
-                Ok(Some(_)) | Err(StorageError::Damaged { .. }) => {
-                    self.state.delete(SNAPSHOT_TABLE, &key)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        let end = first_missing(from, |number| self.has_piece(stream, slot, number))?;
+        let mut unneeded = (from..end).rev().map(|number| piece_key(stream, slot, number));
+        unneeded.try_for_each(|key| self.state.delete(SNAPSHOT_TABLE, &key))
     }
+
+    fn has_piece(&self, stream: StreamId, slot: u8, number: u32) -> Result<bool> {
+        match self.state.get(SNAPSHOT_TABLE, &piece_key(stream, slot, number)) {
+            Ok(found) => Ok(found.is_some()),
+            Err(StorageError::Damaged { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The first number from `from` on that is not there; all before it are, and none after it. Asks
+/// for few of them: looking at a piece reads it.
+fn first_missing(from: u32, has: impl Fn(u32) -> Result<bool>) -> Result<u32> {
+    // All below `there` are; at `there + step - 1` it is looked next.
+    let (mut there, mut step) = (from, 1);
+    while has(there + step - 1)? {
+        there += step;
+        step *= 2;
+    }
+    let mut missing = there + step - 1;
+    while there < missing {
+        let middle = there.midpoint(missing);
+        if has(middle)? {
+            there = middle + 1;
+        } else {
+            missing = middle;
+        }
+    }
+    Ok(there)
 }
 
 /// A snapshot that is being written, as to any [`io::Write`]. If it is dropped unfinished, there is
@@ -398,5 +420,25 @@ fn damaged(stream: StreamId, position: Position, what: &str) -> StorageError {
 impl std::fmt::Debug for Snapshots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Snapshots").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_many_pieces_is_found_by_few_looks() {
+        for (from, end) in (0..40).flat_map(|from| (from..90).map(move |end| (from, end))) {
+            let looks = Cell::new(0);
+            let has = |number| {
+                looks.set(looks.get() + 1);
+                Ok(number < end)
+            };
+            assert_eq!(first_missing(from, has).unwrap(), end);
+            assert!(looks.get() <= 14, "{from}..{end} took {} looks", looks.get());
+        }
     }
 }

@@ -76,7 +76,7 @@ fn count(places: &mut Places, order: &Order, shard: Option<&Orders>, stocks: &[&
         let open: Vec<_> = order
             .open_ops
             .iter()
-            .filter_map(|op| Some((*op, shard?.outbox.get(*op)?)))
+            .filter_map(|op| Some((*op, shard?.asks.get(*op)?)))
             .filter(|(_, ask)| ask.to == leg.shard)
             .collect();
         let before = open.iter().find_map(|(_, ask)| match ask.action {

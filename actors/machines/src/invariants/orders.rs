@@ -14,14 +14,14 @@ pub fn check_orders(orders: &Orders) -> Result<(), Violation> {
     for order in orders.iter() {
         check_order(order)?;
         for op in &order.open_ops {
-            let mine = orders.outbox.get(*op).is_some_and(|ask| ask.order == order.id);
+            let mine = orders.asks.get(*op).is_some_and(|ask| ask.order == order.id);
             require(Invariant::OpsHaveOrders, mine && listed.insert(*op), || {
                 format!("order {}: operation {}", order.id, op.0)
             })?;
         }
     }
-    require(Invariant::OpsHaveOrders, listed.len() == orders.outbox.len(), || {
-        format!("{} operations of orders, {} open", listed.len(), orders.outbox.len())
+    require(Invariant::OpsHaveOrders, listed.len() == orders.asks.len(), || {
+        format!("{} operations of orders, {} open", listed.len(), orders.asks.len())
     })?;
     check_queue(orders)?;
     let bounded = orders.memory.len() <= orders.config.idempotency_keys_max;

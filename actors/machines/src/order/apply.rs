@@ -3,8 +3,8 @@
 
 use triomphe::Arc;
 
-use super::{Ask, Order, OrderEvent, OrderState, Orders, Placed};
-use crate::{OpId, OpOutcome, OrderId, Outbox, Short, Timestamp};
+use super::{Ask, Asks, Order, OrderEvent, OrderState, Orders, Placed};
+use crate::{OpId, OpOutcome, OrderId, Short, Timestamp};
 
 impl Orders {
     pub(super) fn apply_event(&mut self, event: &OrderEvent) {
@@ -13,11 +13,11 @@ impl Orders {
                 self.give_out(placed);
                 let asks = placed.reserves();
                 let mut order = Order::place(placed, &asks);
-                open(&mut self.outbox, &mut order, asks);
+                open(&mut self.asks, &mut order, asks);
                 self.insert(order);
             }
             OrderEvent::Answered { op, order, outcome, .. } => {
-                let Some(ask) = self.outbox.close(*op) else {
+                let Some(ask) = self.asks.close(*op) else {
                     return;
                 };
                 let vanishes = self.advance(*order, event, Some((*op, &ask)));
@@ -83,7 +83,7 @@ impl Orders {
         };
         let before = deadline(order);
         let asks = order.advance(event, closed);
-        open(&mut self.outbox, order, asks);
+        open(&mut self.asks, order, asks);
         let after = deadline(order);
         if before != after {
             before.inspect(|at| self.deadlines.remove(*at, id));
@@ -114,8 +114,8 @@ impl Orders {
     }
 }
 
-fn open(outbox: &mut Outbox<Ask>, order: &mut Order, asks: Short<Ask>) {
-    asks.take_each(|ask| order.open_ops.push(outbox.open(ask)));
+fn open(open: &mut Asks, order: &mut Order, asks: Short<Ask>) {
+    asks.take_each(|ask| order.open_ops.push(open.open(ask)));
 }
 
 fn deadline(order: &Order) -> Option<Timestamp> {

@@ -21,7 +21,7 @@ impl Orders {
     /// The operations of these asks, with the numbers that they get when the event is applied.
     pub(super) fn op_effects(&self, asks: Short<Ask>) -> Vec<OrderEffect> {
         let mut effects = Vec::with_capacity(asks.len());
-        let mut next = self.outbox.next_id();
+        let mut next = self.asks.next_id();
         asks.take_each(|ask| {
             effects.push(self.op_effect(next, ask));
             next = OpId(next.0 + 1);
@@ -58,7 +58,7 @@ impl Orders {
         let mut order = before.clone();
         let asks = order.advance(&event, closed);
         let event = Some(event.telling(Upshot::of(before, &order)));
-        let next = self.outbox.next_id().0;
+        let next = self.asks.next_id().0;
         order.open_ops.extend((next..).map(OpId).take(asks.len()));
         let mut effects = self.op_effects(asks);
         if order.at_rest() && !order.vanishes() {
@@ -202,7 +202,7 @@ impl Orders {
         outcome: &OpOutcome,
         at: Timestamp,
     ) -> Decision<Self> {
-        let Some(ask) = self.outbox.get(op).filter(|ask| ask.order == id) else {
+        let Some(ask) = self.asks.get(op).filter(|ask| ask.order == id) else {
             return Decision::nothing();
         };
         let Some(before) = self.order(id) else {
@@ -238,7 +238,7 @@ impl Orders {
 
     // Whether a stock shard has yet to answer for the shipment that was asked for with `key`.
     fn is_shipping(&self, order: &Order, key: KeyHash) -> bool {
-        let asks = order.open_ops.iter().filter_map(|op| self.outbox.get(*op));
+        let asks = order.open_ops.iter().filter_map(|op| self.asks.get(*op));
         asks.filter_map(|ask| ask.shipment.as_deref()).any(|shipment| shipment.key == key)
     }
 

@@ -10,6 +10,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use triomphe::Arc;
 
+use super::asks::Asks;
 use super::by_user::ByUser;
 use super::queue::{Bucket, Queue, QueueCounts};
 use super::{Ask, IntakeConfig, Order, Orders, OrdersConfig};
@@ -46,7 +47,7 @@ struct Second<'a> {
 
 impl Serialize for Orders {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { config, next_order, orders, outbox, memory, queue, .. } = self;
+        let Self { config, next_order, orders, asks, memory, queue, .. } = self;
         let first = First {
             shard: config.shard,
             stock_shards: config.stock_shards,
@@ -54,7 +55,7 @@ impl Serialize for Orders {
             idempotency_keys_max: config.idempotency_keys_max,
             next_order: *next_order,
             orders,
-            outbox,
+            outbox: asks.outbox(),
             memory,
         };
         if config.intake.is_none() && *queue == Queue::default() {
@@ -102,16 +103,18 @@ impl<'de> Visitor<'de> for Image {
         };
         let next_order = next(&mut values)?;
         let orders: Paged<OrderId, Arc<Order>> = next(&mut values)?;
-        let (outbox, memory) = (next(&mut values)?, next(&mut values)?);
+        let outbox: Outbox<Ask> = next(&mut values)?;
+        let memory = next(&mut values)?;
         let mut queue = Queue::default();
         if has_queue {
             config.intake = next(&mut values)?;
             let (waiting, bucket) = (next(&mut values)?, next(&mut values)?);
             queue = Queue::from_parts(waiting, bucket, next(&mut values)?);
         }
+        let asks = Asks::from(outbox);
         let (by_user, deadlines) = (ByUser::default(), Calendar::default());
         let mut read =
-            Orders { config, next_order, orders, outbox, memory, queue, by_user, deadlines };
+            Orders { config, next_order, orders, asks, memory, queue, by_user, deadlines };
         read.index();
         Ok(read)
     }

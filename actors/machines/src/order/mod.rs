@@ -3,6 +3,7 @@
 
 mod advance;
 mod apply;
+mod asks;
 mod by_user;
 mod command;
 mod decide;
@@ -31,11 +32,12 @@ pub use record::{
     Fulfilment, FulfilmentStatus, Leg, LegState, Order, OrderLine, OrderState, Rereserve, Return,
 };
 
+use asks::Asks;
 use by_user::ByUser;
 use triomphe::Arc;
 
 use crate::shared::{Calendar, Paged};
-use crate::{Decision, Idempotency, KeyHash, Machine, OpId, OrderId, OrderOp, Outbox, Timestamp};
+use crate::{Decision, Idempotency, KeyHash, Machine, OpId, OrderId, OrderOp, Timestamp};
 
 /// [`Ticket::purpose`](crate::Ticket::purpose) of those who wait until an order is placed.
 pub const PLACE: u8 = 1;
@@ -68,7 +70,7 @@ pub struct Orders {
     pub(crate) config: OrdersConfig,
     next_order: u64,
     orders: Paged<OrderId, Arc<Order>>,
-    pub(crate) outbox: Outbox<Ask>,
+    pub(crate) asks: Asks,
     pub(crate) memory: Idempotency<OrderId>,
     pub(crate) queue: Queue,
     // Both follow from the orders and are not written.
@@ -84,7 +86,7 @@ impl Orders {
             config,
             next_order: 1,
             orders: Paged::default(),
-            outbox: Outbox::default(),
+            asks: Asks::default(),
             memory: Idempotency::default(),
             queue: Queue::default(),
             by_user: ByUser::default(),
@@ -141,7 +143,7 @@ impl Orders {
     /// How many operations no stock shard has answered yet.
     #[must_use]
     pub fn open_ops(&self) -> usize {
-        self.outbox.len()
+        self.asks.len()
     }
 
     /// The order that `command` needs in memory and that is not there, though its number was given
@@ -170,7 +172,7 @@ impl Orders {
         let op = OrderOp {
             op,
             from: self.config.shard,
-            acked_below: self.outbox.acked_below(),
+            acked_below: self.asks.acked_below(ask.to),
             order: ask.order,
             action: ask.action,
         };
@@ -245,7 +247,7 @@ impl Machine for Orders {
     /// Open operations in the order of their numbers, then the orders at rest that the projector
     /// may not have.
     fn outstanding(&self) -> Vec<OrderEffect> {
-        let ops = self.outbox.iter().map(|(op, ask)| self.op_effect(op, ask.clone()));
+        let ops = self.asks.iter().map(|(op, ask)| self.op_effect(op, ask.clone()));
         let at_rest = self.iter().filter(|order| order.at_rest());
         let archive =
             at_rest.map(|order| OrderEffect::Archive { order: order.id, version: order.version });

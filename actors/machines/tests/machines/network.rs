@@ -32,6 +32,8 @@ pub(crate) struct Network {
     pub(crate) orders: Vec<Node<Orders>>,
     // By direction (true: to stock), order shard and stock shard.
     queues: BTreeMap<(bool, u16, u16), VecDeque<Message>>,
+    /// The stock shard that takes no message now.
+    pub(crate) down: Option<u16>,
     pub(crate) archive: BTreeMap<OrderId, Order>,
     pub(crate) waiting: Vec<Ticket>,
     pub(crate) settled: BTreeMap<Ticket, Placed>,
@@ -68,6 +70,7 @@ impl Network {
             stocks: (0..STOCK_SHARDS).map(stock).collect(),
             orders: (0..ORDER_SHARDS).map(orders).collect(),
             queues: BTreeMap::new(),
+            down: None,
             archive: BTreeMap::new(),
             waiting: Vec::new(),
             settled: BTreeMap::new(),
@@ -154,11 +157,14 @@ impl Network {
     /// if `repeat`.
     pub(crate) fn deliver(&mut self, pick: usize, repeat: bool) -> bool {
         self.queues.retain(|_, queue| !queue.is_empty());
-        let waiting = self.queues.len();
+        let down = self.down;
+        let takes = |link: &(bool, u16, u16)| !(link.0 && Some(link.2) == down);
+        let waiting = self.queues.keys().filter(|link| takes(link)).count();
         if waiting == 0 {
             return false;
         }
-        let (&link, queue) = self.queues.iter_mut().nth(pick % waiting).unwrap();
+        let mut queues = self.queues.iter_mut().filter(|(link, _)| takes(link));
+        let (&link, queue) = queues.nth(pick % waiting).unwrap();
         let message = queue.front().cloned().unwrap();
         if !repeat {
             queue.pop_front();

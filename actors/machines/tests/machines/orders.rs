@@ -117,3 +117,13 @@ fn forgotten_orders_come_back_when_needed() {
     );
     check("stock A 1 | place ann A 1 | forget | memory #1 => live");
 }
+
+#[test]
+fn while_a_stock_shard_is_down_the_others_forget_as_ever() {
+    let more = "place ann A 1 | place bob A 1 | ".repeat(20);
+    check(&format!(
+        "stock A 50 | stock B 5 | down B | queue ann B 1 | {more} remembered A => 1 \
+         | remembered B => 0 | state #1 => queued | up | state #1 => awaiting_payment \
+         | place ann B 1 | remembered B => 1 | level A => 50 40 0 | level B => 5 2 0",
+    ));
+}

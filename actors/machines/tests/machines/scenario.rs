@@ -85,6 +85,19 @@ impl Stage {
                 self.network.deliver_all();
                 "ok".into()
             }
+            "down" => {
+                self.network.down = Some(Network::stock_of(&sku(words[1])));
+                "ok".into()
+            }
+            "up" => {
+                self.network.down = None;
+                self.network.deliver_all();
+                "ok".into()
+            }
+            "remembered" => {
+                let shard = usize::from(Network::stock_of(&sku(words[1])));
+                self.network.stocks[shard].machine.outstanding().len().to_string()
+            }
             "forget" => {
                 self.network.forget();
                 "ok".into()

@@ -149,3 +149,17 @@ fn segments_of_another_size_go_on() {
     journal.trim(Position(100)).unwrap();
     assert!(journal.oldest() > Position(80));
 }
+
+#[test]
+fn a_segment_waits_for_a_file_descriptor() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path());
+    journal.shared.faults.without_descriptor.store(2, Ordering::Relaxed);
+    for number in 1..=10 {
+        let committed = commit(&journal, batch(1, 0, &[&[7; 16_000]]));
+        assert_eq!(committed, Position(number));
+    }
+    assert_eq!(journal.shared.faults.without_descriptor.load(Ordering::Relaxed), 0);
+    drop(journal);
+    assert_eq!(read_all(&open(folder.path())).len(), 10);
+}
