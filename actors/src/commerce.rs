@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tidegate_machines::{
     Answer, Decision, Machine, OpAction, OpOutcome, OrderCommand, OrderEffect, OrderEvent, OrderOp,
     OrderReply, Orders, QueueCounts, Refusal, Stock, StockCommand, StockEffect, StockEvent,
@@ -27,6 +28,10 @@ impl Durable for Stock {
 
     fn reconfigure(&mut self, fresh: &Self) {
         self.configure(fresh.config().clone());
+    }
+
+    fn image(&self) -> impl Serialize + Send + 'static {
+        self.image()
     }
 
     /// Items don't say when they last changed, so all of the shard must be on disk.
@@ -62,6 +67,10 @@ impl Durable for Orders {
 
     fn reconfigure(&mut self, fresh: &Self) {
         self.configure(fresh.config().clone());
+    }
+
+    fn image(&self) -> impl Serialize + Send + 'static {
+        self.image()
     }
 
     fn recall(

@@ -64,6 +64,13 @@ pub trait Durable:
     /// its configuration in it.
     fn reconfigure(&mut self, _fresh: &Self) {}
 
+    /// What a snapshot of it is written from, on another thread, while it goes on: written as the
+    /// machine itself would be. Runs on the shard's thread, and should share more than it copies. A
+    /// machine may leave out what follows from the rest: if it is shared, the next change copies it.
+    fn image(&self) -> impl Serialize + Send + 'static {
+        self.clone()
+    }
+
     /// The command to decide before `command`, for a machine that keeps resting entities in the
     /// state instead of in memory: it brings the entity back. Runs on the shard's thread.
     ///

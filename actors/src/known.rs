@@ -7,7 +7,10 @@
 //! shard has forgotten, durably, every key that was bound until then. So no key that is bound can
 //! fall out, whatever clocks do: the shard says when, and no clock does.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    thread::{self, JoinHandle},
+};
 
 use crossbeam_utils::CachePadded;
 use tidegate_machines::{KeyHash, OrderEvent, Orders, Timestamp};
@@ -23,6 +26,9 @@ const KEYS_FIRST: u64 = 1 << 16;
 
 /// How much larger each generation is than the one before it, until one has room for all.
 const GROWTH: u64 = 4;
+
+/// A generation of so many keys, which takes 2 MiB, is made by a thread of its own, ahead of time.
+const KEYS_AHEAD: u64 = 1 << 20;
 
 /// The keys that one order shard may know, shared with all fronts. It begins with 128 KiB and grows
 /// with the keys, to 4 bytes for each that the shard may remember: 32 MB with 8 million. Beyond
@@ -65,20 +71,20 @@ impl KnownKeys {
         generations.iter().rev().any(|generation| generation.may_have(key))
     }
 
-    /// The size of the generation to open after the present one, if that is full.
-    fn next(&self) -> Option<u64> {
+    /// The size of the generation to open after the present one, if that is half full at least, and
+    /// whether it is full.
+    fn next(&self) -> Option<(u64, bool)> {
         let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
-        let open = generations.last().filter(|open| open.is_full())?;
+        let open = generations.last().filter(|open| open.taken() >= open.room() / 2)?;
         let next = open.room().saturating_mul(GROWTH).min(self.keys_max);
         let all: u64 = generations.iter().map(Generation::room).sum();
-        (all + next <= self.keys_max.saturating_mul(2)).then_some(next)
+        let full = open.taken() >= open.room();
+        (all + next <= self.keys_max.saturating_mul(2)).then_some((next, full))
     }
 
-    /// Closes the present generation if it is full: nothing is bound in it after `newest`. By the
+    /// Closes the present generation, which is full: nothing is bound in it after `newest`. By the
     /// shard only, which binds.
-    fn make_room(&self, newest: Timestamp) {
-        let Some(next) = self.next() else { return };
-        let next = Generation::new(next);
+    fn open(&self, next: Generation, newest: Timestamp) {
         let mut generations = self.generations.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = generations.last_mut() {
             open.closed = Some(newest);
@@ -111,8 +117,8 @@ impl Generation {
         self.words.len() as u64 * 64 / BITS_PER_KEY
     }
 
-    fn is_full(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) >= self.room()
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// The word of a key, and its bits there. Which shard a key leads to is in its upper half.
@@ -144,6 +150,8 @@ pub(crate) struct KnownWriter {
     known: Arc<KnownKeys>,
     /// When the newest key was bound.
     newest: Timestamp,
+    /// The generation after the present one, if that is large: clearing its memory takes time.
+    ahead: Option<JoinHandle<Generation>>,
     /// Keys bound before this are forgotten, by events that have no position yet.
     fresh: Option<Timestamp>,
     /// And by events up to this position, which is not known to be durable.
@@ -152,7 +160,7 @@ pub(crate) struct KnownWriter {
 
 impl KnownWriter {
     pub(crate) fn new(known: Arc<KnownKeys>) -> Self {
-        Self { known, newest: Timestamp(0), fresh: None, pending: None }
+        Self { known, newest: Timestamp(0), ahead: None, fresh: None, pending: None }
     }
 
     /// The shard is rebuilt, and has decided nothing yet.
@@ -199,8 +207,24 @@ impl KnownWriter {
 
     fn bind(&mut self, key: KeyHash, at: Timestamp) {
         self.newest = self.newest.max(at);
-        self.known.make_room(self.newest);
+        self.make_room();
         self.known.note(key);
+    }
+
+    fn make_room(&mut self) {
+        match self.known.next() {
+            Some((next, true)) => {
+                let made = self.ahead.take().and_then(|ahead| ahead.join().ok());
+                let made = made.unwrap_or_else(|| Generation::new(next));
+                self.known.open(made, self.newest);
+            }
+            Some((next, false)) if next >= KEYS_AHEAD && self.ahead.is_none() => {
+                let thread = thread::Builder::new().name("tidegate-keys".into());
+                // Without a thread, it is made when it is needed.
+                self.ahead = thread.spawn(move || Generation::new(next)).ok();
+            }
+            _ => {}
+        }
     }
 }
 
@@ -233,7 +257,8 @@ mod loom_tests {
                 let known = Arc::clone(&known);
                 move || {
                     known.generations.read().unwrap()[0].taken.store(4, Ordering::Relaxed);
-                    known.make_room(Timestamp(5));
+                    let (next, _) = known.next().unwrap();
+                    known.open(Generation::new(next), Timestamp(5));
                     known.note(other);
                     // Nothing that was bound until 5 is forgotten yet.
                     known.forget_before(Timestamp(5));

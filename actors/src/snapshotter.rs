@@ -1,5 +1,5 @@
 //! Takes snapshots of all shards, off their threads, and lets the journal go below what they hold.
-//! Only the machine's clone is made on the shard's thread. It never trims what is not safely
+//! Only the machine's image is made on the shard's thread. It never trims what is not safely
 //! stored.
 
 use std::{
@@ -32,7 +32,7 @@ const RECORDS_AT_OPEN_MAX: u64 = 1_000_000;
 /// Encodes a machine, piece by piece.
 type Write = Box<dyn FnOnce(&mut Saving) -> Result<(), codec::CodecError> + Send>;
 
-/// A cloned machine, ready to be written.
+/// A machine's image, ready to be written.
 pub struct Copy {
     stream: StreamId,
     position: Position,
@@ -47,8 +47,8 @@ impl Copy {
         position: Position,
         stamp: Timestamp,
     ) -> Self {
-        let machine = machine.clone();
-        let write = Box::new(move |out: &mut Saving| codec::write(&(stamp, machine), out));
+        let image = machine.image();
+        let write = Box::new(move |out: &mut Saving| codec::write(&(stamp, image), out));
         Self { stream, position, write }
     }
 

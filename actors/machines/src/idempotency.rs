@@ -197,6 +197,13 @@ impl<R: Clone> Idempotency<R> {
         }
     }
 
+    /// A copy that is good for being written only: it finds no key. While it is there, a change copies
+    /// nothing for it but the newest bindings.
+    pub(crate) fn image(&self) -> Self {
+        let Self { bound, oldest, next, .. } = self;
+        Self { bound: bound.clone(), by_key: Parted::default(), oldest: *oldest, next: *next }
+    }
+
     /// Frees `key`, because what bound it was refused after all.
     pub fn unbind(&mut self, key: KeyHash) {
         let is_it = |entry: &Entry| of(&self.bound, entry, key).is_some();

@@ -109,3 +109,23 @@ fn what_a_rebuilt_shard_has_bound_is_known() {
     assert_eq!(known.len(), 500);
     assert_eq!(writer.newest, Timestamp(499));
 }
+
+#[test]
+fn a_large_generation_is_made_ahead_of_time() {
+    let mut writer = KnownWriter::new(Arc::new(KnownKeys::new(8_000_000)));
+    let mut number = 0;
+    let mut bind_while = |writer: &mut KnownWriter, goes_on: &dyn Fn(&KnownWriter) -> bool| {
+        while goes_on(writer) {
+            writer.bind(key(number), Timestamp(number));
+            number += 1;
+        }
+        number
+    };
+    let bound = bind_while(&mut writer, &|writer| writer.ahead.is_none());
+    let small = [KEYS_FIRST, GROWTH * KEYS_FIRST];
+    assert_eq!(rooms(&writer.known), small, "after {bound} keys");
+    let bound = bind_while(&mut writer, &|writer| rooms(&writer.known).len() == 2);
+    assert!(writer.ahead.is_none());
+    assert_eq!(rooms(&writer.known), [small[0], small[1], KEYS_AHEAD]);
+    assert!((0..bound).all(|number| writer.known.may_know(key(number))));
+}

@@ -67,15 +67,37 @@ impl Serialize for Orders {
     }
 }
 
-impl<'de> Deserialize<'de> for Orders {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_tuple(VALUES_MAX, Image)
+/// An order shard as it was, to be written as the shard itself would be. It has nothing of what is
+/// not written: a shard that goes on need not copy that when it changes.
+#[derive(Debug, Serialize)]
+pub struct OrdersImage(Orders);
+
+impl Orders {
+    /// The shard as it is now, to be written.
+    #[must_use]
+    pub fn image(&self) -> OrdersImage {
+        OrdersImage(Self {
+            config: self.config.clone(),
+            next_order: self.next_order,
+            orders: self.orders.clone(),
+            asks: self.asks.clone(),
+            memory: self.memory.image(),
+            queue: self.queue.clone(),
+            by_user: ByUser::default(),
+            deadlines: Calendar::default(),
+        })
     }
 }
 
-struct Image;
+impl<'de> Deserialize<'de> for Orders {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_tuple(VALUES_MAX, Read)
+    }
+}
 
-impl<'de> Visitor<'de> for Image {
+struct Read;
+
+impl<'de> Visitor<'de> for Read {
     type Value = Orders;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -53,6 +53,10 @@ pub struct Stock {
     pub(crate) impossible: u64,
 }
 
+/// A shard of stock as it was, to be written as the shard itself would be.
+#[derive(Debug, Serialize)]
+pub struct StockImage(Stock);
+
 /// An operation that was applied, as the inbox remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Answered {
@@ -83,6 +87,12 @@ impl Stock {
             memory: Idempotency::default(),
             impossible: 0,
         }
+    }
+
+    /// The shard as it is now, to be written.
+    #[must_use]
+    pub fn image(&self) -> StockImage {
+        StockImage(Self { memory: self.memory.image(), ..self.clone() })
     }
 
     /// What it was told about itself.

@@ -217,8 +217,12 @@ impl Network {
     pub(crate) fn restart(&mut self, pick: usize) {
         let shard = pick % self.orders.len();
         let config = self.orders[shard].machine.config().clone();
+        let orders = &self.orders[shard].machine;
+        assert_eq!(bytes(&orders.image()), bytes(orders), "an image is written like the machine");
         self.orders[shard].rebuild(Orders::new(config));
         let shard = pick % self.stocks.len();
+        let stock = &self.stocks[shard].machine;
+        assert_eq!(bytes(&stock.image()), bytes(stock), "and so is one of stock");
         self.stocks[shard].rebuild(Stock::new(stock_config(shard as u16)));
     }
 
