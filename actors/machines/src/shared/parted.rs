@@ -11,10 +11,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use siphasher::sip::SipHasher13;
 use triomphe::Arc;
 
-/// A table this small is one part. Most are: nearly every item has few users.
-const ONE_PART_MAX: usize = 4_096;
-/// The parts of a larger one, a power of two.
-const PARTS: usize = 256;
+/// A table this small is one part. Most are: nearly every item has few users. A larger one gets more
+/// parts when they hold this many each: a part that a clone has too is copied as a whole when it
+/// changes, and that must take no time that anybody notices.
+const PART: usize = 256;
+/// How many parts become of one.
+const SPLIT: usize = 16;
+/// The most parts, a power of [`SPLIT`]: to split even more would itself take too long.
+const PARTS_MAX: usize = SPLIT.pow(3);
 
 /// A hash table of values that hold their keys. Who asks gives the hash.
 #[derive(Clone)]
@@ -87,7 +91,7 @@ impl<T: Clone> Parted<T> {
     ) -> &mut T {
         match self.parts.len() {
             0 => self.parts.push(Arc::default()),
-            1 if self.len >= ONE_PART_MAX => self.split(&hash_of),
+            parts if parts < PARTS_MAX && self.len >= parts * PART => self.split(&hash_of),
             _ => {}
         }
         let parts = self.parts.len();
@@ -111,11 +115,12 @@ impl<T: Clone> Parted<T> {
     }
 
     fn split(&mut self, hash_of: impl Fn(&T) -> u64) {
+        let count = self.parts.len() * SPLIT;
         let mut parts: Vec<HashTable<T>> = Vec::new();
-        parts.resize_with(PARTS, HashTable::new);
+        parts.resize_with(count, HashTable::new);
         for value in self.iter() {
             let hash = hash_of(value);
-            parts[part_of(hash, PARTS)].insert_unique(hash, value.clone(), &hash_of);
+            parts[part_of(hash, count)].insert_unique(hash, value.clone(), &hash_of);
         }
         self.parts = parts.into_iter().map(Arc::new).collect();
     }
@@ -260,13 +265,16 @@ mod tests {
 
     #[test]
     fn every_part_gets_something_and_the_last_twice_as_much_as_the_first() {
-        let mut shares = [0_u32; PARTS];
-        (0..1 << 16).for_each(|bits: u64| shares[part_of(bits << 40, PARTS)] += 1);
-        let mean = (1 << 16) / PARTS as u32;
+        let mut shares = [0_u32; 256];
+        (0..1 << 16).for_each(|bits: u64| shares[part_of(bits << 40, 256)] += 1);
+        let mean = 256;
         assert!(shares.iter().all(|share| (mean * 2 / 3..mean * 8 / 5).contains(share)));
         let (first, last): (u32, u32) = (shares[..16].iter().sum(), shares[240..].iter().sum());
         assert!((18..=20).contains(&(last * 10 / first)), "{first} and {last}");
         assert_eq!(part_of(u64::MAX, 1), 0);
+        let mut some = vec![false; PARTS_MAX];
+        (0..1 << 16).for_each(|bits: u64| some[part_of(bits << 40, PARTS_MAX)] = true);
+        assert!(some.iter().all(|some| *some), "no part is empty");
     }
 
     #[test]
@@ -274,7 +282,7 @@ mod tests {
         let (mut map, mut model) = (PartedMap::<String, u64>::default(), HashMap::new());
         let mut clones = Vec::new();
         for step in 0..30_000_u64 {
-            if [100, 4_000, 20_000].contains(&step) {
+            if [100, 1_000, 4_000, 20_000].contains(&step) {
                 clones.push((map.clone(), model.clone()));
             }
             let key = (step * 7_919 % 9_973).to_string();
@@ -291,7 +299,7 @@ mod tests {
             model.entry(other).and_modify(|value| *value += 1);
             assert_eq!(map.len(), model.len());
         }
-        assert_eq!(map.table.parts.len(), PARTS, "it never grew");
+        assert_eq!(map.table.parts.len(), SPLIT * SPLIT, "it never grew");
         for (map, model) in clones.into_iter().chain([(map, model)]) {
             let found: HashMap<String, u64> =
                 map.iter().map(|(key, value)| (key.clone(), *value)).collect();
