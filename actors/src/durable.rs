@@ -66,7 +66,7 @@ pub trait Durable:
 
     /// What a snapshot of it is written from, on another thread, while it goes on: written as the
     /// machine itself would be. Runs on the shard's thread, and should share more than it copies. A
-    /// machine may leave out what follows from the rest: if it is shared, the next change copies it.
+    /// machine may leave out what follows from the rest: the next change copies what is shared.
     fn image(&self) -> impl Serialize + Send + 'static {
         self.clone()
     }

@@ -197,8 +197,8 @@ impl<R: Clone> Idempotency<R> {
         }
     }
 
-    /// A copy that is good for being written only: it finds no key. While it is there, a change copies
-    /// nothing for it but the newest bindings.
+    /// A copy that is good for being written only: it finds no key. While it is there, a change
+    /// copies nothing for it but the newest bindings.
     pub(crate) fn image(&self) -> Self {
         let Self { bound, oldest, next, .. } = self;
         Self { bound: bound.clone(), by_key: Parted::default(), oldest: *oldest, next: *next }

@@ -1,5 +1,6 @@
 //! Failures on demand, for tests of this package: the next write or sync of the committer fails, a
-//! write also half-way through; so do the next openings of segments. Outside tests it adds nothing to what it stands before.
+//! write also half-way through; so do the next openings of segments. Outside tests it adds nothing
+//! to what it stands before.
 
 #[cfg(test)]
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};

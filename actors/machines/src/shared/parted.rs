@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use siphasher::sip::SipHasher13;
 use triomphe::Arc;
 
-/// A table this small is one part. Most are: nearly every item has few users. A larger one gets more
-/// parts when they hold this many each: a part that a clone has too is copied as a whole when it
-/// changes, and that must take no time that anybody notices.
+/// A table this small is one part. Most are: nearly every item has few users. A larger one gets
+/// more parts when they hold this many each: a part that a clone has too is copied as a whole when
+/// it changes, and that must take no time that anybody notices.
 const PART: usize = 256;
 /// How many parts become of one.
 const SPLIT: usize = 16;
