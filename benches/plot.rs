@@ -11,7 +11,7 @@ use crate::{
 
 const BAR_HEIGHT: f64 = 16.0;
 const GROUP_GAP: f64 = 34.0;
-const NAMES_WIDTH: f64 = 190.0;
+const NAMES_WIDTH: f64 = 250.0;
 const BARS_WIDTH: f64 = 480.0;
 const FIGURES_WIDTH: f64 = 90.0;
 const MARGIN: f64 = 12.0;

@@ -17,8 +17,8 @@ use triomphe::Arc;
 const PART: usize = 256;
 /// How many parts become of one.
 const SPLIT: usize = 16;
-/// The most parts, a power of [`SPLIT`]: to split even more would itself take too long.
-const PARTS_MAX: usize = SPLIT.pow(3);
+/// The most parts, a power of [`SPLIT`]: with more, not even where they begin stays in a cache.
+const PARTS_MAX: usize = SPLIT.pow(2);
 
 /// A hash table of values that hold their keys. Who asks gives the hash.
 #[derive(Clone)]
