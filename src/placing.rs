@@ -1,9 +1,9 @@
 //! Placing orders, for callers: what a new order is, what is refused on the caller's own thread,
 //! and what its shard is asked. Whether it is accepted is decided by the machines.
 
-use tidegate_actors::AskError;
+use tidegate_actors::{AskError, Question};
 use tidegate_machines::{
-    KeyHash, NewLine, OrderCommand, OrderReply, PlaceOrder, Receipt, Refusal, Sku, UserId,
+    KeyHash, NewLine, OrderCommand, OrderReply, Orders, PlaceOrder, Receipt, Refusal, Sku, UserId,
     check_order,
 };
 
@@ -98,8 +98,8 @@ impl OrdersClient {
     /// [`OrderError`]: sold out, over a limit, an unknown SKU, a value out of bounds, a key used
     /// for another order, a full queue.
     pub async fn place(&self, order: NewOrder, key: &str) -> Result<Receipt, OrderError> {
-        let (shard, place) = self.to_place(order, key)?;
-        self.placed(self.inner.shards.ask(shard, place).await?).await
+        let (credit, place) = self.to_place(order, key)?;
+        self.placed(self.inner.shards.ask_with(credit, place).await?).await
     }
 
     /// Places many orders together, each with its key and by itself, as [`OrdersClient::place`]
@@ -124,8 +124,8 @@ impl OrdersClient {
         placed
     }
 
-    /// The command that places an order, and its shard; or why it is refused at once.
-    fn to_place(&self, order: NewOrder, key: &str) -> Result<(u16, OrderCommand), OrderError> {
+    /// The command that places an order, with a credit; or why it is refused at once.
+    fn to_place(&self, order: NewOrder, key: &str) -> Question<Orders> {
         let key = self.inner.keys.key(&self.caller, "place", key).map_err(invalid)?;
         let NewOrder { user, lines, hold_ms, respond_async } = order;
         let user = UserId::new(&user).map_err(invalid)?;
@@ -147,11 +147,13 @@ impl OrdersClient {
             check_order(&lines, hold_ms).map_err(AskError::Rejected)?;
             return Err(AskError::Rejected(refusal.clone().into()));
         }
+        // First, so that an order over what may be in flight costs little and leaves no key noted.
+        let credit = self.inner.shards.admit(shard)?;
         // Before the command is on its way, so that whoever repeats it comes behind it.
         known.note(key);
         let fingerprint = self.inner.keys.fingerprint(&(&user, &lines, hold_ms, respond_async));
         let order = PlaceOrder { key, fingerprint, user, lines, hold_ms, respond_async, hint };
-        Ok((shard, OrderCommand::Place(order)))
+        Ok((credit, OrderCommand::Place(order)))
     }
 
     /// What the answer to it says.
@@ -178,5 +180,32 @@ impl OrdersClient {
     /// Orders live where their key leads, so that a reused key meets its first use.
     fn home(&self, key: KeyHash) -> u16 {
         (((key.0 >> 64) * u128::from(self.inner.shards.len())) >> 64) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{AskError, NewOrder, SkuPatch, Tidegate};
+
+    #[tokio::test]
+    async fn an_order_over_what_may_be_in_flight_leaves_no_key_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = Tidegate::builder(folder.path()).order_shards(1).in_flight_max(8);
+        let gate = gate.open().await.unwrap();
+        gate.stock().define("cup", SkuPatch::default().backorder_limit(1_000)).await.unwrap();
+        let key = |number| format!("k-{number}");
+        let orders = (0..100).map(|number| (NewOrder::new("u").line("cup", 1), key(number)));
+        let placed = gate.orders().place_many(orders).await;
+        let inner = &gate.orders().inner;
+        for (number, placed) in placed.iter().enumerate() {
+            // Of 8 keys in a filter for very many none is taken for another.
+            let noted = inner.known[0].may_know(inner.keys.key("", "place", &key(number)).unwrap());
+            match placed {
+                Ok(_) => assert!(number < 8 && noted, "{number}"),
+                Err(AskError::Overloaded { .. }) => assert!(number >= 8 && !noted, "{number}"),
+                Err(error) => panic!("{number}: {error}"),
+            }
+        }
+        gate.close().await.unwrap();
     }
 }

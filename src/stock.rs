@@ -241,7 +241,11 @@ impl StockClient {
         &self,
         asked: Vec<Result<(u16, StockCommand), StockError>>,
     ) -> Vec<Result<Hold, StockError>> {
-        let outcomes = self.shards.ask_many(asked).await;
+        let question = |asked: Result<(u16, StockCommand), StockError>| {
+            let (shard, command) = asked?;
+            Ok((self.shards.admit(shard)?, command))
+        };
+        let outcomes = self.shards.ask_many(asked.into_iter().map(question).collect()).await;
         outcomes.into_iter().map(|outcome| held(outcome?)).collect()
     }
 

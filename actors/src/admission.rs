@@ -17,7 +17,7 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 /// Credits of one shard.
 pub(crate) struct Admission {
     /// How many are in, and [`CLOSED`]: one number, so that there is one order of who entered
-    /// before the close and who did not.
+    /// before the close and who did not. After a close with nobody in, nobody will be.
     in_flight: AtomicUsize,
     in_flight_max: usize,
     answer_us: Tally,
@@ -54,17 +54,16 @@ impl Admission {
     }
 
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Denied> {
-        // Counted before the check, so that `close` and then `in_flight() == 0` means: nobody is
-        // in, and nobody will be.
-        let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let permit = Permit { admission: Arc::clone(self), entered: Instant::now() };
-        if before & CLOSED != 0 {
-            return Err(Denied::Closed);
+        // Who is denied writes nothing: those who are in are not held up by those who are not.
+        let one_more = |before: usize| {
+            let enters = before & CLOSED == 0 && before < self.in_flight_max;
+            enters.then_some(before + 1)
+        };
+        match self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) {
+            Ok(_) => Ok(Permit { admission: Arc::clone(self), entered: Instant::now() }),
+            Err(before) if before & CLOSED != 0 => Err(Denied::Closed),
+            Err(_) => Err(Denied::Full),
         }
-        if before >= self.in_flight_max {
-            return Err(Denied::Full);
-        }
-        Ok(permit)
     }
 
     pub(crate) fn close(&self) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     admission::{Admission, Denied, Permit},
@@ -11,7 +11,7 @@ use crate::{
     error::AskError,
     group::Outcome,
     observe::{Phase, ShardGauges, ShardReport},
-    shard::{Envelope, Numbered, ReplySlot, guarded},
+    shard::{Envelope, guarded},
     shown::Shown,
 };
 
@@ -42,24 +42,11 @@ impl<M: Durable> Door<M> {
         &self,
         command: M::Command,
     ) -> Result<(Envelope<M>, oneshot::Receiver<Outcome<M>>), AskError<M::Rejection>> {
-        let permit = self.permit()?;
-        let (sender, receiver) = oneshot::channel();
-        let reply = Some(ReplySlot::new(sender, permit));
-        Ok((Envelope { command, reply }, receiver))
+        Ok(Envelope::asked(command, self.permit()?))
     }
 
-    /// Lets `command` in, as one of many of a caller: its answer goes to `sender` under `number`.
-    pub(crate) fn enter_among(
-        &self,
-        command: M::Command,
-        number: usize,
-        sender: &mpsc::UnboundedSender<Numbered<M>>,
-    ) -> Result<Envelope<M>, AskError<M::Rejection>> {
-        let reply = Some(ReplySlot::among(number, sender.clone(), self.permit()?));
-        Ok(Envelope { command, reply })
-    }
-
-    fn permit(&self) -> Result<Permit, AskError<M::Rejection>> {
+    /// A credit for one command.
+    pub(crate) fn permit(&self) -> Result<Permit, AskError<M::Rejection>> {
         self.admission.enter().map_err(|denied| match denied {
             Denied::Closed => AskError::Closing,
             Denied::Full => AskError::Overloaded {

@@ -13,6 +13,7 @@ use tidegate_storage::Position;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    admission::Permit,
     door::Door,
     durable::{Deliver, Durable},
     error::{AskError, RestoreError},
@@ -29,9 +30,16 @@ pub type Outcome<M> = Result<
     AskError<<M as tidegate_machines::Machine>::Rejection>,
 >;
 
-/// A command with its shard; or why there is none, which then is its outcome.
+/// A caller's credit for one command to a shard. Comes back when that is answered, or when this is
+/// dropped.
+pub struct Credit {
+    index: u16,
+    permit: Permit,
+}
+
+/// A command with the credit that lets it in; or why there is none, which then is its outcome.
 pub type Question<M> = Result<
-    (u16, <M as tidegate_machines::Machine>::Command),
+    (Credit, <M as tidegate_machines::Machine>::Command),
     AskError<<M as tidegate_machines::Machine>::Rejection>,
 >;
 
@@ -190,18 +198,44 @@ impl<M: Durable> Group<M> {
         replay::restore(&[this], Arc::clone(journal), Arc::clone(clock), Arc::default()).await
     }
 
-    /// Asks shard `index`. Resolves when the answer is safe: everything it was derived from is on
-    /// disk. Dropping the future does not take the command back.
+    /// A credit for one command to shard `index`. Who takes it first does no work for a command that
+    /// the shard has no room for.
     ///
     /// # Errors
-    /// [`AskError`]; only [`AskError::Unavailable`] leaves the outcome open.
+    /// [`AskError::Overloaded`] or [`AskError::Closing`], at once.
+    pub fn admit(&self, index: u16) -> Result<Credit, AskError<M::Rejection>> {
+        Ok(Credit { index, permit: self.inner.doors[usize::from(index)].permit()? })
+    }
+
+    /// [`Group::ask_with`] a credit of its own.
+    ///
+    /// # Errors
+    /// As there, and those of [`Group::admit`].
     pub fn ask(
         &self,
         index: u16,
         command: M::Command,
     ) -> impl Future<Output = Outcome<M>> + use<M> {
-        let sent = self.submit(index, command);
-        async move { sent?.await.unwrap_or_else(|_| gone::<M>()) }
+        let asked = self.admit(index).map(|credit| self.ask_with(credit, command));
+        async move { asked?.await }
+    }
+
+    /// Asks the shard that `credit` is for. Resolves when the answer is safe: everything it was
+    /// derived from is on disk. Dropping the future does not take the command back.
+    ///
+    /// # Errors
+    /// [`AskError`]; only [`AskError::Unavailable`] leaves the outcome open.
+    pub fn ask_with(
+        &self,
+        credit: Credit,
+        command: M::Command,
+    ) -> impl Future<Output = Outcome<M>> + use<M> {
+        let sent = self.inner.wired.get().map(|wired| {
+            let (envelope, answer) = Envelope::asked(command, credit.permit);
+            wired.leave(credit.index, [envelope]);
+            answer
+        });
+        async move { sent.ok_or(AskError::Closing)?.await.unwrap_or_else(|_| gone::<M>()) }
     }
 
     /// Asks shard `index` something that only reads. Answered on this thread if the machine can
@@ -225,8 +259,8 @@ impl<M: Durable> Group<M> {
         }
     }
 
-    /// Asks many things together, each of its shard; gives the answers in the order of the
-    /// questions once all are there. Each is as if it was asked alone ([`Group::ask`]), and
+    /// Asks many things together, each with its credit; gives the answers in the order of the
+    /// questions once all are there. Each is as if it was asked alone ([`Group::ask_with`]), and
     /// those of one shard are taken in their order. A question that can't be asked stands for its
     /// own answer.
     pub fn ask_many(
@@ -263,29 +297,19 @@ impl<M: Durable> Group<M> {
         batches.resize_with(wired.fronts.len(), Vec::new);
         let mut outcomes = Vec::with_capacity(questions.len());
         for (number, question) in questions.into_iter().enumerate() {
-            let entered = question.and_then(|(index, command)| {
-                let index = usize::from(index);
-                let envelope = self.inner.doors[index].enter_among(command, number, sender)?;
-                batches[index].push(envelope);
-                Ok(())
+            outcomes.push(match question {
+                Ok((Credit { index, permit }, command)) => {
+                    let envelope = Envelope::asked_among(command, permit, number, sender.clone());
+                    batches[usize::from(index)].push(envelope);
+                    None
+                }
+                Err(why) => Some(Err(why)),
             });
-            outcomes.push(entered.err().map(Err));
         }
         for (index, batch) in (0..).zip(batches) {
             wired.leave(index, batch);
         }
         outcomes
-    }
-
-    fn submit(
-        &self,
-        index: u16,
-        command: M::Command,
-    ) -> Result<oneshot::Receiver<Outcome<M>>, AskError<M::Rejection>> {
-        let (envelope, receiver) = self.inner.doors[usize::from(index)].enter(command)?;
-        let Some(wired) = self.inner.wired.get() else { return Err(AskError::Closing) };
-        wired.leave(index, [envelope]);
-        Ok(receiver)
     }
 
     /// [`Door::refuse_beside`] of shard `index`.

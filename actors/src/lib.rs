@@ -38,7 +38,7 @@ pub use distribution::{Bucket, Distribution};
 pub use door::Door;
 pub use durable::{Deliver, Durable, Kind, NoEffects, Reading, RecallError};
 pub use error::{AskError, RestoreError};
-pub use group::{Group, Outcome, Question, Reach, Shards};
+pub use group::{Credit, Group, Outcome, Question, Reach, Shards};
 pub use keys::Keyring;
 pub use known::KnownKeys;
 pub use observe::{Phase, ProjectorReport, ShardReport, calibrate};

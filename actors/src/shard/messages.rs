@@ -21,6 +21,27 @@ pub struct Envelope<M: Durable> {
 }
 
 impl<M: Durable> Envelope<M> {
+    /// A command of a caller, and where its answer will be. If that closes without one, the outcome
+    /// is unknown.
+    pub(crate) fn asked(
+        command: M::Command,
+        permit: Permit,
+    ) -> (Self, oneshot::Receiver<Outcome<M>>) {
+        let (sender, receiver) = oneshot::channel();
+        let reply = Some(ReplySlot { way: Way::One(sender), permit });
+        (Self { command, reply }, receiver)
+    }
+
+    /// A command as one of many of a caller: its answer goes to `sender` under `number`.
+    pub(crate) fn asked_among(
+        command: M::Command,
+        permit: Permit,
+        number: usize,
+        sender: mpsc::UnboundedSender<Numbered<M>>,
+    ) -> Self {
+        Self { command, reply: Some(ReplySlot { way: Way::Among(number, sender), permit }) }
+    }
+
     /// A command from inside the store.
     #[must_use]
     pub fn told(command: M::Command) -> Self {
@@ -45,18 +66,6 @@ enum Way<M: Durable> {
 }
 
 impl<M: Durable> ReplySlot<M> {
-    pub(crate) fn new(sender: oneshot::Sender<Outcome<M>>, permit: Permit) -> Self {
-        Self { way: Way::One(sender), permit }
-    }
-
-    pub(crate) fn among(
-        number: usize,
-        sender: mpsc::UnboundedSender<Numbered<M>>,
-        permit: Permit,
-    ) -> Self {
-        Self { way: Way::Among(number, sender), permit }
-    }
-
     pub(crate) fn send(self, outcome: Outcome<M>) {
         // A caller who has gone away loses only the answer.
         match self.way {
