@@ -15,7 +15,6 @@ use crate::{
     archive,
     board::{Board, BoardWriter},
     durable::{Deliver, Durable, Kind, Reading, RecallError},
-    front::take_keeping_room,
     group::Reach,
     known::{KnownKeys, KnownWriter},
     projector::ProjectorHandle,
@@ -138,7 +137,7 @@ impl<M: Durable> Batches<M> {
     pub(crate) fn send(&mut self) {
         for (to, batch) in (0..).zip(&mut self.batches) {
             if !batch.is_empty() {
-                self.shards.tell(to, take_keeping_room(batch));
+                self.shards.tell(to, batch);
             }
         }
     }

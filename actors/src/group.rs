@@ -48,8 +48,8 @@ pub trait Reach<M: Durable>: Send {
     /// How many shards there are.
     fn count(&self) -> u16;
 
-    /// See [`Group::tell`].
-    fn tell(&self, index: u16, commands: Vec<M::Command>);
+    /// See [`Group::tell`]. Takes all of `commands`; the list can be filled again.
+    fn tell(&self, index: u16, commands: &mut Vec<M::Command>);
 
     /// See [`Group::look`].
     fn look(&self, index: u16, look: Look<M>);
@@ -60,8 +60,8 @@ impl<M: Durable> Reach<M> for Group<M> {
         self.len()
     }
 
-    fn tell(&self, index: u16, commands: Vec<M::Command>) {
-        self.tell(index, commands);
+    fn tell(&self, index: u16, commands: &mut Vec<M::Command>) {
+        self.tell(index, commands.drain(..));
     }
 
     fn look(&self, index: u16, look: Look<M>) {
@@ -321,7 +321,7 @@ impl<M: Durable> Group<M> {
     /// Sends commands from inside the store (effects of other shards, the projector) to shard
     /// `index`, in order, with no reply and past admission: their number is bounded by the
     /// commands that caused them.
-    pub fn tell(&self, index: u16, commands: Vec<M::Command>) {
+    pub fn tell(&self, index: u16, commands: impl IntoIterator<Item = M::Command>) {
         match self.inner.wired.get() {
             Some(wired) => wired.leave(index, commands.into_iter().map(Envelope::told)),
             None => tracing::error!(shards = M::NAME, index, "told something before its start"),

@@ -349,7 +349,7 @@ impl Projection {
         for (shard, orders) in std::mem::take(&mut self.written) {
             let forget = orders.chunks(FORGET_ORDERS_MAX);
             let forget = forget.map(|orders| OrderCommand::Forget { orders: orders.to_vec() });
-            self.orders.tell(shard, forget.collect());
+            self.orders.tell(shard, &mut forget.collect());
         }
         Ok(())
     }

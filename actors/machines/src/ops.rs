@@ -17,11 +17,14 @@ pub(crate) struct Ops<T> {
     // In the order of their numbers. What was removed leaves a gap; the first is never one.
     row: VecDeque<(OpId, Option<T>)>,
     len: usize,
+    // The longest row since room was last looked at, and how many have gone since then.
+    longest: usize,
+    gone: usize,
 }
 
 impl<T> Default for Ops<T> {
     fn default() -> Self {
-        Self { row: VecDeque::new(), len: 0 }
+        Self { row: VecDeque::new(), len: 0, longest: 0, gone: 0 }
     }
 }
 
@@ -47,15 +50,16 @@ impl<T> Ops<T> {
         if self.row.back().is_none_or(|(last, _)| *last < id) {
             self.len += 1;
             self.row.push_back((id, Some(op)));
-            return;
-        }
-        match self.find(id) {
-            Ok(at) => self.len += usize::from(self.row[at].1.replace(op).is_none()),
-            Err(at) => {
-                self.len += 1;
-                self.row.insert(at, (id, Some(op)));
+        } else {
+            match self.find(id) {
+                Ok(at) => self.len += usize::from(self.row[at].1.replace(op).is_none()),
+                Err(at) => {
+                    self.len += 1;
+                    self.row.insert(at, (id, Some(op)));
+                }
             }
         }
+        self.longest = self.longest.max(self.row.len());
     }
 
     pub(crate) fn remove(&mut self, id: OpId) -> Option<T> {
@@ -69,6 +73,7 @@ impl<T> Ops<T> {
             // One that stays for long must not keep room for all that came after it.
             self.row.retain(|(_, op)| op.is_some());
         }
+        self.gone += 1;
         self.give_room_back();
         Some(removed)
     }
@@ -77,6 +82,7 @@ impl<T> Ops<T> {
         while self.first().is_some_and(|id| id < mark) {
             let gone = self.row.pop_front();
             self.len -= usize::from(gone.is_some_and(|(_, op)| op.is_some()));
+            self.gone += 1;
         }
         while self.row.front().is_some_and(|(_, op)| op.is_none()) {
             self.row.pop_front();
@@ -84,16 +90,25 @@ impl<T> Ops<T> {
         self.give_room_back();
     }
 
-    // Seldom: after very many were here at once.
+    // Seldom: after very many were here at once, and not again while as many went as there is room
+    // for. A row that is empty now may be as long as ever in a moment.
     fn give_room_back(&mut self) {
-        if self.row.capacity() > 4 * (self.row.len() + GAPS) {
-            self.row.shrink_to(2 * self.row.len() + GAPS);
+        let room = self.row.capacity();
+        if self.gone < room.max(GAPS) {
+            return;
         }
+        if room > 4 * (self.longest + GAPS) {
+            self.row.shrink_to(2 * self.longest + GAPS);
+        }
+        (self.longest, self.gone) = (self.row.len(), 0);
     }
 
     // Where `id` is, or would be.
     fn find(&self, id: OpId) -> Result<usize, usize> {
-        // Nearly always there are all numbers from the first one on.
+        if self.row.back().is_none_or(|(last, _)| *last < id) {
+            return Err(self.row.len());
+        }
+        // Often there are all numbers from the first one on.
         let first = self.row.front().map_or(id, |(first, _)| *first);
         let guess = id.0.wrapping_sub(first.0) as usize;
         match self.row.get(guess) {
@@ -181,6 +196,23 @@ mod tests {
             let read = bincode::serde::decode_from_slice::<Ops<u64>, _>(&bytes, config);
             prop_assert!(read.unwrap().0 == ops);
         }
+    }
+
+    #[test]
+    fn room_is_kept_while_it_is_needed_again_and_again_and_given_back_later() {
+        let (mut ops, mut next) = (Ops::default(), 0);
+        let mut come_and_go = |ops: &mut Ops<()>, count: u64| {
+            (next..next + count).for_each(|number| ops.insert(OpId(number), ()));
+            (next..next + count).for_each(|number| assert!(ops.remove(OpId(number)).is_some()));
+            next += count;
+            ops.row.capacity()
+        };
+        let room = come_and_go(&mut ops, 10_000);
+        for _ in 0..10 {
+            assert_eq!(come_and_go(&mut ops, 10_000), room, "it grew again, or shrank");
+        }
+        let later = (0..100).map(|_| come_and_go(&mut ops, 1_000)).last();
+        assert!(later.is_some_and(|later| later < 5_000), "{later:?}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub use restore::{Rebuilt, rebuild, rebuild_from};
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tidegate_machines::{Answer, Decision, Timestamp};
+use tidegate_machines::{Answer, Timestamp};
 use tidegate_storage::{Batch, Journal, Position, State, StorageError, Urgency};
 
 use crate::{
@@ -210,7 +210,7 @@ impl<M: Durable> Shard<M> {
                 self.queue.push_front(Envelope { command, reply });
                 self.refuse_queued();
             }
-            Some(Ok(Ok(decision))) => self.settle(decision, reply),
+            Some(Ok(Ok(answers))) => self.settle(answers, reply),
             Some(Ok(Err(rejection))) => {
                 self.gauges.rejections.add(1);
                 self.turn.answer(reply, Err(AskError::Rejected(rejection)));
@@ -239,9 +239,9 @@ impl<M: Durable> Shard<M> {
         Some(self.turn.take(&self.shown, command, now, &*self.kit.state, &mut *self.post))
     }
 
-    /// Notes what is to be sent and who is to be answered once this turn is journalled.
-    fn settle(&mut self, decision: Decision<M>, reply: Option<ReplySlot<M>>) {
-        match decision.answer {
+    /// Notes who is to be answered once this turn is journalled.
+    fn settle(&mut self, answers: turn::Answers<M>, reply: Option<ReplySlot<M>>) {
+        match answers.answer {
             Answer::Now(answer) => self.turn.answer(reply, Ok(answer)),
             Answer::Later(ticket) => {
                 if let Some(reply) = reply {
@@ -251,7 +251,7 @@ impl<M: Durable> Shard<M> {
             // A message of the store's own, or a caller who asked what only the store may ask.
             Answer::Nobody => drop(reply),
         }
-        for (ticket, result) in decision.settles {
+        for (ticket, result) in answers.settles {
             self.turn.answer_all(self.waiting.take(ticket), result);
         }
     }
@@ -291,7 +291,8 @@ impl<M: Durable> Shard<M> {
             self.held.want_word();
         }
         // The cause has its place in the one journal, so its effects can only come after it.
-        self.deliver(done.effects);
+        let sent = self.deliver(done.effects);
+        self.turn.reuse(sent);
         self.gauges.waiting.set(self.waiting.len() as u64);
         // If it is there by now, the journal's word may have come before anything was held.
         if self.kit.journal.durable() >= self.last {
@@ -362,13 +363,15 @@ impl<M: Durable> Shard<M> {
     }
 
     /// Sends effects on. If that panics, what was not sent is only sent after the next open, so
-    /// this shard stays down until then.
-    fn deliver(&mut self, mut effects: Vec<M::Effect>) {
+    /// this shard stays down until then. Gives the list back, empty.
+    fn deliver(&mut self, mut effects: Vec<M::Effect>) -> Vec<M::Effect> {
         let post = &mut self.post;
         if guarded(M::NAME, "a delivery", || post.deliver(&mut effects)).is_none() {
             self.mute = true;
             self.die();
         }
+        effects.clear();
+        effects
     }
 
     /// Storage has failed: nothing more is acknowledged, and the state, which may be ahead of the

@@ -179,7 +179,7 @@ impl<M: Durable> Shard<M> {
                 self.life = Life::Running;
                 self.gauges.set_phase(Phase::Running);
                 match open {
-                    Some(open) => self.deliver(open),
+                    Some(open) => drop(self.deliver(open)),
                     None => self.die(),
                 }
                 if matches!(self.life, Life::Dead) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use quanta::Instant;
-use tidegate_machines::{Decision, Timestamp};
+use tidegate_machines::{Answer, Decision, Machine, Settled, Timestamp};
 use tidegate_storage::{Batch, State, StorageError, StreamId};
 
 use super::messages::ReplySlot;
@@ -33,9 +33,16 @@ pub(super) enum Failure {
     Panic(String),
 }
 
-/// What a command comes to: a decision without its effects, which are in the turn.
-pub(super) type Taken<M> =
-    Result<Result<Decision<M>, <M as tidegate_machines::Machine>::Rejection>, Failure>;
+/// Who is to be told what: the rest of a decision, whose event and effects are in the turn.
+pub(super) struct Answers<M: Machine> {
+    /// How whoever asked is answered.
+    pub(super) answer: Answer<M::Reply>,
+    /// Who was told to wait and now gets an answer.
+    pub(super) settles: Vec<Settled<M>>,
+}
+
+/// What a command comes to.
+pub(super) type Taken<M> = Result<Result<Answers<M>, <M as Machine>::Rejection>, Failure>;
 
 /// An answer that is ready to be sent.
 pub(super) struct Ready<M: Durable> {
@@ -105,21 +112,29 @@ impl<M: Durable> Turn<M> {
             if recalled {
                 // What brings an entity back can only be refused if it is there already.
                 if let Ok(decision) = decided {
-                    self.apply(shown, decision.event.as_ref(), now, post)?;
-                    self.add_effects(decision.effects);
+                    self.carry_out(shown, decision, now, post)?;
                 }
                 decided = look(shown, |machine| Ok(machine.decide(command, now)))?;
             }
-            Ok(match decided {
-                Ok(mut decision) => {
-                    self.apply(shown, decision.event.as_ref(), now, post)?;
-                    self.add_effects(std::mem::take(&mut decision.effects));
-                    Ok(decision)
-                }
-                Err(rejection) => Err(rejection),
-            })
+            match decided {
+                Ok(decision) => self.carry_out(shown, decision, now, post).map(Ok),
+                Err(rejection) => Ok(Err(rejection)),
+            }
         });
         catch_unwind(turn).unwrap_or_else(|panic| Err(Failure::Panic(panic_text(&*panic))))
+    }
+
+    fn carry_out(
+        &mut self,
+        shown: &Shown<M>,
+        decision: Decision<M>,
+        now: Timestamp,
+        post: &mut dyn Deliver<M>,
+    ) -> Result<Answers<M>, Failure> {
+        let Decision { event, effects, answer, settles } = decision;
+        self.apply(shown, event.as_ref(), now, post)?;
+        self.add_effects(effects);
+        Ok(Answers { answer, settles })
     }
 
     /// Applies before it adds to the batch: an event that its machine can't apply must never reach
@@ -199,8 +214,15 @@ impl<M: Durable> Turn<M> {
         Done {
             batch: done.batch.take(),
             replies: take_keeping_room(&mut done.replies),
-            effects: take_keeping_room(&mut done.effects),
+            effects: std::mem::take(&mut done.effects),
             leaving: std::mem::take(&mut done.leaving),
+        }
+    }
+
+    /// Effects of the next turn are kept where those of an ended one were, which are `sent`.
+    pub(super) fn reuse(&mut self, sent: Vec<M::Effect>) {
+        if self.done.effects.is_empty() {
+            self.done.effects = sent;
         }
     }
 }

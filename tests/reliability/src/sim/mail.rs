@@ -135,8 +135,8 @@ impl<M: Durable> Reach<M> for Wire<M> {
         self.mail.lock().len() as u16
     }
 
-    fn tell(&self, index: u16, commands: Vec<M::Command>) {
-        self.mail.send(index, self.from, Letter::Told(commands));
+    fn tell(&self, index: u16, commands: &mut Vec<M::Command>) {
+        self.mail.send(index, self.from, Letter::Told(std::mem::take(commands)));
     }
 
     fn look(&self, index: u16, look: Look<M>) {
