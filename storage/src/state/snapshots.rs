@@ -178,6 +178,8 @@ impl Snapshots {
 
     fn read(&self, stream: StreamId, slot: u8, head: Head) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        // All at once, if there is so much: while it grew it would be copied again and again.
+        let _ = bytes.try_reserve_exact(usize::try_from(head.length).unwrap_or(usize::MAX));
         self.each_piece(stream, slot, head, |piece| bytes.extend_from_slice(piece))?;
         Ok(bytes)
     }
