@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    marker::PhantomData,
     pin::Pin,
     sync::{Arc, OnceLock},
 };
@@ -30,16 +31,17 @@ pub type Outcome<M> = Result<
     AskError<<M as tidegate_machines::Machine>::Rejection>,
 >;
 
-/// A caller's credit for one command to a shard. Comes back when that is answered, or when this is
-/// dropped.
-pub struct Credit {
+/// A caller's credit for one command to a shard of `M`. Comes back when that is answered, or when
+/// this is dropped.
+pub struct Credit<M> {
     index: u16,
     permit: Permit,
+    shards: PhantomData<fn() -> M>,
 }
 
 /// A command with the credit that lets it in; or why there is none, which then is its outcome.
 pub type Question<M> = Result<
-    (Credit, <M as tidegate_machines::Machine>::Command),
+    (Credit<M>, <M as tidegate_machines::Machine>::Command),
     AskError<<M as tidegate_machines::Machine>::Rejection>,
 >;
 
@@ -61,7 +63,11 @@ impl<M: Durable> Reach<M> for Group<M> {
     }
 
     fn tell(&self, index: u16, commands: &mut Vec<M::Command>) {
-        self.tell(index, commands.drain(..));
+        let commands = commands.drain(..).map(Envelope::told);
+        match self.inner.wired.get() {
+            Some(wired) => wired.leave(index, commands),
+            None => tracing::error!(shards = M::NAME, index, "told something before its start"),
+        }
     }
 
     fn look(&self, index: u16, look: Look<M>) {
@@ -203,8 +209,9 @@ impl<M: Durable> Group<M> {
     ///
     /// # Errors
     /// [`AskError::Overloaded`] or [`AskError::Closing`], at once.
-    pub fn admit(&self, index: u16) -> Result<Credit, AskError<M::Rejection>> {
-        Ok(Credit { index, permit: self.inner.doors[usize::from(index)].permit()? })
+    pub fn admit(&self, index: u16) -> Result<Credit<M>, AskError<M::Rejection>> {
+        let permit = self.inner.doors[usize::from(index)].permit()?;
+        Ok(Credit { index, permit, shards: PhantomData })
     }
 
     /// [`Group::ask_with`] a credit of its own.
@@ -227,7 +234,7 @@ impl<M: Durable> Group<M> {
     /// [`AskError`]; only [`AskError::Unavailable`] leaves the outcome open.
     pub fn ask_with(
         &self,
-        credit: Credit,
+        credit: Credit<M>,
         command: M::Command,
     ) -> impl Future<Output = Outcome<M>> + use<M> {
         let sent = self.inner.wired.get().map(|wired| {
@@ -298,7 +305,7 @@ impl<M: Durable> Group<M> {
         let mut outcomes = Vec::with_capacity(questions.len());
         for (number, question) in questions.into_iter().enumerate() {
             outcomes.push(match question {
-                Ok((Credit { index, permit }, command)) => {
+                Ok((Credit { index, permit, .. }, command)) => {
                     let envelope = Envelope::asked_among(command, permit, number, sender.clone());
                     batches[usize::from(index)].push(envelope);
                     None
@@ -321,11 +328,8 @@ impl<M: Durable> Group<M> {
     /// Sends commands from inside the store (effects of other shards, the projector) to shard
     /// `index`, in order, with no reply and past admission: their number is bounded by the
     /// commands that caused them.
-    pub fn tell(&self, index: u16, commands: impl IntoIterator<Item = M::Command>) {
-        match self.inner.wired.get() {
-            Some(wired) => wired.leave(index, commands.into_iter().map(Envelope::told)),
-            None => tracing::error!(shards = M::NAME, index, "told something before its start"),
-        }
+    pub fn tell(&self, index: u16, mut commands: Vec<M::Command>) {
+        Reach::tell(self, index, &mut commands);
     }
 
     /// Runs `look` on shard `index`'s thread with its machine and a position: the machine holds
