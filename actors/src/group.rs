@@ -204,8 +204,8 @@ impl<M: Durable> Group<M> {
         replay::restore(&[this], Arc::clone(journal), Arc::clone(clock), Arc::default()).await
     }
 
-    /// A credit for one command to shard `index`. Who takes it first does no work for a command that
-    /// the shard has no room for.
+    /// A credit for one command to shard `index`. Who takes it first does no work for a command
+    /// that the shard has no room for.
     ///
     /// # Errors
     /// [`AskError::Overloaded`] or [`AskError::Closing`], at once.
