@@ -3,7 +3,8 @@
 //! [`Builder::machine`](crate::Builder::machine). The example `own_machine.rs` does so.
 
 pub use tidegate_actors::{
-    Deliver, Durable, Group, Kind, NoEffects, OnDisk, Outcome, Reading, RecallError,
+    Credit, Deliver, Durable, Group, Kind, NoEffects, OnDisk, Outcome, Question, Reading,
+    RecallError,
 };
 pub use tidegate_machines::{
     Answer, Decision, Idempotency, Inbox, Known, Machine, OpId, Outbox, Ticket, Timestamp, shard_of,
