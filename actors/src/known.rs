@@ -1,6 +1,7 @@
 //! Which idempotency keys an order shard may know: those that are bound there and those on their
 //! way to it, for fronts to ask without asking the shard. A key that it doesn't have is certainly
-//! new. It has some keys too many, and never says what a key is bound to: the shard does.
+//! new. It has some keys too many, and never says what a key is bound to: the shard does. Until
+//! the shard is rebuilt for the first time and has told its keys, every key may be known.
 //!
 //! It is a Bloom filter in generations. A key is noted **before** its command is left for the
 //! shard, and by the shard before it binds it. A generation that is full closes, and goes when the
@@ -16,7 +17,7 @@ use crossbeam_utils::CachePadded;
 use tidegate_machines::{KeyHash, OrderEvent, Orders, Timestamp};
 use tidegate_storage::Position;
 
-use crate::sync::{AtomicU64, ReadMostlyLock};
+use crate::sync::{AtomicBool, AtomicU64, ReadMostlyLock};
 
 /// Bits for each key. With them about one new key of a hundred is taken for a known one.
 const BITS_PER_KEY: u64 = 16;
@@ -37,6 +38,8 @@ pub struct KnownKeys {
     /// Oldest first; the last one is open.
     generations: ReadMostlyLock<Vec<Generation>>,
     keys_max: u64,
+    /// Whether it has the keys that the shard was rebuilt with.
+    whole: AtomicBool,
 }
 
 struct Generation {
@@ -53,7 +56,8 @@ impl KnownKeys {
     #[must_use]
     pub fn new(keys_max: usize) -> Self {
         let keys_max = (keys_max as u64).max(KEYS_FIRST);
-        Self { generations: ReadMostlyLock::new(vec![Generation::new(KEYS_FIRST)]), keys_max }
+        let generations = ReadMostlyLock::new(vec![Generation::new(KEYS_FIRST)]);
+        Self { generations, keys_max, whole: AtomicBool::new(false) }
     }
 
     /// Notes a key that may become known to the shard. Before its command is on its way.
@@ -67,6 +71,9 @@ impl KnownKeys {
     /// Whether the shard may know `key`. If not, it was never bound, or was forgotten.
     #[must_use]
     pub fn may_know(&self, key: KeyHash) -> bool {
+        if !self.whole.load(Ordering::Acquire) {
+            return true;
+        }
         let generations = self.generations.read().unwrap_or_else(PoisonError::into_inner);
         generations.iter().rev().any(|generation| generation.may_have(key))
     }
@@ -170,6 +177,7 @@ impl KnownWriter {
         for (key, at) in orders.keys() {
             self.bind(key, at);
         }
+        self.known.whole.store(true, Ordering::Release);
     }
 
     /// Before `event` is applied: notes the key that it binds.
@@ -241,7 +249,7 @@ mod loom_tests {
     /// Of one word, so that loom has few steps to try.
     fn small() -> Arc<KnownKeys> {
         let generations = ReadMostlyLock::new(vec![Generation::new(4)]);
-        Arc::new(KnownKeys { generations, keys_max: 16 })
+        Arc::new(KnownKeys { generations, keys_max: 16, whole: AtomicBool::new(true) })
     }
 
     #[test]

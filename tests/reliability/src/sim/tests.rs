@@ -7,10 +7,13 @@ use super::{
 };
 
 /// Seeds that have found a bug, with what it was.
-const PINNED: [(u64, &str); 3] = [
+const PINNED: [(u64, &str); 6] = [
     (1_433_781_967_595, "what followed an operation that panicked was done without it"),
     (262_508_861_075_818, "a shard that is down refused what it had done, with its outcome unsent"),
     (240_468_251_327_429, "the journal was trimmed for a snapshot whose flush had failed"),
+    (25_101_882_717_451, "who had an order was refused before its shard had told its keys"),
+    (193_982_129_595_809, "the same, of an order whose first answer was lost"),
+    (23_590_493_644_908, "the same, in another store"),
 ];
 
 /// Where the seeds of the short form come from.
