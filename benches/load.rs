@@ -19,6 +19,9 @@ use crate::{
     work::{Outcome, Work},
 };
 
+/// Answers that a caller notes in one part.
+const ANSWERS_EACH: usize = 256;
+
 /// How long is asked. The end is whichever comes first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Until {
@@ -53,16 +56,27 @@ impl Until {
     }
 }
 
-/// One ask and what came of it.
+/// One ask and what came of it. Small: a load of reads notes millions of them a second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer<T> {
     /// Its number.
     pub(crate) n: u64,
     pub(crate) outcome: T,
-    /// When it was there, from the start of the load.
-    pub(crate) at: Duration,
-    /// How long the caller had waited.
-    pub(crate) waited: Duration,
+    /// When it was there, from the start of the load, in nanoseconds.
+    at_ns: u64,
+    /// How long the caller had waited, in nanoseconds.
+    pub(crate) waited_ns: u64,
+}
+
+impl<T> Answer<T> {
+    /// To ask `n`: there `at`, from the start of the load, after its caller had `waited`.
+    pub(crate) fn new(n: u64, outcome: T, at: Duration, waited: Duration) -> Self {
+        Self { n, outcome, at_ns: at.as_nanos() as u64, waited_ns: waited.as_nanos() as u64 }
+    }
+
+    fn at(&self) -> Duration {
+        Duration::from_nanos(self.at_ns)
+    }
 }
 
 /// All that was asked: numbers from the first, without a gap.
@@ -76,7 +90,7 @@ pub(crate) struct Asked<T> {
 
 impl<T> Asked<T> {
     pub(crate) fn timed(&self) -> impl Iterator<Item = &Answer<T>> {
-        let within = |answer: &&Answer<T>| self.from < answer.at && answer.at <= self.to;
+        let within = |answer: &&Answer<T>| self.from < answer.at() && answer.at() <= self.to;
         self.answers.iter().filter(within)
     }
 
@@ -153,7 +167,8 @@ where
     for _ in 0..callers.max(1) {
         let (clock, next, ask) = (clock.clone(), Arc::clone(&next), ask.clone());
         asking.spawn(async move {
-            let mut answers = Vec::new();
+            // In parts, for one list would be copied, into memory never touched before, as it grows.
+            let mut answers: Vec<Vec<Answer<T>>> = Vec::new();
             let since = |moment: Instant| moment.saturating_duration_since(start);
             // The end is looked at first: a number that was taken is asked.
             while since(clock.now()) < end {
@@ -167,16 +182,21 @@ where
                 let outcomes = asking.await.with_context(|| format!("number {n}"))?;
                 let done = clock.now();
                 let (at, waited) = (since(done), done.saturating_duration_since(begun));
-                let answer = |(n, outcome)| Answer { n, outcome, at, waited };
-                answers.extend((n..).zip(outcomes).map(answer));
+                if answers.last().is_none_or(|part| part.len() + outcomes.len() > part.capacity()) {
+                    answers.push(Vec::with_capacity(outcomes.len().max(ANSWERS_EACH)));
+                }
+                if let Some(part) = answers.last_mut() {
+                    let answer = |(n, outcome)| Answer::new(n, outcome, at, waited);
+                    part.extend((n..).zip(outcomes).map(answer));
+                }
             }
             anyhow::Ok(answers)
         });
     }
     let mut answers = Vec::new();
     while let Some(done) = asking.join_next().await {
-        answers.append(&mut done??);
+        answers.extend(done??.into_iter().flatten());
     }
-    let last = answers.iter().map(|answer| answer.at).max().unwrap_or_default();
+    let last = answers.iter().map(Answer::at).max().unwrap_or_default();
     Ok(Asked { answers, from, to: end.min(last.max(from)) })
 }

@@ -236,5 +236,5 @@ async fn place(gate: &Tidegate, work: &Work, plan: &Plan, n: u64) -> Result<Answ
         },
     };
     let (at, waited) = (done - plan.start, done - begun);
-    Ok(Answer { n, outcome, at, waited })
+    Ok(Answer::new(n, outcome, at, waited))
 }

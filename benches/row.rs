@@ -106,7 +106,7 @@ impl Row {
         let (mut good, mut refused) = (Vec::new(), Vec::new());
         for answer in asked.timed() {
             let to = if is_good(&answer.outcome) { &mut good } else { &mut refused };
-            to.push(answer.waited.as_nanos() as u64);
+            to.push(answer.waited_ns);
         }
         let seconds = asked.seconds().max(f64::MIN_POSITIVE);
         self.good_per_second = good.len() as f64 / seconds;
