@@ -167,7 +167,7 @@ where
     for _ in 0..callers.max(1) {
         let (clock, next, ask) = (clock.clone(), Arc::clone(&next), ask.clone());
         asking.spawn(async move {
-            // In parts, for one list would be copied, into memory never touched before, as it grows.
+            // In parts: one list is copied as it grows, into memory that was never touched.
             let mut answers: Vec<Vec<Answer<T>>> = Vec::new();
             let since = |moment: Instant| moment.saturating_duration_since(start);
             // The end is looked at first: a number that was taken is asked.
